@@ -1,0 +1,1 @@
+"""Trajectories become advantages, packed batches and new weights."""

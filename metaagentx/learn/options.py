@@ -1,0 +1,146 @@
+"""What can be chosen about credit, loss, optimiser and schedule: small choices, not one enum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Grouping = Literal["metaagent_x", "per_design", "at_grpo", "per_agent", "m_grpo"]
+Normaliser = Literal["mean_std", "mean", "loo"]
+Ratio = Literal["token", "sequence"]
+Aggregation = Literal["token_mean", "sequence_mean", "execution_mean", "constant"]
+Estimator = Literal["k1", "k2", "k3"]
+Mode = Literal["stagewise", "joint", "designer_only", "executor_only", "none"]
+
+
+def _one_of(key: str, value: str, choices: object) -> None:
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{key} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class CreditOptions:
+    """From rewards to advantages."""
+
+    grouping: Grouping = "metaagent_x"
+    normaliser: Normaliser = "mean_std"
+    std_floor: float = 0.0  # the divisor is max(std, floor) + 1e-6
+    ddof: int = 1  # std over n - ddof
+
+    def __post_init__(self) -> None:
+        _one_of("credit.grouping", self.grouping, Grouping)
+        _one_of("credit.normaliser", self.normaliser, Normaliser)
+        if self.std_floor < 0:
+            raise ValueError(f"credit.std_floor must be 0 or above, not {self.std_floor}")
+        if self.ddof not in (0, 1):
+            raise ValueError(f"credit.ddof must be 0 or 1, not {self.ddof}")
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """The surrogate and how tokens are averaged."""
+
+    ratio: Ratio = "token"  # "sequence": GSPO
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    aggregation: Aggregation = "token_mean"
+    constant_length: int = 1024  # only read by aggregation "constant"
+    kl_estimator: Estimator = "k3"
+    importance_cap: float = 2.0  # truncated importance weight C between sampler and trainer; 0: off
+
+    def __post_init__(self) -> None:
+        _one_of("loss.ratio", self.ratio, Ratio)
+        _one_of("loss.aggregation", self.aggregation, Aggregation)
+        _one_of("loss.kl_estimator", self.kl_estimator, Estimator)
+        if not 0 <= self.clip_low < 1:
+            raise ValueError(f"loss.clip_low must be in [0, 1), not {self.clip_low}")
+        if self.clip_high < 0:
+            raise ValueError(f"loss.clip_high must be 0 or above, not {self.clip_high}")
+        if self.constant_length < 1:
+            raise ValueError(f"loss.constant_length must be at least 1, not {self.constant_length}")
+        if self.importance_cap < 0:
+            raise ValueError(f"loss.importance_cap must be 0 or above, not {self.importance_cap}")
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerOptions:
+    """One role's optimiser. Muon takes the weight matrices of the layers, AdamW everything else."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = 5e-6  # AdamW's
+    muon_learning_rate: float = 0.0  # only read by "muon"
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0  # global norm; 0: off
+    warmup_steps: int = 0
+    decay_steps: int = 0  # linear decay to 0 over so many of the role's own updates after warm-up; 0: constant
+
+    def __post_init__(self) -> None:
+        if self.name not in ("adamw", "muon"):
+            raise ValueError(f"optimizer.name must be 'adamw' or 'muon', not {self.name!r}")
+        for key in ("learning_rate", "muon_learning_rate", "weight_decay", "clip_norm", "warmup_steps", "decay_steps"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"optimizer.{key} must be 0 or above, not {getattr(self, key)}")
+        for key in ("b1", "b2"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"optimizer.{key} must be in [0, 1), not {getattr(self, key)}")
+
+
+@dataclass(frozen=True, slots=True)
+class RoleOptions:
+    """What training does with one role."""
+
+    weight: float = 1.0  # of this role's loss where several roles train in one step
+    entropy: float = 0.0  # weight of an entropy bonus
+    kl: float = 0.0  # weight of the KL divergence to the cold start
+    optimizer: OptimizerOptions = OptimizerOptions()
+
+    def __post_init__(self) -> None:
+        for key in ("weight", "entropy", "kl"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"roles.{key} must be 0 or above, not {getattr(self, key)}")
+
+
+@dataclass(frozen=True, slots=True)
+class StageOptions:
+    """Which role trains when (MetaAgent-X: executor first, 30 steps a phase)."""
+
+    mode: Mode = "stagewise"
+    length: int = 30  # P: steps of one phase
+    first: Literal["executor", "designer"] = "executor"
+    freeze: Literal["hard", "soft"] = "hard"
+    soft_scale: float = 2e-4  # soft: the frozen role's learning rate is scaled by this (1e-9 / 5e-6 upstream)
+    moments: Literal["per_role", "shared"] = "per_role"
+
+    def __post_init__(self) -> None:
+        _one_of("stages.mode", self.mode, Mode)
+        if self.length < 1:
+            raise ValueError(f"stages.length must be at least 1, not {self.length}")
+        if self.first not in ("executor", "designer"):
+            raise ValueError(f"stages.first must be 'executor' or 'designer', not {self.first!r}")
+        if self.freeze not in ("hard", "soft"):
+            raise ValueError(f"stages.freeze must be 'hard' or 'soft', not {self.freeze!r}")
+        if self.moments not in ("per_role", "shared"):
+            raise ValueError(f"stages.moments must be 'per_role' or 'shared', not {self.moments!r}")
+        if self.soft_scale < 0:
+            raise ValueError(f"stages.soft_scale must be 0 or above, not {self.soft_scale}")
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """Static shapes of a packed batch."""
+
+    row_length: int = 256  # tokens of a row; a trajectory must fit into one
+    row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; more rows than the last are an error
+    micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation by scan)
+
+    def __post_init__(self) -> None:
+        if self.row_length < 2:
+            raise ValueError(f"pack.row_length must be at least 2, not {self.row_length}")
+        if self.micro_rows < 1:
+            raise ValueError(f"pack.micro_rows must be at least 1, not {self.micro_rows}")
+        if not self.row_buckets or min(self.row_buckets) < 1 or list(self.row_buckets) != sorted(set(self.row_buckets)):
+            raise ValueError(f"pack.row_buckets must be increasing positive numbers, not {self.row_buckets}")

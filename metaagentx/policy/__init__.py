@@ -1,0 +1,1 @@
+"""The language model: weights, forward pass, tokens."""

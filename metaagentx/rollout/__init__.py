@@ -1,0 +1,1 @@
+"""Questions become designs, designs become runs, runs become trajectories."""

@@ -1,0 +1,72 @@
+"""What can be chosen about a rollout. Bad values are errors that name their key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How one role samples. Training at temperature 1 keeps the policy ratio unbiased."""
+
+    temperature: float = 1.0
+    max_tokens: int = 64  # bound on new tokens of one reply
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"sampling.temperature must be 0 (greedy) or above, not {self.temperature}")
+        if self.max_tokens < 1:
+            raise ValueError(f"sampling.max_tokens must be at least 1, not {self.max_tokens}")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Static shapes of the engine: fixed at start, so that a steady-state step compiles nothing."""
+
+    slots: int = 256  # calls decoded side by side
+    capacity: int = 128  # tokens of cache per slot: prompt and reply together
+    prompt_buckets: tuple[int, ...] = (32, 64, 128)  # prefill lengths
+    admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts prefilled, or slots filled, at once
+    chunk: int = 4  # decode steps per dispatch
+
+    def __post_init__(self) -> None:
+        for name in ("slots", "capacity", "chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"engine.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("prompt_buckets", "admit_buckets"):
+            buckets = getattr(self, name)
+            if not buckets or min(buckets) < 1 or list(buckets) != sorted(set(buckets)):
+                raise ValueError(f"engine.{name} must be increasing positive numbers, not {buckets}")
+        if self.prompt_buckets[-1] > self.capacity:
+            raise ValueError(
+                f"engine.prompt_buckets ends at {self.prompt_buckets[-1]}, above engine.capacity ({self.capacity})"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TreeOptions:
+    """The M x N tree of one question, and the reward of its executions (`R` of MetaAgent-X, arXiv 2605.14212)."""
+
+    designs: int = 4  # M
+    executions: int = 4  # N
+    fixed_design: str = ""  # a short-form design to run instead of sampling designs; "" samples
+    w_correct: float = 1.0
+    w_format: float = 0.1
+    w_cost: float = 0.0
+    w_invalid: float = 0.0  # an invalid design's reward is minus this
+    cost_form: Literal["additive", "product"] = "additive"
+    cost_unit: Literal["tokens", "calls"] = "tokens"
+    budget: int = 4096  # tokens or calls of one execution at which its cost is 1
+
+    def __post_init__(self) -> None:
+        for name in ("designs", "executions", "budget"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"tree.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("w_correct", "w_format", "w_cost", "w_invalid"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"tree.{name} must be 0 or above, not {getattr(self, name)}")
+        if self.cost_form not in ("additive", "product"):
+            raise ValueError(f"tree.cost_form must be 'additive' or 'product', not {self.cost_form!r}")
+        if self.cost_unit not in ("tokens", "calls"):
+            raise ValueError(f"tree.cost_unit must be 'tokens' or 'calls', not {self.cost_unit!r}")

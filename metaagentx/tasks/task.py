@@ -1,0 +1,83 @@
+"""The contract between a task and everything else: questions out, answers graded, answers never shown.
+
+A `Question` carries what a prompt may show and nothing more. The true answer stays inside the task, which only
+ever says how good a given answer is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from metaagentx.workflow.protocol import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One item of a task. `kind` is the family it belongs to (what tables and reports group by)."""
+
+    id: str
+    kind: str
+    prompt: str
+    domain: str  # "mathematics" | "code" | "qa" | "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One conversation to imitate, for either role. Loss falls on the assistant's messages only."""
+
+    role: str  # "designer" | "executor"
+    messages: tuple[Message, ...]
+    kind: str
+
+
+class Delivery(Protocol):
+    """How agents hand in an answer: what they are told, and how it is read back. The interpreter's view of a task."""
+
+    instruction: str  # appended to every executor's system prompt; may be empty
+
+    def extract(self, text: str) -> str | None:
+        """The answer in a message, or None. Linear time on hostile text."""
+        ...
+
+    def normalise(self, answer: str) -> str:
+        """Two answers are the same vote iff their normal forms are equal."""
+        ...
+
+    def shorten(self, text: str) -> str:
+        """What later agents are shown of a message: its delivery block, else its answer, else its shortened text."""
+        ...
+
+
+class Task(Protocol):
+    """Questions with verifiable answers, in splits that are disjoint by question ("train", "validation", "test")."""
+
+    name: str
+    delivery: Delivery
+
+    def size(self, split: str) -> int:
+        """How many distinct questions a split holds."""
+        ...
+
+    def question(self, split: str, index: int, *, seed: int = 0) -> Question:
+        """The question at `index` of the endless order given by `seed`: a function of (split, seed, index) alone.
+
+        Each pass over the split is a new permutation. `seed` < 0: the stored order (evaluation).
+        """
+        ...
+
+    def grade(self, question: Question, answer: str | None) -> float:
+        """The verdict on an extracted answer, in [0, 1]; None gets 0. Never raises on hostile text."""
+        ...
+
+    def designer_messages(self, question: Question) -> tuple[Message, ...]:
+        """What a designer is shown."""
+        ...
+
+    def demonstrations(self, seed: int, start: int, count: int) -> Sequence[Demonstration]:
+        """Demonstrations number start..start+count of the teacher, every one checked by the verifier.
+
+        A function of (seed, number) alone, drawn on train questions only.
+        """
+        ...

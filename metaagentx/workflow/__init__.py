@@ -1,0 +1,1 @@
+"""The language of designs, and how a design runs (standard library only)."""

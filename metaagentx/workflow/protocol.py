@@ -1,0 +1,124 @@
+"""What a running workflow asks for and what it is told: the sans-IO protocol.
+
+A run is a generator (a `Process`). It yields one `Request` at a time and receives its result:
+
+    Call      -> Reply        one reply of a language model
+    ToolCall  -> ToolResult   one run of a tool
+    Fork      -> tuple        the return values of its branches, which run side by side
+
+It does no I/O, samples nothing and knows no threads: the same results always give the same run, so a run
+can be replayed from a record. Whoever drives it (the scheduler, a test, a replay) is free in how and when
+it answers, and may run all branches of all runs at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+
+class Outcome(StrEnum):
+    """How a reply or a run ended. Every outcome keeps its sample: nothing is dropped for ending badly."""
+
+    OK = "ok"
+    CUT = "cut"  # reached its bound on new tokens before it ended by itself
+    EMPTY = "empty"  # ended without any visible text
+    TOO_LONG = "too_long"  # the prompt does not fit; nothing was sampled
+    OVER_BUDGET = "over_budget"  # a bound on calls, tokens or wall time was reached; nothing was sampled
+    FAILED = "failed"  # our own fault (engine, sandbox): masked from training
+    UNPARSABLE = "unparsable"  # (runs only) the last message holds no answer
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask the policy of `role` for one reply.
+
+    `messages` are only those that are new since the last reply in the same `conversation`; the driver keeps what
+    came before as token ids (token in, token out: nothing is ever decoded and encoded again). A `conversation` is a
+    number that is unique within the generator that yields it.
+    """
+
+    role: str  # "designer" | "executor"
+    agent: str  # the agent's name in the design; "designer" for a designer
+    messages: tuple[Message, ...]
+    conversation: int = 0
+    turn: int = 0  # which reply of this conversation, from 0
+    max_tokens: int | None = None  # bound on new tokens; None: the driver's for this role
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a policy answered. `text` is empty unless `outcome` is OK or CUT."""
+
+    text: str
+    outcome: Outcome = Outcome.OK
+    tokens: int = 0  # generated tokens, the end-of-turn token included
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """Run the tool `name`. `arguments` is whatever the model wrote, decoded from JSON: hostile."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back: its output, or what went wrong."""
+
+    text: str
+    ok: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Run `branches` side by side; the result is the tuple of their return values, in order.
+
+    `axis` names what the branches are: "question", "design" and "execution" in a rollout tree, "member" inside a
+    workflow. The path of (axis, index) pairs from the root identifies every call, and seeds its randomness.
+    """
+
+    branches: tuple[Process[Any], ...]
+    axis: str = "member"
+
+
+Request: TypeAlias = Call | ToolCall | Fork
+Process: TypeAlias = Generator[Request, Any, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One thing said in a run, kept for reading: a reply with what it was asked, or a tool's result."""
+
+    agent: str
+    messages: tuple[Message, ...]  # what the agent was newly shown
+    reply: Reply
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How one run of a workflow on one question ended."""
+
+    text: str  # the last step's message
+    answer: str | None  # what the task's extractor found in it
+    outcome: Outcome
+    calls: int = 0  # model calls made
+    tool_calls: int = 0
+    tokens: int = 0  # generated tokens, all calls together
+    turns: tuple[Turn, ...] = field(default=())
