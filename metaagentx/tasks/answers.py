@@ -14,7 +14,7 @@ QA_INSTRUCTION = (
     "and your final answer between <answer> and </answer>."
 )
 
-_BRACE = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")  # the last two of these alternatives: escaped braces do not count
+_BRACE = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")  # escaped braces are matched to be passed over
 _NUMBER = re.compile(r"([+-]?)([0-9]{1,64})(?:\.([0-9]{0,64})|/([0-9]{1,64}))?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 _LATEX_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{([0-9]{1,64})\}\{([0-9]{1,64})\}")
@@ -22,8 +22,8 @@ _MARKUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
 
 
 def last_boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{...}` with balanced braces that is not blank; the inner one where they nest."""
-    best: tuple[int, int] | None = None
+    """The content of the last `\\boxed{...}` with balanced braces (the inner one where they nest); None if blank."""
+    best = (-1, -1)
     opened: list[int] = []  # where the content of each open brace starts; -1: not a box
     for brace in _BRACE.finditer(text):
         token = brace.group()
@@ -33,13 +33,9 @@ def last_boxed(text: str) -> str | None:
             opened.append(-1)
         elif token == "}" and opened:
             start = opened.pop()
-            if (
-                start > (best[0] if best else -1)
-                and not text[start : brace.start()].isspace()
-                and start < brace.start()
-            ):
+            if start > best[0]:
                 best = (start, brace.start())
-    return text[best[0] : best[1]].strip() if best else None
+    return text[best[0] : best[1]].strip() or None if best[0] >= 0 else None
 
 
 def last_tagged(text: str, tag: str) -> str | None:

@@ -6,8 +6,10 @@ preparation leaves nothing that looks finished, and of two processes that prepar
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -21,6 +23,7 @@ import tensorflow_datasets as tfds
 from metaagentx.tasks.gym import SPLITS, GymOptions, Record, generate
 
 MANIFEST = "manifest.json"
+_AGAIN = "remove the folder to have it prepared again"
 
 
 class GymQuestions(tfds.core.GeneratorBasedBuilder):
@@ -47,17 +50,18 @@ class GymQuestions(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(options: GymOptions, data_dir: str | Path) -> Path:
-    """The folder with the questions of `options` under `data_dir` (a local file system), made if it is not there yet."""
+    """The folder with the questions of `options` under `data_dir` (a local file system), made if it is not there."""
     target = folder_of(options, data_dir)
     if (target / MANIFEST).exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)  # without a manifest it is no work of ours that was finished
+    if target.exists() and not (target / MANIFEST).exists():
+        shutil.rmtree(target)  # what is moved into place has a manifest: this is a partial copy
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
         records = generate(options)
         builder = GymQuestions(records, data_dir=scratch)
-        builder.download_and_prepare()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            builder.download_and_prepare()  # two seconds of progress bars
         built = Path(builder.data_dir)
         _write_manifest(built, options, records)
         try:
@@ -82,20 +86,16 @@ def load(folder: Path, split: str) -> list[Record]:
     for name, wanted in manifest["files"].items():
         path = folder / name
         if not path.exists():
-            raise ValueError(f"{path} is missing; remove {folder} to prepare it again")
+            raise ValueError(f"{path} is missing; {_AGAIN}")
         if _hash_file(path) != wanted:
-            raise ValueError(
-                f"{path} is corrupt (its sha256 is not the manifest's); remove {folder} to prepare it again"
-            )
+            raise ValueError(f"{path} is corrupt: its sha256 is not the manifest's; {_AGAIN}")
     source = tfds.builder_from_directory(str(folder)).as_data_source(split)
     records = [
         Record(**{name: value.decode() for name, value in row.items()})
         for row in source.__getitems__(list(range(len(source))))
     ]
     if _hash_records(records) != manifest["splits"][split]["sha256"]:
-        raise ValueError(
-            f"split {split!r} of {folder} is not what the manifest says; remove {folder} to prepare it again"
-        )
+        raise ValueError(f"split {split!r} of {folder} is not what its manifest says; {_AGAIN}")
     return records
 
 
@@ -108,7 +108,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing: {folder} was not prepared") from error
     except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is corrupt; remove {folder} to prepare it again") from error
+        raise ValueError(f"{path} is corrupt; {_AGAIN}") from error
 
 
 def _write_manifest(folder: Path, options: GymOptions, records: dict[str, list[Record]]) -> None:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,11 @@ class Record:
         """The true answer."""
         return json.loads(self.entry)["answer"]
 
+    @property
+    def dataset(self) -> str:
+        """reasoning-gym's name of the data set that the question is from."""
+        return json.loads(self.entry)["metadata"]["source_dataset"]
+
 
 def digest(question: str) -> bytes:
     """The identity of a question: case and white space do not make a new one."""
@@ -116,32 +121,22 @@ def split_of(question: str) -> str:
 
 def generate(options: GymOptions) -> dict[str, list[Record]]:
     """All questions of all splits, distinct, kinds taking turns, so that any prefix of a split is balanced."""
-    by_kind = {kind: _generate_kind(options, kind) for kind in options.kinds}
-    return {
-        split: [record for row in zip(*(by_kind[kind][split] for kind in options.kinds), strict=True) for record in row]
-        for split in SPLITS
-    }
-
-
-def _generate_kind(options: GymOptions, kind: str) -> dict[str, list[Record]]:
-    families = [family for family in options.families if family.kind == kind]
     seen: set[bytes] = set()
-    shares = []
+    by_kind = [_generate_kind(options, kind, seen) for kind in options.kinds]
+    return {split: list(itertools.chain(*zip(*(k[split] for k in by_kind), strict=True))) for split in SPLITS}
+
+
+def _generate_kind(options: GymOptions, kind: str, seen: set[bytes]) -> dict[str, list[Record]]:
+    families = [family for family in options.families if family.kind == kind]
+    count, shares = len(families), []
     for number, family in enumerate(families):
-        sizes = {split: len(range(number, getattr(options, split), len(families))) for split in SPLITS}
+        sizes = {split: len(range(number, getattr(options, split), count)) for split in SPLITS}
         shares.append(_generate_family(family, options.seed, sizes, seen))
-    return {
-        split: [share[split][i // len(families)] for i, share in _turns(shares, getattr(options, split))]
-        for split in SPLITS
-    }
-
-
-def _turns(shares: list[dict[str, list[Record]]], count: int) -> Iterator[tuple[int, dict[str, list[Record]]]]:
-    return zip(range(count), itertools.cycle(shares), strict=False)
+    return {split: [shares[i % count][split][i // count] for i in range(getattr(options, split))] for split in SPLITS}
 
 
 def _generate_family(family: Family, seed: int, sizes: Mapping[str, int], seen: set[bytes]) -> dict[str, list[Record]]:
-    """`sizes[split]` new questions per split; `seen` holds the questions of this kind so far and grows."""
+    """`sizes[split]` new questions per split; `seen` holds the questions so far and grows."""
     key = hashlib.sha256(f"{seed}/{family.dataset}/{family.parameters}".encode()).digest()
     items = family.build(seed=int.from_bytes(key[:6], "big"))  # far apart: item i of seed s is item i - 1 of s + 1
     records: dict[str, list[Record]] = {split: [] for split in SPLITS}
@@ -151,11 +146,9 @@ def _generate_family(family: Family, seed: int, sizes: Mapping[str, int], seen: 
         item = items[draw]
         question, identity = item["question"], digest(item["question"])
         split = split_of(question)
-        if (
-            identity in seen
-            or len(records[split]) == sizes[split]
-            or (family.lowercase and not item["answer"].islower())
-        ):
+        if identity in seen or len(records[split]) == sizes[split]:
+            continue
+        if family.lowercase and not item["answer"].islower():
             continue
         seen.add(identity)
         name = f"{family.kind}-{identity.hex()[:12]}"
@@ -163,8 +156,8 @@ def _generate_family(family: Family, seed: int, sizes: Mapping[str, int], seen: 
         records[split].append(Record(name, family.kind, family.domain, question, entry))
     found = {split: len(records[split]) for split in SPLITS}
     raise ValueError(
-        f"family {family.kind!r} ({family.dataset}) has too few distinct questions: wanted {dict(sizes)}, found {found}; "
-        "ask for fewer or widen family.parameters"
+        f"family {family.kind!r} ({family.dataset}) has too few distinct questions: "
+        f"wanted {dict(sizes)}, found {found}; ask for fewer or widen family.parameters"
     )
 
 

@@ -40,7 +40,7 @@ class GymTask:
         return Question(id=record.id, kind=record.kind, prompt=record.question, domain=record.domain)
 
     def grade(self, question: Question, answer: str | None) -> float:
-        """1.0 if the verifier gives full marks to the normal form of the answer, else 0.0: equal votes, equal grades."""
+        """1.0 if the verifier gives full marks to the answer's normal form, else 0.0: equal votes get equal grades."""
         if question.id not in self._by_id:
             raise KeyError(f"question {question.id!r} is not of this task")
         if answer is None:

@@ -1,4 +1,4 @@
-"""The endless order of a split: a permutation per pass, computed for one index at a time, so a cursor is one integer."""
+"""The endless order of a split: a permutation per pass, computed index by index, so a cursor is one integer."""
 
 from __future__ import annotations
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 FIXED_DESIGN = "a=solve()x5"  # runs on any question
-APPROPRIATE: Mapping[str, str] = {"sum3": "chain", "sum5": "chain", "tool": "tool", "spell": "vote"}  # kind -> design
+APPROPRIATE: Mapping[str, str] = MappingProxyType(  # reasoning-gym's data set -> the design that suits it
+    {"chain_sum": "chain", "gcd": "tool", "products": "tool", "spell_backward": "vote"}
+)
 
 _SUM = re.compile(r"problem: (\d+(?: [+-] \d+)+) =$")
 

@@ -50,17 +50,18 @@ def demonstrate(records: Sequence[Record], options: TeacherOptions, seed: int, n
     """Demonstration `number` of the teacher with this seed: a function of its arguments alone."""
     draw = random.Random(f"{seed}/{number}")
     record = records[draw.randrange(len(records))]
+    if record.dataset not in _LESSONS:
+        raise ValueError(f"no demonstrations of {record.dataset!r}: the teacher knows {', '.join(_LESSONS)}")
     if draw.random() < options.designer:
         return _design(record, options, draw)
     if score(record.entry, record.answer) != 1.0:
         raise ValueError(f"question {record.id}: its verifier refuses its own answer {record.answer!r}")
-    lesson = _LESSONS[record.kind]
-    return Demonstration("executor", lesson(record, options, draw), record.kind)
+    return Demonstration("executor", _LESSONS[record.dataset](record, options, draw), record.kind)
 
 
 def _design(record: Record, options: TeacherOptions, draw: random.Random) -> Demonstration:
     designs = reference_designs(record.question)
-    name = APPROPRIATE[record.kind] if draw.random() < options.appropriate else draw.choice(list(designs))
+    name = APPROPRIATE[record.dataset] if draw.random() < options.appropriate else draw.choice(list(designs))
     messages = (
         Message("system", DESIGNER_PROMPT),
         Message("user", record.question),
@@ -130,7 +131,7 @@ def _spell(record: Record, options: TeacherOptions, draw: random.Random) -> tupl
     return _asked("solve", record.question, _noisy(record.answer, options.noise_spell, draw))
 
 
-_LESSONS = {"sum3": _sum, "sum5": _sum, "tool": _tool, "spell": _spell}
+_LESSONS = {"chain_sum": _sum, "gcd": _tool, "products": _tool, "spell_backward": _spell}
 
 
 def _asked(role: str, prompt: str, answer: str) -> tuple[Message, ...]:

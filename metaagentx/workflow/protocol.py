@@ -129,7 +129,10 @@ class RunResult:
 class Delivery(Protocol):
     """How agents hand in an answer: what they are told, and how it is read back. The interpreter's view of a task."""
 
-    instruction: str  # appended to every executor's system prompt; may be empty
+    @property
+    def instruction(self) -> str:
+        """Appended to every executor's system prompt; may be empty."""
+        ...
 
     def extract(self, text: str) -> str | None:
         """The answer in a message, or None. Linear time on hostile text."""
