@@ -25,7 +25,7 @@ ifneq ($(shell $(BIN)/python -c 'import jaxlib, pytest' 2>/dev/null && echo work
 $(shell rm -f $(VENV)/installed-*)
 endif
 
-.PHONY: train test test-slow check lint study notebooks clean
+.PHONY: setup train test test-slow check lint study notebooks clean
 
 train: $(STAMP)
 	$(BIN)/python -m metaagentx.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -37,6 +37,8 @@ test-slow: $(STAMP)
 	$(PYTEST) $(ARGS)
 
 check: lint test
+
+setup: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
@@ -65,5 +67,5 @@ $(STAMP):
 	@compgen -G "$(VENV)/installed-*" >/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $(VENV)/installed-*
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev$(ACCELERATOR:%=,%)]'
+	$(BIN)/python -m pip install --quiet ./third_party/pycosat --editable '.[dev$(ACCELERATOR:%=,%)]'
 	@touch $@
