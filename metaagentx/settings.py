@@ -54,11 +54,17 @@ class RoleSampling:
     designer: SamplingOptions = SamplingOptions()
     executor: SamplingOptions = SamplingOptions()
 
+    def by_role(self) -> dict[str, SamplingOptions]:
+        return {"designer": self.designer, "executor": self.executor}
+
 
 @dataclass(frozen=True, slots=True)
 class RoleTraining:
     designer: RoleOptions = RoleOptions()
     executor: RoleOptions = RoleOptions()
+
+    def by_role(self) -> dict[str, RoleOptions]:
+        return {"designer": self.designer, "executor": self.executor}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from metaagentx.learn.state import TrainState, create
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import params as weights
 from metaagentx.policy import tokenizer
 from metaagentx.policy.chat import Chat
 from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.language import Language
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.gym_task import GymTask
@@ -36,6 +39,7 @@ class Workbench:
     task: GymTask
     chat: Chat
     toolbox: Toolbox
+    language: Language
 
     def engine(self) -> Engine:
         """A new engine: its slots and cache, no weights yet."""
@@ -44,6 +48,11 @@ class Workbench:
     def fresh_params(self) -> weights.Params:
         """Randomly initialised weights, a function of the seed."""
         return weights.initialise(self.settings.model, jax.random.key(self.settings.seed), self.mesh)
+
+    def fresh_state(self, params: weights.Params) -> TrainState:
+        """A training state of its own around a copy of `params`."""
+        roles, moments = self.settings.roles.by_role(), self.settings.stages.moments
+        return create(jax.tree.map(jnp.copy, params), roles, moments)
 
 
 @contextlib.contextmanager
@@ -61,7 +70,9 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
         )
     data = Path(settings.data.directory).expanduser()
     task = GymTask(settings.task, data, BoxedDelivery(), settings.teacher)
-    bench = Workbench(settings, mesh, task, Chat(pieces), Toolbox([make_calculator(TINY_OPERATIONS)]))
+    toolbox = Toolbox([make_calculator(TINY_OPERATIONS)])
+    language = Language(TINY_PALETTE, toolbox.names(), settings.limits)
+    bench = Workbench(settings, mesh, task, Chat(pieces), toolbox, language)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench
 
