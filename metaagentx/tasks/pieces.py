@@ -27,7 +27,8 @@ CONTEXT = (  # what the interpreter puts around earlier steps and tool results
     "(no reply)",
     "Now give your own solution.",
     "No more tools now. Give your final answer.",
-    "Error: ",
+    "Error",
+    ": ",
 )
 CHARACTERS = ("-", *string.digits, *string.ascii_lowercase)
 

@@ -7,14 +7,22 @@ import time
 import pytest
 
 from metaagentx.tasks.gym import score
+from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.reference_designs import APPROPRIATE, FIXED_DESIGN, reference_designs
-from metaagentx.tasks.teacher import TeacherOptions, chain_steps, corrupt, demonstrate, expression_of
+from metaagentx.tasks.teacher import TOOL_CALL, TeacherOptions, chain_steps, corrupt, demonstrate, expression_of
+from metaagentx.tools.calculator import make_calculator
+from metaagentx.tools.tool import Toolbox
+from metaagentx.workflow.interpreter import run
+from metaagentx.workflow.ir import Design, Limits
+from metaagentx.workflow.protocol import Reply, ToolCall
+from metaagentx.workflow.replay import drive
+from metaagentx.workflow.short import parse_short
 
 QUIET = TeacherOptions(noise_sum=0, noise_tool=0, noise_spell=0)
-STEP = re.compile(r"([a-z])=(solve|tool)\(([^()]*)\)(?:x(\d+))?")
+TOOLBOX = Toolbox([make_calculator(TINY_OPERATIONS)])
 
 
-def perfect_agent(prompt, records):
+def perfect_answer(prompt, records):
     """Answers a whole question from its record, and a bare sum by arithmetic."""
     if prompt in records:
         return records[prompt].answer
@@ -22,14 +30,32 @@ def perfect_agent(prompt, records):
     return str(int(left) + int(right) if operator == "+" else int(left) - int(right))
 
 
-def run(design, question, records):
-    """A design's answer with perfect agents, in which a vote is its member."""
-    answers = {}
-    for line in design.split(";"):
-        name, _, template, _ = STEP.fullmatch(line).groups()
-        prompt = template.format(question=question, **answers) if template else question
-        answers[name] = perfect_agent(prompt, records)
-    return answers[name]
+class PerfectAgents:
+    """Answers the calls of a run, always right, and keeps what each conversation was opened with."""
+
+    def __init__(self, records):
+        self.records = records
+        self.shown = set()
+
+    def __call__(self, path, request):
+        if isinstance(request, ToolCall):
+            return TOOLBOX.run(request)
+        if request.turn:
+            return Reply(f"\\boxed{{{request.messages[-1].content}}}")
+        system, user = request.messages
+        self.shown.add((system.content, user.content))
+        record = self.records.get(user.content)
+        if system.content == "Use the calculator." and record and record.kind == "tool":
+            operation, left, right = expression_of(user.content)
+            return Reply((f"gcd({left}, {right})" if operation == "gcd" else f"{left} * {right}").join(TOOL_CALL))
+        return Reply(f"\\boxed{{{perfect_answer(user.content, self.records)}}}")
+
+
+def run_design(design, question, agents, delivery):
+    parsed = parse_short(design, palette=TINY_PALETTE, limits=Limits(), tools=TOOLBOX.names())
+    assert isinstance(parsed, Design), parsed
+    assert parsed.remarks == ()
+    return drive(run(parsed.workflow, question, delivery, max_calls=100), agents)
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +63,27 @@ def records(task):
     return task._splits["train"]
 
 
-def test_every_reference_design_with_perfect_agents_reaches_the_right_answer(records):
-    by_question = {record.question: record for record in records}
-    for record in records:
+def test_every_reference_design_with_perfect_agents_reaches_the_right_answer(task, records):
+    agents = PerfectAgents({record.question: record for record in records})
+    for record in records[:200]:
         designs = reference_designs(record.question)
         assert FIXED_DESIGN in designs.values()
         assert APPROPRIATE[record.dataset] in designs
-        for design in designs.values():
-            assert score(record.entry, run(design, record.question, by_question)) == 1.0
+        for name, design in designs.items():
+            result = run_design(design, record.question, agents, task.delivery)
+            assert score(record.entry, result.answer) == 1.0
+            assert result.tool_calls == (("tool" in name) and record.kind == "tool") * (3 if "vote" in name else 1)
+
+
+def test_a_lesson_opens_exactly_as_the_interpreter_opens_a_conversation(task, records):
+    for record in records[:40]:
+        agents = PerfectAgents({record.question: record})
+        for design in reference_designs(record.question).values():
+            run_design(design, record.question, agents, task.delivery)
+        lessons = [demonstrate([record], TeacherOptions(designer=0), 0, number) for number in range(30)]
+        taught = {(lesson.messages[0].content, lesson.messages[1].content) for lesson in lessons}
+        assert taught <= agents.shown
+        assert len(taught) > 1 or record.kind == "spell"
 
 
 def test_chains_have_one_agent_per_operation():
@@ -68,7 +107,7 @@ def test_without_noise_every_executor_answer_is_right(task, records):
         if demonstration.role == "designer":
             continue
         _, user, *_, last = demonstration.messages
-        assert task.delivery.extract(last.content) == perfect_agent(user.content, by_question)
+        assert task.delivery.extract(last.content) == perfect_answer(user.content, by_question)
 
 
 def test_noise_is_as_frequent_as_it_says(task, records):
@@ -79,7 +118,7 @@ def test_noise_is_as_frequent_as_it_says(task, records):
         demonstration = demonstrate(records, options, 0, number)
         _, user, last = demonstration.messages
         seen[demonstration.kind] += 1
-        wrong[demonstration.kind] += task.delivery.extract(last.content) != perfect_agent(user.content, by_question)
+        wrong[demonstration.kind] += task.delivery.extract(last.content) != perfect_answer(user.content, by_question)
     for kind, rate in {"sum3": 0.2, "sum5": 0.2, "tool": 0.35, "spell": 0.3}.items():
         error = math.sqrt(rate * (1 - rate) / seen[kind])
         assert abs(wrong[kind] / seen[kind] - rate) < 4 * error
