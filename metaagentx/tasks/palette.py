@@ -1,0 +1,16 @@
+"""The roles that a tiny designer may name, and what a tiny designer itself is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from metaagentx.workflow.ir import Role
+
+DESIGNER_PROMPT = "Design a workflow."
+TINY_PALETTE: Mapping[str, Role] = MappingProxyType(
+    {
+        "solve": Role(system_prompt="Solve."),
+        "tool": Role(system_prompt="Use the calculator.", tools=("calculator",), max_turns=2),
+    }
+)
