@@ -93,3 +93,8 @@ def place(x: jax.Array, *axes: str | None) -> jax.Array:
     """`x` laid out as the table says on the mesh of `jax.set_mesh`; `x` itself without a mesh."""
     spec = cut(axes, x.shape)
     return x if spec is None else jax.sharding.reshard(x, spec)
+
+
+def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:
+    """`x` in another shape, whose dimensions mean `axes`."""
+    return jax.lax.reshape(x, shape, out_sharding=cut(axes, shape))

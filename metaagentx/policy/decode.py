@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import cut, place
+from metaagentx.mesh import cut, place, reshape
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.model import KeyValue, attend_within, block, embed, rms_norm, rotary, unembed, visible
 from metaagentx.policy.params import Params
@@ -59,6 +59,7 @@ def decode_step(
       tokens: [S] int32.
       positions: [S] int32 in [0, C).
     """
+    positions = place(positions, "batch")
     attend_slots = functools.partial(attend_cached, positions)
     rotation = rotary(positions[:, None], config)
 
@@ -76,13 +77,13 @@ def attend_cached(
     keys, values = write(cache[0], k, positions), write(cache[1], v, positions)
     slots, _, heads, width = q.shape
     kv_heads, capacity = keys.shape[1:3]
-    q = q.reshape(slots, kv_heads, heads // kv_heads, width)
+    q = reshape(q, (slots, kv_heads, heads // kv_heads, width), ("batch", "kv_heads", None, None))
     scores = jnp.einsum("skgh,skch->skgc", q, keys, preferred_element_type=jnp.float32) * width**-0.5
     seen = jnp.arange(capacity)[None] <= positions[:, None]
     scores = jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
     y = jnp.einsum("skgc,skch->skgh", weights, values)
-    return y.reshape(slots, 1, heads, width), (keys, values)
+    return reshape(y, (slots, 1, heads, width), ("batch", None, "heads", None)), (keys, values)
 
 
 def write(cache: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:

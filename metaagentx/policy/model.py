@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import Axes, cut, place
+from metaagentx.mesh import Axes, cut, place, reshape
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
 
@@ -62,7 +62,8 @@ def block(
             q = rms_norm(q, layer["q_norm"], config.norm_eps)
             k = rms_norm(k, layer["k_norm"], config.norm_eps)
         y, kept = attend(rotate(q, rotation), rotate(k, rotation), v)
-        x = x + linear(merge(y), layer["o"], None)
+        y = reshape(y, (*y.shape[:2], y.shape[2] * y.shape[3]), ("batch", None, "heads"))
+        x = x + linear(y, layer["o"], None)
     with jax.named_scope("mlp"):
         y = rms_norm(x, layer["mlp_norm"], config.norm_eps)
         y = jax.nn.silu(linear(y, layer["gate"], "ff")) * linear(y, layer["up"], "ff")
@@ -91,14 +92,7 @@ def linear(x: jax.Array, w: jax.Array, out: str | None) -> jax.Array:
 
 def split(x: jax.Array, heads: int, axis: str) -> jax.Array:
     """[B, T, heads * H] -> [B, T, heads, H]."""
-    shape = (*x.shape[:-1], heads, x.shape[-1] // heads)
-    return jax.lax.reshape(x, shape, out_sharding=cut(("batch", None, axis, None), shape))
-
-
-def merge(x: jax.Array) -> jax.Array:
-    """[B, T, N, H] -> [B, T, N * H]."""
-    shape = (*x.shape[:-2], x.shape[-2] * x.shape[-1])
-    return jax.lax.reshape(x, shape, out_sharding=cut(("batch", None, "heads"), shape))
+    return reshape(x, (*x.shape[:2], heads, x.shape[2] // heads), ("batch", None, axis, None))
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
@@ -126,7 +120,7 @@ def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
 @jax.named_scope("embed")
 def embed(params: Params, tokens: jax.Array) -> jax.Array:
     """tokens [B, T] -> [B, T, D]."""
-    weights = params["embed"]
+    weights = place(params["embed"], "vocab", None)
     where = cut(("batch", None, None), (*tokens.shape, weights.shape[1]))
     return weights.at[place(tokens, "batch", None)].get(out_sharding=where)
 
