@@ -55,7 +55,7 @@ class Task:
     parent: Task | None = None
     branch: int = 0  # its place in the parent's fork
     calls: int = 0
-    forks: int = 0
+    axes: list[str] = field(default_factory=list)  # of its forks so far
     conversations: dict[int, Conversation] = field(default_factory=dict)
     turns: dict[str, int] = field(default_factory=dict)  # conversations begun so far, by agent
     results: list[Any] = field(default_factory=list)  # of the open fork's branches
@@ -116,14 +116,16 @@ class Table:
 
     def fork(self, task: Task, request: Fork) -> None:
         """Start the branches; `task` goes on when all have returned."""
+        if request.axis in task.axes:
+            raise ValueError(f"axis {request.axis!r} is used twice by one process: its calls would share random keys")
         task.results, task.open = [None] * len(request.branches), len(request.branches)
         task.joined = dict(task.turns)
         for index, branch in enumerate(request.branches):
             path = (*task.path, (request.axis, index))
             turns = {} if request.axis in AXES else dict(task.turns)
-            order = (*task.order, task.forks, index)
+            order = (*task.order, len(task.axes), index)
             self.ready.append((Task(branch, path, order, task, index, turns=turns), None))
-        task.forks += 1
+        task.axes.append(request.axis)
 
     def finish(self, task: Task, value: Any) -> None:
         """Hand a task's conversations over and its value to its parent."""
