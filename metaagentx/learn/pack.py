@@ -30,6 +30,7 @@ class Batch:
     advantages: Array  # [R, L] float32
     weights: Array  # [R, L] float32, the normaliser: the loss is the plain sum of weights * token loss
     sampler: Array  # [R, L] float32, the sampler's log-probability of the target
+    old: Array | None = None  # [R, L] float32, the trainer's when the batch was new; None: it is new
 
 
 def pack(
