@@ -67,5 +67,5 @@ $(STAMP):
 	@compgen -G "$(VENV)/installed-*" >/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $(VENV)/installed-*
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet ./third_party/pycosat --editable '.[dev$(ACCELERATOR:%=,%)]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet ./third_party/pycosat --editable '.[dev$(ACCELERATOR:%=,%)]'
 	@touch $@
