@@ -62,16 +62,7 @@ def reinforce(
     """The reinforcement learning loop. Returns the trained weights, and the steps and tokens that it took."""
     settings = bench.settings
     options, roles, sampling = settings.train, settings.roles.by_role(), settings.sampling.by_role()
-    recipe = Recipe(
-        config=settings.model,
-        loss=settings.loss,
-        roles=tuple(roles.items()),
-        moments=settings.stages.moments,
-        micro_rows=settings.pack.micro_rows,
-        chunk=settings.pack.chunk,
-        remat=settings.pack.remat,
-        gap_bound=options.gap_bound,
-    )
+    recipe = Recipe(bench.compute, settings.loss, tuple(roles.items()), settings.stages.moments, options.gap_bound)
 
     # ----- State: a checkpoint if there is one, else the cold start
     state = bench.fresh_state(cold)

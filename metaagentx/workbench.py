@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from metaagentx.learn.state import TrainState, create
+from metaagentx.learn.update import Compute
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import params as weights
 from metaagentx.policy import tokenizer
@@ -40,6 +41,12 @@ class Workbench:
     chat: Chat
     toolbox: Toolbox
     language: Language
+
+    @property
+    def compute(self) -> Compute:
+        """How the trainer cuts up its passes."""
+        pack = self.settings.pack
+        return Compute(self.settings.model, pack.micro_rows, pack.chunk, pack.remat)
 
     def engine(self) -> Engine:
         """A new engine: its slots and cache, no weights yet."""
