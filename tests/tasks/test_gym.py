@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from metaagentx.tasks.gym import SPLITS, TINY_FAMILIES, Family, GymOptions, digest, generate, score, split_of
+from metaagentx.tasks.gym import TINY_FAMILIES, Family, GymOptions, digest, generate, score, split_of
 from tests.tasks.conftest import SMALL
 
 
@@ -84,7 +84,3 @@ def test_bad_options_name_their_field(values, field):
 def test_bad_families_name_their_field(values, field):
     with pytest.raises(ValueError, match=field):
         Family(*values)
-
-
-def test_splits_are_the_three_of_the_contract():
-    assert tuple(generate(SMALL)) == SPLITS == ("train", "validation", "test")

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from metaagentx.tasks.gym import SPLITS
 from metaagentx.tasks.task import Question, Task
-from tests.tasks.conftest import SMALL
 
 
 def test_gym_task_is_a_task(task):
@@ -68,7 +67,3 @@ def test_the_designer_sees_two_words_of_instruction_and_the_question(task):
     system, user = task.designer_messages(question)
     assert (system.role, system.content) == ("system", "Design a workflow.")
     assert (user.role, user.content) == ("user", question.prompt)
-
-
-def test_options_are_those_that_were_prepared(task):
-    assert task.size("train") == SMALL.train * len(task.kinds)
