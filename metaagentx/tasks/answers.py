@@ -15,7 +15,7 @@ QA_INSTRUCTION = (
 )
 
 _BRACE = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")  # escaped braces are matched to be passed over
-_NUMBER = re.compile(r"([+-]?)([0-9]{1,64})(?:\.([0-9]{0,64})|/([0-9]{1,64}))?")
+_NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])([0-9]{0,64})(?:\.([0-9]{0,64})|/([0-9]{1,64}))?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 _LATEX_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{([0-9]{1,64})\}\{([0-9]{1,64})\}")
 _MARKUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
@@ -73,7 +73,7 @@ def normalise(answer: str) -> str:
 
     Numbers are recognised up to 64 digits before and after the point; longer ones stay text.
     """
-    text = " ".join(answer.split()).casefold().strip("$ ").rstrip(".")
+    text = " ".join(answer.split()).casefold().lstrip("$ ").rstrip("$ .")
     text = _MARKUP.sub(r"\1", text).strip()
     text = _LATEX_FRACTION.sub(r"\1\2/\3", text) if len(text) < 256 else text
     plain = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text

@@ -74,52 +74,56 @@ def prepare(options: GymOptions, data_dir: str | Path) -> Path:
 
 def folder_of(options: GymOptions, data_dir: str | Path) -> Path:
     """Where the questions of `options` live: equal options, equal folder."""
-    identity = hashlib.sha256(_describe(options).encode()).hexdigest()[:12]
-    return Path(data_dir) / f"gym-{identity}"
+    return Path(data_dir) / f"gym-{_hash_json(dataclasses.asdict(options))[:12]}"
 
 
-def load(folder: Path, split: str) -> list[Record]:
-    """All records of a split, in stored order. Raises ValueError, naming the file or split, if anything was changed."""
+def load(folder: Path) -> dict[str, list[Record]]:
+    """All records by split, in stored order. Raises ValueError, naming the file or split, if anything was changed."""
     manifest = read_manifest(folder)
-    if split not in manifest["splits"]:
-        raise ValueError(f"split must be one of {', '.join(manifest['splits'])}, not {split!r}")
     for name, wanted in manifest["files"].items():
         path = folder / name
         if not path.exists():
             raise ValueError(f"{path} is missing; {_AGAIN}")
         if _hash_file(path) != wanted:
             raise ValueError(f"{path} is corrupt: its sha256 is not the manifest's; {_AGAIN}")
-    source = tfds.builder_from_directory(str(folder)).as_data_source(split)
-    records = [
-        Record(**{name: value.decode() for name, value in row.items()})
-        for row in source.__getitems__(list(range(len(source))))
-    ]
-    if _hash_records(records) != manifest["splits"][split]["sha256"]:
-        raise ValueError(f"split {split!r} of {folder} is not what its manifest says; {_AGAIN}")
-    return records
+    builder = tfds.builder_from_directory(str(folder))
+    splits = {split: _read(builder.as_data_source(split)) for split in SPLITS}
+    for split, records in splits.items():
+        if _hash_records(records) != manifest["splits"][split]["sha256"]:
+            raise ValueError(f"split {split!r} of {folder} is not what its manifest says; {_AGAIN}")
+    return splits
+
+
+def _read(source: Any) -> list[Record]:
+    rows = source.__getitems__(list(range(len(source))))
+    return [Record(**{name: value.decode() for name, value in row.items()}) for row in rows]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What a prepared folder says of itself: options, and sha256 and size of every file and split."""
     path = folder / MANIFEST
+    if not path.exists():
+        raise ValueError(f"{path} is missing: {folder} was not prepared")
     try:
-        manifest = json.loads(path.read_text())
-        return {name: manifest[name] for name in ("options", "files", "splits")}
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing: {folder} was not prepared") from error
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        manifest = json.loads(path.read_bytes())
+    except ValueError as error:
         raise ValueError(f"{path} is corrupt; {_AGAIN}") from error
+    if not isinstance(manifest, dict) or manifest.pop("sha256", None) != _hash_json(manifest):
+        raise ValueError(f"{path} is corrupt: its sha256 is not its own; {_AGAIN}")
+    return manifest
 
 
 def _write_manifest(folder: Path, options: GymOptions, records: dict[str, list[Record]]) -> None:
-    files = {path.name: _hash_file(path) for path in sorted(folder.iterdir())}
-    splits = {split: {"count": len(rows), "sha256": _hash_records(rows)} for split, rows in records.items()}
-    manifest = {"options": json.loads(_describe(options)), "files": files, "splits": splits}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    manifest = {
+        "options": dataclasses.asdict(options),
+        "files": {path.name: _hash_file(path) for path in sorted(folder.iterdir())},
+        "splits": {split: {"count": len(rows), "sha256": _hash_records(rows)} for split, rows in records.items()},
+    }
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "sha256": _hash_json(manifest)}, indent=2) + "\n")
 
 
-def _describe(options: GymOptions) -> str:
-    return json.dumps(dataclasses.asdict(options), sort_keys=True)
+def _hash_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _hash_file(path: Path) -> str:

@@ -23,8 +23,7 @@ class GymTask:
         self.kinds = options.kinds
         self.delivery = delivery
         self._teacher = teacher
-        folder = prepare(options, data_dir)
-        self._splits = {split: load(folder, split) for split in SPLITS}
+        self._splits = load(prepare(options, data_dir))
         self._by_id = {record.id: record for records in self._splits.values() for record in records}
 
     def size(self, split: str) -> int:

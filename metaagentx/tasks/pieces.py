@@ -1,4 +1,4 @@
-"""The pieces of the tiny tokenizer: everything that its questions, designs and answers are written in."""
+"""The pieces of the tiny tokenizer: everything that its questions, designs, contexts and answers are written in."""
 
 from __future__ import annotations
 
@@ -19,10 +19,21 @@ QUESTION_PHRASES = (
 OPERATORS = (" + ", " - ", " * ", ", ")
 ANSWERS = ("\\boxed{", "}", "gcd(", *TOOL_CALL)
 DESIGNS = ("a=", "b=", "c=", "d=", ";", "solve(", "tool(", ")", "x3", "x5", "{a}", "{b}", "{c}", "{question}")
+CONTEXT = (  # what the interpreter puts around earlier steps and tool results
+    "\n\n",
+    "[",
+    "]:\n",
+    "]: ",
+    "(no reply)",
+    "Now give your own solution.",
+    "No more tools now. Give your final answer.",
+    "Error",
+    ": ",
+)
 CHARACTERS = ("-", *string.digits, *string.ascii_lowercase)
 
 
 def tiny_pieces() -> tuple[str, ...]:
     """Every piece once. A tokenizer takes the longest piece that fits at each place."""
     prompts = (DESIGNER_PROMPT, *(role.system_prompt for role in TINY_PALETTE.values()))
-    return (*QUESTION_PHRASES, *prompts, *OPERATORS, *ANSWERS, *DESIGNS, *CHARACTERS)
+    return (*QUESTION_PHRASES, *prompts, *OPERATORS, *ANSWERS, *DESIGNS, *CONTEXT, *CHARACTERS)

@@ -7,7 +7,6 @@ design and how to answer, not which design to write. What is right is checked by
 
 from __future__ import annotations
 
-import math
 import random
 import re
 import string
@@ -15,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metaagentx.tasks.gym import Record, score
-from metaagentx.tasks.palette import DESIGNER_PROMPT, TINY_PALETTE
+from metaagentx.tasks.palette import DESIGNER_PROMPT, TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.reference_designs import APPROPRIATE, reference_designs, terms_of
 from metaagentx.tasks.task import Demonstration
+from metaagentx.tools.calculator import calculate
 from metaagentx.workflow.protocol import Message
 
 TOOL_CALL = ('<tool_call>{"name": "calculator", "arguments": {"expression": "', '"}}</tool_call>')
@@ -116,7 +116,7 @@ def expression_of(question: str) -> tuple[str, int, int]:
 
 def _with_tool(question: str, operation: str, left: int, right: int) -> tuple[Message, ...]:
     expression = f"gcd({left}, {right})" if operation == "gcd" else f"{left} * {right}"
-    result = str(math.gcd(left, right) if operation == "gcd" else left * right)
+    result = calculate(expression, allowed=TINY_OPERATIONS)
     role = TINY_PALETTE["tool"]
     return (
         Message("system", role.system_prompt),
