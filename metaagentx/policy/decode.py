@@ -10,9 +10,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import cut, place, reshape
+from metaagentx.mesh import cut, place
 from metaagentx.policy.config import ModelConfig
-from metaagentx.policy.model import KeyValue, attend_within, block, embed, rms_norm, rotary, unembed, visible
+from metaagentx.policy.model import KeyValue, attend_within, attention, block, embed, rms_norm, rotary, unembed, visible
 from metaagentx.policy.params import Params
 
 Cache = list[KeyValue]  # of each layer, keys and values, each [S, K, C, H]
@@ -43,8 +43,8 @@ def prefill(params: Params, config: ModelConfig, tokens: jax.Array, lengths: jax
 
     x, cache = embed(params, tokens), []
     for layer in unstacked(params, config):
-        x, (k, v) = block(layer, config, x, rotation, attend)
-        cache.append((k.swapaxes(1, 2), v.swapaxes(1, 2)))
+        x, kept = block(layer, config, x, rotation, attend)
+        cache.append(kept)
     last = jnp.take_along_axis(x, lengths[:, None, None] - 1, axis=1)[:, 0]
     return unembed(params, config, rms_norm(last, params["final_norm"], config.norm_eps)), cache
 
@@ -73,25 +73,15 @@ def decode_step(
 def attend_cached(
     positions: jax.Array, cache: KeyValue, q: jax.Array, k: jax.Array, v: jax.Array
 ) -> tuple[jax.Array, KeyValue]:
-    """Attention of one token, q [S, 1, N, H] and k, v [S, 1, K, H], over the cache with that token written in."""
+    """Attention of one token, q [S, N, 1, H] and k, v [S, K, 1, H], over the cache with that token written in."""
     keys, values = write(cache[0], k, positions), write(cache[1], v, positions)
-    slots, _, heads, width = q.shape
-    kv_heads, capacity = keys.shape[1:3]
-    q = reshape(q, (slots, kv_heads, heads // kv_heads, width), ("batch", "kv_heads", None, None))
-    scores = jnp.einsum("skgh,skch->skgc", q, keys, preferred_element_type=jnp.float32) * width**-0.5
-    seen = jnp.arange(capacity)[None] <= positions[:, None]
-    scores = jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
-    y = jnp.einsum("skgc,skch->skgh", weights, values)
-    return reshape(y, (slots, 1, heads, width), ("batch", None, "heads", None)), (keys, values)
+    seen = jnp.arange(keys.shape[2])[None] <= positions[:, None]
+    return attention(q, keys, values, seen[:, None]), (keys, values)
 
 
 def write(cache: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
-    """cache [S, K, C, H] with new [S, 1, K, H] at each slot's position."""
-    def one(slot: jax.Array, token: jax.Array, position: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice_in_dim(slot, token, position, axis=1)
-
-    return jax.vmap(one)(cache, new.swapaxes(1, 2), positions)
+    """cache [S, K, C, H] with new [S, K, 1, H] at each slot's position."""
+    return jax.vmap(functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1))(cache, new, positions)
 
 
 def unstacked(params: Params, config: ModelConfig) -> list[Params]:

@@ -15,8 +15,8 @@ from metaagentx.mesh import Axes, cut, place, reshape
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
 
-Rotation = tuple[jax.Array, jax.Array]  # cosines and sines, each [B, T, 1, H / 2] float32
-KeyValue = tuple[jax.Array, jax.Array]  # keys and values
+Rotation = tuple[jax.Array, jax.Array]  # cosines and sines, each [B, 1, T, H / 2] float32
+KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, K, T, H]
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, KeyValue]]
 
 
@@ -62,8 +62,7 @@ def block(
             q = rms_norm(q, layer["q_norm"], config.norm_eps)
             k = rms_norm(k, layer["k_norm"], config.norm_eps)
         y, kept = attend(rotate(q, rotation), rotate(k, rotation), v)
-        y = reshape(y, (*y.shape[:2], y.shape[2] * y.shape[3]), ("batch", None, "heads"))
-        x = x + linear(y, layer["o"], None)
+        x = x + linear(merge(y), layer["o"], None)
     with jax.named_scope("mlp"):
         y = rms_norm(x, layer["mlp_norm"], config.norm_eps)
         y = jax.nn.silu(linear(y, layer["gate"], "ff")) * linear(y, layer["up"], "ff")
@@ -79,9 +78,25 @@ def visible(positions: jax.Array, segments: jax.Array) -> jax.Array:
 
 
 def attend_within(mask: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, KeyValue]:
-    """Grouped-query attention of q [B, T, N, H] over k, v [B, T, K, H] where `mask` [B, T, T] allows."""
-    y = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None])
-    return y, (k, v)
+    """Attention of a row over itself, for `block`."""
+    return attention(q, k, v, mask), (k, v)
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """Grouped-query attention (arXiv 2305.13245) of q [B, N, T, H] over k, v [B, K, S, H] where mask [B, T, S] allows."""
+    rows, heads, length, width = q.shape
+    kv_heads, axes = k.shape[1], ("batch", "kv_heads", None, None)
+    # The queries that share a key are stacked, so that both products are plain batched matrix products.
+    q = reshape(q * width**-0.5, (rows, kv_heads, heads // kv_heads * length, width), axes)
+    scores = jnp.einsum("bkqh,bksh->bkqs", q, k, preferred_element_type=jnp.float32)
+    scores = reshape(scores, (rows, kv_heads, heads // kv_heads, length, k.shape[2]), (*axes, None))
+    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    # Softmax, divided after the second product, where there is less to divide.
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    total = reshape(jnp.sum(weights, axis=-1), (*q.shape[:3], 1), axes)
+    weights = reshape(weights.astype(v.dtype), (*q.shape[:3], k.shape[2]), axes)
+    y = (jnp.einsum("bkqs,bksh->bkqh", weights, v) / total).astype(v.dtype)
+    return reshape(y, (rows, heads, length, width), ("batch", "heads", None, None))
 
 
 def linear(x: jax.Array, w: jax.Array, out: str | None) -> jax.Array:
@@ -91,8 +106,14 @@ def linear(x: jax.Array, w: jax.Array, out: str | None) -> jax.Array:
 
 
 def split(x: jax.Array, heads: int, axis: str) -> jax.Array:
-    """[B, T, heads * H] -> [B, T, heads, H]."""
-    return reshape(x, (*x.shape[:2], heads, x.shape[2] // heads), ("batch", None, axis, None))
+    """[B, T, heads * H] -> [B, heads, T, H]."""
+    return reshape(x, (*x.shape[:2], heads, x.shape[2] // heads), ("batch", None, axis, None)).swapaxes(1, 2)
+
+
+def merge(x: jax.Array) -> jax.Array:
+    """[B, N, T, H] -> [B, T, N * H]."""
+    x = x.swapaxes(1, 2)
+    return reshape(x, (*x.shape[:2], x.shape[2] * x.shape[3]), ("batch", None, "heads"))
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
@@ -106,12 +127,12 @@ def rotary(positions: jax.Array, config: ModelConfig) -> Rotation:
     """Rotation of each position's pairs (arXiv 2104.09864): positions [B, T]."""
     half = config.head_dim // 2
     frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[:, :, None, None].astype(jnp.float32) * frequency[None, None, None]
+    angle = positions[:, None, :, None].astype(jnp.float32) * frequency[None, None, None]
     return jnp.cos(angle), jnp.sin(angle)
 
 
 def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
-    """x [B, T, N, H]; channel i pairs with channel i + H / 2, as in Hugging Face's Llama."""
+    """x [B, N, T, H]; channel i pairs with channel i + H / 2, as in Hugging Face's Llama."""
     cos, sin = rotation
     a, b = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
