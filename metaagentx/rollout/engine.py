@@ -26,8 +26,8 @@ from metaagentx.workflow.protocol import Outcome
 
 _empty = jax.jit(empty_state, static_argnums=(0, 1, 2))
 _fill = jax.jit(fill, static_argnums=0, donate_argnums=2)
-_start = jax.jit(start, static_argnums=(0, 1), donate_argnums=2)
-_decode = jax.jit(decode, static_argnums=(0, 1, 2), donate_argnums=4)
+_start = jax.jit(start, static_argnums=0, donate_argnums=1)
+_decode = jax.jit(decode, static_argnums=(0, 1), donate_argnums=3)
 
 NOTHING = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), Outcome.TOO_LONG)
 
@@ -81,7 +81,7 @@ class Engine:
                 f"engine.capacity ({options.capacity}) must not be above model.max_length ({config.max_length})"
             )
         self.config, self.options = config, options
-        self.eos = tuple(sorted(set(eos_ids)))
+        self.eos = np.array(sorted(set(eos_ids)), np.int32)
         self.version = -1
         self.work = Work()
         self._params: Params | None = None
@@ -113,8 +113,8 @@ class Engine:
                 ids = np.zeros((rows, 6), np.uint32)
                 zeros = np.zeros(rows, np.int32)
                 heat = np.zeros(rows, np.float32)
-                self._state = _start(width, self.eos, self._state, zeros, nowhere, ones, ids, ones, heat)
-        self._state = _decode(self.config, self.eos, self.options.chunk, params, self._state)
+                self._state = _start(width, self._state, self.eos, zeros, nowhere, ones, ids, ones, heat)
+        self._state = _decode(self.config, self.options.chunk, params, self._state, self.eos)
         jax.block_until_ready(self._state)
 
     def submit(self, ticket: int, prompt: NDArray[np.int32], ids: CallIds, sampling: SamplingOptions) -> None:
@@ -139,7 +139,7 @@ class Engine:
             self.work.prefill_seconds += time.perf_counter() - begun
         if self._running:
             begun = time.perf_counter()
-            self._state = _decode(self.config, self.eos, self.options.chunk, self._loaded(), self._state)
+            self._state = _decode(self.config, self.options.chunk, self._loaded(), self._state, self.eos)
             done += self._harvest()
             self.work.decode_seconds += time.perf_counter() - begun
         return done
@@ -227,7 +227,7 @@ class Engine:
             slots, source, lengths, bound = table[:, :4].astype(np.int32).T
             ids = table[:, 4:].astype(np.uint32)  # -1, "not there", becomes the largest number
             self._state = _start(
-                width, self.eos, self._state, source, slots, lengths, ids, bound, temperature
+                width, self._state, self.eos, source, slots, lengths, ids, bound, temperature
             )
 
     def _harvest(self) -> list[tuple[int, Sampled]]:

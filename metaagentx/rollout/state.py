@@ -85,8 +85,8 @@ def fill(
 
 def start(
     width: int,
-    eos: tuple[int, ...],
     state: EngineState,
+    eos: jax.Array,
     source: jax.Array,
     slots: jax.Array,
     lengths: jax.Array,
@@ -98,7 +98,7 @@ def start(
 
     Args:
       width: tokens to copy, at least every prompt's length.
-      eos: ids that end a reply.
+      eos: [E] int32, ids that end a reply.
       source: [A] int32, the slot whose cache begins with the call's prompt.
       slots: [A] int32, distinct, where the call goes; may be its source; S for padding.
       lengths: [A] int32, tokens of the prompt.
@@ -115,7 +115,7 @@ def start(
 
     keys, logits = call_keys(ids), state.logits[source]
     token, logprob = draw(logits, temperature, keys, lengths)
-    active = ~jnp.isin(token, jnp.asarray(eos, jnp.int32)) & (bound > 1)
+    active = ~jnp.isin(token, eos) & (bound > 1)
     return state.replace(
         cache=jax.tree.map(fork, state.cache),
         logits=put(state.logits, logits),
@@ -131,8 +131,8 @@ def start(
     )
 
 
-def decode(config: ModelConfig, eos: tuple[int, ...], steps: int, params: Params, state: EngineState) -> EngineState:
-    """Draw up to `steps` more tokens in every active slot; stops early when no slot is active."""
+def decode(config: ModelConfig, steps: int, params: Params, state: EngineState, eos: jax.Array) -> EngineState:
+    """Draw up to `steps` more tokens in every active slot; stops early when no slot is active. `eos` as in `start`."""
     def unfinished(state: EngineState) -> jax.Array:
         return (state.steps < steps) & jnp.any(state.active)
 
@@ -145,7 +145,7 @@ def decode(config: ModelConfig, eos: tuple[int, ...], steps: int, params: Params
         rows = jnp.arange(active.shape[0])
         column = jnp.where(active, state.count, state.tokens.shape[1])  # beyond the end: dropped
         count = state.count + active
-        ended = jnp.isin(token, jnp.asarray(eos, jnp.int32)) | (count >= state.bound)
+        ended = jnp.isin(token, eos) | (count >= state.bound)
         return state.replace(
             cache=cache,
             position=position,
