@@ -45,7 +45,7 @@ def parse_script(text: str, limits: Limits, tools: frozenset[str]) -> Design | D
         return Diagnosis(Refusal.TOO_LARGE, "the script is nested too deeply")
     if script.workflow is None:
         return Diagnosis(Refusal.NO_WORKFLOW, "no workflow is run; end with workflow.run(question)")
-    remarks = sorted(((*places.of(at), message) for message, at in script.remarks))
+    remarks = sorted({(*places.of(at), message) for message, at in script.remarks})
     return Design(script.workflow, tuple(Remark(message, line, column) for line, column, message in remarks))
 
 
