@@ -71,7 +71,9 @@ def _absorbed(node: Node) -> list[tuple[str, str]]:
     """The workflows that flattening removes below or at `node`, each with the name of the node it gives way to."""
     found = [pair for part in parts(node) for pair in _absorbed(part)]
     for part in parts(node):
-        if isinstance(part, Workflow) and (len(part.steps) == 1 or (isinstance(node, Workflow) and len(parts(node)) == 1)):
+        if isinstance(part, Workflow) and (
+            len(part.steps) == 1 or (isinstance(node, Workflow) and len(parts(node)) == 1)
+        ):
             found.append((part.name, _result(part).name))
     return found
 

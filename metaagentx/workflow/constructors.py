@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from metaagentx.workflow.conditions import read_cases
+from metaagentx.workflow.decisions import read_cases
 from metaagentx.workflow.drafts import Draft, Function, Registry
 from metaagentx.workflow.ir import Condition, Limits, Refusal
-from metaagentx.workflow.refused import refuse
+from metaagentx.workflow.refused import Refused
 
 STRATEGIES = ("majority_vote", "weighted_vote", "consensus")
 NODE_KEYWORDS = {
@@ -64,25 +64,25 @@ Check = Callable[[Argument, str, Limits], Any]
 
 def text(argument: Argument, what: str, limits: Limits) -> str:
     if not isinstance(argument.value, str):
-        refuse(Refusal.BAD_VALUE, f"{what} must be a string", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be a string", argument.at)
     return argument.value
 
 
 def name(argument: Argument, what: str, limits: Limits) -> str:
     if not text(argument, what, limits).strip():
-        refuse(Refusal.BAD_VALUE, f"{what} must not be empty", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must not be empty", argument.at)
     return text(argument, what, limits).strip()
 
 
 def flag(argument: Argument, what: str, limits: Limits) -> bool:
     if not isinstance(argument.value, bool):
-        refuse(Refusal.BAD_VALUE, f"{what} must be True or False", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be True or False", argument.at)
     return argument.value
 
 
 def strategy(argument: Argument, what: str, limits: Limits) -> str:
     if not isinstance(argument.value, str) or argument.value not in STRATEGIES:
-        refuse(Refusal.BAD_VALUE, f"{what} must be one of {', '.join(STRATEGIES)}", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be one of {', '.join(STRATEGIES)}", argument.at)
     return argument.value
 
 
@@ -92,9 +92,9 @@ def count(most: Callable[[Limits], int]) -> Check:
     def check(argument: Argument, what: str, limits: Limits) -> int:
         value = argument.value
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            refuse(Refusal.BAD_VALUE, f"{what} must be a whole number from 1 to {most(limits)}", argument.at)
+            raise Refused(Refusal.BAD_VALUE, f"{what} must be a whole number from 1 to {most(limits)}", argument.at)
         if value > most(limits):
-            refuse(Refusal.TOO_LARGE, f"{what} is {value}; at most {most(limits)} is allowed", argument.at)
+            raise Refused(Refusal.TOO_LARGE, f"{what} is {value}; at most {most(limits)} is allowed", argument.at)
         return value
 
     return check
@@ -102,46 +102,46 @@ def count(most: Callable[[Limits], int]) -> Check:
 
 def registry(argument: Argument, what: str, limits: Limits) -> Registry:
     if not isinstance(argument.value, Registry):
-        refuse(Refusal.BAD_VALUE, f"{what} must be a ToolRegistry()", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be a ToolRegistry()", argument.at)
     return argument.value
 
 
 def node(argument: Argument, what: str, limits: Limits) -> Draft:
     if not isinstance(argument.value, Draft):
         if isinstance(argument.at, ast.Name):
-            refuse(Refusal.UNBOUND_AGENT, f"{argument.at.id!r} is not bound to a node", argument.at)
-        refuse(Refusal.BAD_VALUE, f"{what} must be a node", argument.at)
+            raise Refused(Refusal.UNBOUND_AGENT, f"{argument.at.id!r} is not bound to a node", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be a node", argument.at)
     return argument.value
 
 
 def agent(argument: Argument, what: str, limits: Limits) -> Draft:
     if node(argument, what, limits).kind != "AgentNode":
-        refuse(Refusal.BAD_VALUE, f"{what} must be an AgentNode", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be an AgentNode", argument.at)
     return node(argument, what, limits)
 
 
 def nodes(argument: Argument, what: str, limits: Limits) -> tuple[Draft, ...]:
     if not isinstance(argument.value, list | tuple):
-        refuse(Refusal.BAD_VALUE, f"{what} must be a list of nodes", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be a list of nodes", argument.at)
     return tuple(node(part, f"each of {what}", limits) for part in _elements(argument, argument.value))
 
 
 def members(argument: Argument, what: str, limits: Limits) -> tuple[Draft, ...]:
     found = nodes(argument, what, limits)
     if not found:
-        refuse(Refusal.EMPTY_ENSEMBLE, f"{what} is empty; give at least one node", argument.at)
+        raise Refused(Refusal.EMPTY_ENSEMBLE, f"{what} is empty; give at least one node", argument.at)
     return found
 
 
 def routes(argument: Argument, what: str, limits: Limits) -> dict[str, Draft]:
     if not isinstance(argument.value, dict) or not argument.value:
-        refuse(Refusal.BAD_VALUE, f"{what} must be a dictionary from names to nodes, not empty", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be a dictionary from names to nodes, not empty", argument.at)
     values = argument.at.values if isinstance(argument.at, ast.Dict) else []
     found: dict[str, Draft] = {}
     for index, (key, value) in enumerate(argument.value.items()):
         at = values[index] if len(values) == len(argument.value) else argument.at
         if not isinstance(key, str) or not key:
-            refuse(Refusal.BAD_VALUE, f"every key of {what} must be a string, not empty", at)
+            raise Refused(Refusal.BAD_VALUE, f"every key of {what} must be a string, not empty", at)
         found[key] = node(Argument(value, at), f"each of {what}", limits)
     return found
 
@@ -152,12 +152,14 @@ def weights(argument: Argument, what: str, limits: Limits) -> list[Any] | tuple[
         numbers = list(value.values()) if isinstance(value, dict) else list(value)
         if all(isinstance(number, int | float) and isfinite(number) and number >= 0 for number in numbers):
             return value
-    refuse(Refusal.BAD_VALUE, f"{what} must be a list of numbers, none negative, one for each member", argument.at)
+    raise Refused(
+        Refusal.BAD_VALUE, f"{what} must be a list of numbers, none negative, one for each member", argument.at
+    )
 
 
 def function(argument: Argument, what: str, limits: Limits) -> Argument:
     if not isinstance(argument.value, Function):
-        refuse(Refusal.BAD_VALUE, f"{what} must be a lambda or def that returns a route's name", argument.at)
+        raise Refused(Refusal.BAD_VALUE, f"{what} must be a lambda or def that returns a route's name", argument.at)
     return argument
 
 
@@ -243,7 +245,7 @@ def construct(
         fields[keyword] = TABLE[kind][keyword](argument, f"{keyword} of {kind}", limits)
     for keyword in _NEEDED.get(kind, ()):
         if keyword not in fields:
-            refuse(Refusal.BAD_VALUE, f"{kind} needs {keyword}=...", call)
+            raise Refused(Refusal.BAD_VALUE, f"{kind} needs {keyword}=...", call)
     fields.setdefault("name", _DEFAULT_NAMES.get(kind))
     match kind:
         case "EnsembleNode":
@@ -255,13 +257,13 @@ def construct(
 
 def _finish_ensemble(fields: dict[str, Any], arguments: Mapping[str, Argument], call: ast.Call) -> None:
     if fields.get("strategy") == "consensus" and "consensus_agent" not in fields:
-        refuse(Refusal.MISSING_JUDGE, "strategy 'consensus' needs consensus_agent=...", call)
+        raise Refused(Refusal.MISSING_JUDGE, "strategy 'consensus' needs consensus_agent=...", call)
     given = fields.pop("weights", None)
     if given is not None:
         if isinstance(given, dict):
             given = [given[draft.name] for draft in fields["agents"] if draft.name in given]
         if len(given) != len(fields["agents"]):
-            refuse(Refusal.BAD_VALUE, "weights must hold one number for each member", arguments["weights"].at)
+            raise Refused(Refusal.BAD_VALUE, "weights must hold one number for each member", arguments["weights"].at)
         fields["weights"] = tuple(float(weight) for weight in given)
 
 
@@ -273,9 +275,9 @@ def _finish_router(
 ) -> None:
     known = fields["routes"]
     if ("routing_func" in fields) == ("routing_agent" in fields):
-        refuse(Refusal.BAD_VALUE, "RouterNode needs routing_func=... or routing_agent=..., one of the two", call)
+        raise Refused(Refusal.BAD_VALUE, "RouterNode needs routing_func=... or routing_agent=..., one of the two", call)
     if "default_route" in fields and fields["default_route"] not in known:
-        refuse(Refusal.UNKNOWN_TARGET, _no_route(fields["default_route"], known), arguments["default_route"].at)
+        raise Refused(Refusal.UNKNOWN_TARGET, _no_route(fields["default_route"], known), arguments["default_route"].at)
     if "routing_func" in fields:
         argument = fields.pop("routing_func")
         fields["cases"], otherwise = read_routes(argument.value, argument.at, evaluate, known)
@@ -291,7 +293,7 @@ def read_routes(
     for case in read_cases(value, at, evaluate):
         route = evaluate(case.returns)
         if not isinstance(route, str) or route not in known:
-            refuse(Refusal.UNKNOWN_TARGET, _no_route(route, known), case.returns)
+            raise Refused(Refusal.UNKNOWN_TARGET, _no_route(route, known), case.returns)
         if case.condition is None:
             return tuple(cases), route
         cases.append((case.condition, route))

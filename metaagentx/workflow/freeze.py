@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any, Literal, cast
 
-from metaagentx.workflow.conditions import negate
+from metaagentx.workflow.decisions import negate
 from metaagentx.workflow.drafts import Draft, Registry
 from metaagentx.workflow.ir import (
     Agent,
@@ -24,7 +24,7 @@ from metaagentx.workflow.ir import (
     Router,
     Workflow,
 )
-from metaagentx.workflow.refused import refuse
+from metaagentx.workflow.refused import Refused
 
 MAX_DEPTH = 16
 
@@ -70,7 +70,7 @@ class _Freezer:
 
     def node(self, draft: Draft, depth: int) -> Node:
         if depth > MAX_DEPTH:
-            refuse(Refusal.TOO_LARGE, f"nodes are nested more than {MAX_DEPTH} deep", draft.at)
+            raise Refused(Refusal.TOO_LARGE, f"nodes are nested more than {MAX_DEPTH} deep", draft.at)
         if id(draft) not in self._frozen:
             self._frozen[id(draft)] = self._build(draft, depth + 1)
         return self._frozen[id(draft)]
@@ -125,16 +125,18 @@ class _Freezer:
 
     def _loop(self, draft: Draft, depth: int) -> Loop:
         if not draft.steps:
-            refuse(Refusal.EMPTY_WORKFLOW, f"loop {draft.name!r} has no steps; add at least one node", self.at)
+            raise Refused(Refusal.EMPTY_WORKFLOW, f"loop {draft.name!r} has no steps; add at least one node", self.at)
         if draft.condition is None:
-            refuse(Refusal.BAD_VALUE, f"loop {draft.name!r} needs set_loop_condition(...)", self.at)
+            raise Refused(Refusal.BAD_VALUE, f"loop {draft.name!r} needs set_loop_condition(...)", self.at)
         body = self._nodes(tuple(step.node for step in draft.steps), depth)
         most = {"max_iterations": draft.fields["max_iterations"]} if "max_iterations" in draft.fields else {}
         return Loop(draft.name, body, negate(draft.condition), **most)
 
     def _workflow(self, draft: Draft, depth: int) -> Workflow:
         if not draft.steps:
-            refuse(Refusal.EMPTY_WORKFLOW, f"workflow {draft.name!r} has no steps; add at least one node", self.at)
+            raise Refused(
+                Refusal.EMPTY_WORKFLOW, f"workflow {draft.name!r} has no steps; add at least one node", self.at
+            )
         steps: list[Node] = []
         for step in draft.steps:
             node = self.node(step.node, depth)
@@ -143,7 +145,7 @@ class _Freezer:
 
     def _graph(self, draft: Draft, depth: int) -> Graph:
         if not draft.steps:
-            refuse(Refusal.EMPTY_WORKFLOW, f"graph {draft.name!r} has no nodes; add at least one", self.at)
+            raise Refused(Refusal.EMPTY_WORKFLOW, f"graph {draft.name!r} has no nodes; add at least one", self.at)
         nodes = self._nodes(tuple(step.node for step in draft.steps), depth)
         names: dict[Any, str] = {}
         for step, node in zip(draft.steps, nodes, strict=True):
@@ -156,7 +158,9 @@ class _Freezer:
             if key not in names:
                 shown = end.name if isinstance(end, Draft) else end
                 known = ", ".join(repr(node.name) for node in nodes[:8])
-                refuse(Refusal.UNKNOWN_TARGET, f"{shown!r} is no node of graph {draft.name!r}; it has {known}", at)
+                raise Refused(
+                    Refusal.UNKNOWN_TARGET, f"{shown!r} is no node of graph {draft.name!r}; it has {known}", at
+                )
             return names[key]
 
         edges = tuple(

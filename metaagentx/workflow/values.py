@@ -4,64 +4,20 @@ from __future__ import annotations
 
 import ast
 import builtins
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from metaagentx.workflow import methods
+from metaagentx.workflow import methods, operators
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
-from metaagentx.workflow.ir import AnswerAgrees, Condition, Refusal, VerdictAccepts
-from metaagentx.workflow.refused import Refused, refuse
+from metaagentx.workflow.ir import Refusal
+from metaagentx.workflow.refused import Refused
+from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS
 
 MAX_DEPTH = 16  # of expressions, and of blocks
 MAX_CHAIN = 64  # links of `a.b().c()`
 MAX_WORK = 200_000  # expressions read, long texts counting more
 MAX_LOOP, MAX_UNROLLED = 64, 256
-
-QUESTION = "{question}"  # stands for the real question wherever a script uses it
-ENVIRONMENTS = {"MathEnvironment", "SearchEnvironment", "CodeEnvironment"}
-CONDITIONS: Mapping[str, Condition] = {"answer_agrees": AnswerAgrees(), "verdict_accepts": VerdictAccepts()}
-MODULES: Mapping[str, frozenset[str]] = {
-    "os": frozenset({"getenv", "environ", "path"}),
-    "sys": frozenset({"exit", "path", "argv", "stdout", "stderr"}),
-    "logging": frozenset({"getLogger", "basicConfig", "info", "debug", "warning", "error", "INFO", "DEBUG", "WARNING"}),
-    "textwrap": frozenset({"dedent"}),
-    **dict.fromkeys(("re", "json", "typing", "math", "time", "traceback", "collections", "asyncio"), frozenset[str]()),
-}
-_IGNORED = {"print", "exit", "quit"}
-_FORBIDDEN = {
-    *("exec", "eval", "compile", "open", "input", "breakpoint", "__import__", "getattr", "setattr", "delattr"),
-    *("globals", "locals", "vars", "dir", "type", "object", "super", "memoryview", "classmethod", "staticmethod"),
-}
-_REGISTRY_METHODS = {"register"}
-_NODE_METHODS: Mapping[str, set[str]] = {
-    "Workflow": {"add_node", "add_nodes", "run"},
-    "ConditionalWorkflow": {"add_node", "add_nodes", "run"},
-    "LoopWorkflow": {"add_node", "add_nodes", "run", "set_loop_condition"},
-    "AgentGraph": {
-        *("add_node", "add_nodes", "run", "add_edge", "add_conditional_edges"),
-        *("set_entry_point", "set_finish_point"),
-    },
-}
-_ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-_COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Is: operator.eq,
-    ast.IsNot: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
 
 
 class Values:
@@ -77,7 +33,7 @@ class Values:
         self.work(1, node)
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            refuse(Refusal.TOO_LARGE, f"expressions are nested more than {MAX_DEPTH} deep", node)
+            raise Refused(Refusal.TOO_LARGE, f"expressions are nested more than {MAX_DEPTH} deep", node)
         try:
             return self._read(node, wants_node)
         finally:
@@ -87,7 +43,7 @@ class Values:
         """Counts work towards the bound that keeps reading linear in the script's length."""
         self._work += amount
         if self._work > MAX_WORK:
-            refuse(Refusal.TOO_LARGE, "the script takes too much work to read; write it more simply", at)
+            raise Refused(Refusal.TOO_LARGE, "the script takes too much work to read; write it more simply", at)
 
     def bind(self, target: ast.expr, value: Any) -> None:
         """Assigns `value` to `target`; the question stays the question."""
@@ -97,7 +53,7 @@ class Values:
                     self.names[name] = value
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
                 if not isinstance(value, list | tuple) or len(value) != len(targets):
-                    refuse(Refusal.BAD_VALUE, f"{len(targets)} values are wanted here", target)
+                    raise Refused(Refusal.BAD_VALUE, f"{len(targets)} values are wanted here", target)
                 for part, one in zip(targets, value, strict=True):
                     self.bind(part, one)
             case ast.Subscript():
@@ -108,21 +64,23 @@ class Values:
                 elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner):
                     owner[key] = value
                 elif not isinstance(owner, Opaque):
-                    refuse(Refusal.BAD_VALUE, "this place cannot be assigned to", target)
+                    raise Refused(Refusal.BAD_VALUE, "this place cannot be assigned to", target)
             case ast.Attribute():
-                refuse(Refusal.FORBIDDEN, "attributes cannot be assigned; pass keywords to the constructor", target)
+                raise Refused(
+                    Refusal.FORBIDDEN, "attributes cannot be assigned; pass keywords to the constructor", target
+                )
             case _:
-                refuse(Refusal.UNSUPPORTED, "this assignment is not read", target)
+                raise Refused(Refusal.UNSUPPORTED, "this assignment is not read", target)
 
     def unroll(self, iterable: ast.expr) -> Iterator[Any]:
         """The values that a `for` goes through, counted."""
         values = self.read(iterable)
         if isinstance(values, range | list | tuple | dict | str) and len(values) > MAX_LOOP:
-            refuse(Refusal.TOO_LARGE, f"a loop may take at most {MAX_LOOP} steps", iterable)
+            raise Refused(Refusal.TOO_LARGE, f"a loop may take at most {MAX_LOOP} steps", iterable)
         for value in methods.items(values, iterable):
             self._unrolled += 1
             if self._unrolled > MAX_UNROLLED:
-                refuse(Refusal.TOO_LARGE, f"all loops together may take at most {MAX_UNROLLED} steps", iterable)
+                raise Refused(Refusal.TOO_LARGE, f"all loops together may take at most {MAX_UNROLLED} steps", iterable)
             yield value
 
     def holds(self, test: ast.expr) -> bool:
@@ -130,7 +88,7 @@ class Values:
         value = self.read(test)
         if isinstance(value, str | int | float | list | tuple | dict | None):
             return bool(value)
-        refuse(Refusal.UNSUPPORTED, "this test is not a constant; use ConditionalWorkflow or RouterNode", test)
+        raise Refused(Refusal.UNSUPPORTED, "this test is not a constant; use ConditionalWorkflow or RouterNode", test)
 
     def _read(self, node: ast.expr, wants_node: bool) -> Any:
         match node:
@@ -151,7 +109,7 @@ class Values:
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
                 value = self.read(operand)
                 if not isinstance(value, int | float):
-                    refuse(Refusal.BAD_VALUE, "only numbers have a sign", node)
+                    raise Refused(Refusal.BAD_VALUE, "only numbers have a sign", node)
                 return -value if isinstance(sign, ast.USub) else value
             case ast.IfExp():
                 return self.read(node.body if self.holds(node.test) else node.orelse, wants_node)
@@ -169,8 +127,8 @@ class Values:
                 return self._call(function, node)
             case ast.Lambda():
                 return Function(node)
-            case ast.ListComp(elt=element, generators=generators) | ast.GeneratorExp(
-                elt=element, generators=generators
+            case (
+                ast.ListComp(elt=element, generators=generators) | ast.GeneratorExp(elt=element, generators=generators)
             ):
                 found: list[Any] = []
                 self._comprehend(generators, lambda: found.append(self.read(element, wants_node)), node)
@@ -180,24 +138,26 @@ class Values:
                 self._comprehend(generators, lambda: self._enter(table, key, self.read(item, wants_node)), node)
                 return table
             case ast.Await() | ast.Yield() | ast.YieldFrom():
-                refuse(Refusal.FORBIDDEN, "this would need execution", node)
-        refuse(Refusal.UNSUPPORTED, f"this expression ({type(node).__name__}) is not part of the language", node)
+                raise Refused(Refusal.FORBIDDEN, "this would need execution", node)
+        raise Refused(Refusal.UNSUPPORTED, f"this expression ({type(node).__name__}) is not part of the language", node)
 
     def _name(self, node: ast.Name, wants_node: bool) -> Any:
         name = node.id
         if name in self.names:
             return self.names[name]
-        if name in _IGNORED:
+        if name in IGNORED:
             return Opaque(name, ignored=True)
         if name in methods.FUNCTIONS - {"dedent"}:
             return Named(name)
-        if name in _FORBIDDEN:
-            refuse(Refusal.FORBIDDEN, f"{name} would need execution; a design only builds and runs a workflow", node)
+        if name in FORBIDDEN:
+            raise Refused(
+                Refusal.FORBIDDEN, f"{name} would need execution; a design only builds and runs a workflow", node
+            )
         if hasattr(builtins, name):
-            refuse(Refusal.UNSUPPORTED, f"the builtin {name} is not part of the language", node)
+            raise Refused(Refusal.UNSUPPORTED, f"the builtin {name} is not part of the language", node)
         if wants_node:
-            refuse(Refusal.UNBOUND_AGENT, f"{name!r} is not bound to a node", node)
-        refuse(Refusal.UNKNOWN_NAME, f"{name!r} is not bound", node)
+            raise Refused(Refusal.UNBOUND_AGENT, f"{name!r} is not bound to a node", node)
+        raise Refused(Refusal.UNKNOWN_NAME, f"{name!r} is not bound", node)
 
     def _joined(self, node: ast.JoinedStr) -> str:
         """An f-string; refusals inside it stand at its beginning, where every Python version agrees."""
@@ -207,7 +167,7 @@ class Values:
             try:
                 if isinstance(part, ast.FormattedValue):
                     if part.conversion not in (-1, ord("s")):
-                        refuse(Refusal.UNSUPPORTED, "conversions in f-strings are not read", node)
+                        raise Refused(Refusal.UNSUPPORTED, "conversions in f-strings are not read", node)
                     spec = self.read(part.format_spec) if part.format_spec is not None else ""
                     pieces.append(methods.formatted(self.read(part.value), spec, node))
                 else:
@@ -234,7 +194,7 @@ class Values:
             if key is None:
                 merged = self.read(value)
                 if not isinstance(merged, dict):
-                    refuse(Refusal.BAD_VALUE, "** takes a dictionary", value)
+                    raise Refused(Refusal.BAD_VALUE, "** takes a dictionary", value)
                 found.update(merged)
             else:
                 self._enter(found, key, self.read(value, wants_node))
@@ -243,7 +203,7 @@ class Values:
     def _enter(self, table: dict[Any, Any], key: ast.expr, value: Any) -> None:
         entry = self.read(key)
         if not methods.hashable(entry):
-            refuse(Refusal.BAD_VALUE, "keys must be strings or numbers", key)
+            raise Refused(Refusal.BAD_VALUE, "keys must be strings or numbers", key)
         table[entry] = value
 
     def _binary(self, node: ast.BinOp) -> Any:
@@ -259,28 +219,10 @@ class Values:
         return value
 
     def combine(self, op: ast.operator, left: Any, right: Any, at: ast.AST) -> Any:
-        """`left op right` of numbers; `+` and `*` also of texts and lists."""
-        compute = _ARITHMETIC.get(type(op))
-        if isinstance(right, str | list | tuple) and isinstance(left, int) and isinstance(op, ast.Mult):
-            left, right = right, left
-        match left, right:
-            case (int() | float()), (int() | float()):
-                if compute is None:
-                    refuse(Refusal.UNSUPPORTED, "only + - * / // % are read", at)
-                if right == 0 and isinstance(op, ast.Div | ast.FloorDiv | ast.Mod):
-                    refuse(Refusal.BAD_VALUE, "this divides by zero", at)
-                return methods.bounded(compute(left, right), at)
-            case (str(), str()) | (list(), list()) | (tuple(), tuple()) if isinstance(op, ast.Add):
-                return methods.bounded(left + right, self._weighed(left, at))
-            case (str() | list() | tuple()), int() if isinstance(op, ast.Mult):
-                most = methods.MAX_TEXT if isinstance(left, str) else methods.MAX_ITEMS
-                methods.fits(len(left) * max(right, 0), most, "characters or items", at)
-                return left * right
-        refuse(Refusal.UNSUPPORTED, "these two values cannot be combined here", at)
-
-    def _weighed(self, value: Any, at: ast.AST) -> ast.AST:
-        self.work(len(value) // 256, at)
-        return at
+        """`left op right`, long texts and lists counting as more work."""
+        value = operators.combine(op, left, right, at)
+        self.work(len(value) // 256 if isinstance(value, str | list) else 0, at)
+        return value
 
     def _either(self, any_of: bool, parts: list[ast.expr]) -> Any:
         """`or` / `and` of constants; something opaque may be followed by anything (`os.getenv(...) or "x"`)."""
@@ -297,27 +239,10 @@ class Values:
         left = self.read(node.left)
         for op, comparator in zip(node.ops, node.comparators, strict=True):
             right = self.read(comparator)
-            if not self._compared(op, left, right, node):
+            if not operators.compared(op, left, right, node):
                 return False
             left = right
         return True
-
-    def _compared(self, op: ast.cmpop, left: Any, right: Any, at: ast.AST) -> bool:
-        scalar = str | int | float | None
-        if isinstance(op, ast.In | ast.NotIn) and isinstance(left, scalar):
-            found: bool | None = None
-            if isinstance(left, str) and isinstance(right, str):
-                found = left in right
-            elif isinstance(right, list | tuple | dict):
-                found = any(part == left for part in right if isinstance(part, scalar))
-            if found is not None:
-                return found == isinstance(op, ast.In)
-        elif isinstance(left, scalar) and isinstance(right, scalar):
-            ordered = isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE)
-            alike = isinstance(left, str) == isinstance(right, str) and None not in (left, right)
-            if not ordered or alike:
-                return _COMPARISONS[type(op)](left, right)
-        refuse(Refusal.UNSUPPORTED, "this test is not a constant", at)
 
     def _subscript(self, node: ast.Subscript) -> Any:
         with self._link(node):
@@ -326,16 +251,16 @@ class Values:
             return owner
         if isinstance(node.slice, ast.Slice):
             ends = [None if end is None else self.read(end) for end in (node.slice.lower, node.slice.upper)]
-            if isinstance(owner, str | list | tuple) and node.slice.step is None:
-                if all(isinstance(end, int | None) for end in ends):
-                    return owner[slice(*ends)]
-            refuse(Refusal.UNSUPPORTED, "this slice is not read", node)
+            plain = node.slice.step is None and all(isinstance(end, int | None) for end in ends)
+            if plain and isinstance(owner, str | list | tuple):
+                return owner[slice(*ends)]
+            raise Refused(Refusal.UNSUPPORTED, "this slice is not read", node)
         key = self.read(node.slice)
         if isinstance(owner, str | list | tuple) and isinstance(key, int) and -len(owner) <= key < len(owner):
             return owner[key]
         if isinstance(owner, dict) and methods.hashable(key) and key in owner:
             return owner[key]
-        refuse(Refusal.BAD_VALUE, "there is nothing under this subscript", node)
+        raise Refused(Refusal.BAD_VALUE, "there is nothing under this subscript", node)
 
     def _attribute(self, node: ast.Attribute) -> Any:
         with self._link(node):
@@ -350,11 +275,11 @@ class Values:
             case Module(module) if name in MODULES[module]:
                 return Opaque(f"{module}.{name}", ignored=module == "logging" or name == "exit")
             case Draft(kind=kind):
-                if name in _NODE_METHODS.get(kind, ()):
+                if name in NODE_METHODS.get(kind, ()):
                     return Method(owner, name)
                 if name == "name":
                     return owner.name
-            case Registry() if name in _REGISTRY_METHODS:
+            case Registry() if name == "register":
                 return Method(owner, name)
             case str() if name in methods.TEXT:
                 return Method(owner, name)
@@ -362,7 +287,7 @@ class Values:
                 return Method(owner, name)
             case dict() if name in methods.DICT:
                 return Method(owner, name)
-        refuse(Refusal.FORBIDDEN, f"the attribute {name[:40]!r} is not part of the language", node)
+        raise Refused(Refusal.FORBIDDEN, f"the attribute {name[:40]!r} is not part of the language", node)
 
     def _link_value(self, node: ast.expr) -> Any:
         """The value of what an attribute, subscript or call is taken from: a chain, not a nesting."""
@@ -376,7 +301,7 @@ class Values:
     def _link(self, node: ast.AST) -> Iterator[None]:
         self._chain += 1
         if self._chain > MAX_CHAIN:
-            refuse(Refusal.TOO_LARGE, f"a chain may have at most {MAX_CHAIN} links", node)
+            raise Refused(Refusal.TOO_LARGE, f"a chain may have at most {MAX_CHAIN} links", node)
         yield
         self._chain -= 1
 
@@ -389,13 +314,13 @@ class Values:
                 enter()
                 return
             if rest[0].is_async:
-                refuse(Refusal.FORBIDDEN, "this would need execution", at)
+                raise Refused(Refusal.FORBIDDEN, "this would need execution", at)
             for value in self.unroll(rest[0].iter):
                 self.bind(rest[0].target, value)
                 if all(self.holds(test) for test in rest[0].ifs):
                     go(rest[1:])
 
         if len(generators) > MAX_DEPTH:
-            refuse(Refusal.TOO_LARGE, f"more than {MAX_DEPTH} loops are nested here", at)
+            raise Refused(Refusal.TOO_LARGE, f"more than {MAX_DEPTH} loops are nested here", at)
         go(generators)
         self.names = before
