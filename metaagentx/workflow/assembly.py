@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from metaagentx.workflow import constructors, methods
+from metaagentx.workflow import constructors
 from metaagentx.workflow.arguments import bind, given, keywords
 from metaagentx.workflow.check import check
 from metaagentx.workflow.constructors import Argument, construct, read_routes
@@ -16,6 +16,8 @@ from metaagentx.workflow.ir import Condition, Limits, Refusal, Workflow
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.surface import QUESTION
 from metaagentx.workflow.values import Values
+
+MAX_STEPS = 256  # of all workflows of a script
 
 
 class Assembly:
@@ -106,7 +108,8 @@ class Assembly:
         if node.holds(owner):
             raise Refused(Refusal.CYCLE, f"{owner.name!r} would contain itself", argument.at)
         self._steps += 1
-        methods.fits(self._steps, methods.MAX_ITEMS, "steps", call)
+        if self._steps > MAX_STEPS:
+            raise Refused(Refusal.TOO_LARGE, f"at most {MAX_STEPS} nodes can be added to others", call)
         owner.steps.append(Step(node, call, condition, alias))
 
     def _add_graph_node(self, owner: Draft, call: ast.Call) -> None:

@@ -16,6 +16,7 @@ from metaagentx.workflow.surface import CONDITIONS, ENVIRONMENTS, MODULES, QUEST
 from metaagentx.workflow.values import MAX_DEPTH, Values
 
 MAX_SCRIPT = 64 * 1024  # bytes
+_NOWHERE = "/dev/null/design"  # Python looks for a wrong line in the file of this name: there can be none
 _SURFACE = {"workflow", "utils", "environments"}  # the packages whose names are the table's
 _RIGHT = "a design imports from workflow, builds nodes and runs one workflow"
 
@@ -53,7 +54,7 @@ def syntax(text: str) -> ast.Module | Diagnosis:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(text)
+            return ast.parse(text, filename=_NOWHERE)
     except SyntaxError as error:
         return Diagnosis(
             Refusal.SYNTAX, f"not Python: {error.msg}", max(error.lineno or 1, 1), max(error.offset or 1, 1)
