@@ -71,7 +71,7 @@ def text(argument: Argument, what: str, limits: Limits) -> str:
 def name(argument: Argument, what: str, limits: Limits) -> str:
     if not text(argument, what, limits).strip():
         raise Refused(Refusal.BAD_VALUE, f"{what} must not be empty", argument.at)
-    return text(argument, what, limits).strip()
+    return text(argument, what, limits)
 
 
 def flag(argument: Argument, what: str, limits: Limits) -> bool:
@@ -205,7 +205,7 @@ TABLE: Mapping[str, Mapping[str, Check]] = {
         "routes": routes,
         "routing_func": function,
         "routing_agent": agent,
-        "default_route": name,
+        "default_route": text,
     },
     "create_keyword_router": {"name": name, "keyword_routes": routes, "default_node": node},
     "Workflow": {"name": name},

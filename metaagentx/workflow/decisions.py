@@ -9,10 +9,10 @@ from typing import Any
 
 from metaagentx.workflow.drafts import Function
 from metaagentx.workflow.ir import AllOf, AnswerAgrees, AnyOf, Condition, Contains, Not, Refusal, VerdictAccepts
+from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
 
 ALWAYS, NEVER = AllOf(()), AnyOf(())
-MAX_DEPTH = 16
 _LATEST = {"get_latest_message", "latest_message", "last_message", "latest", "messages", "content", "text"}
 _RIGHT = 'write a lambda like `ctx: "text" in ctx.get_latest_message().content`, answer_agrees or verdict_accepts'
 

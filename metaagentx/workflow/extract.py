@@ -15,7 +15,7 @@ MAX_CUTS = 6  # how often a text without fences is cut before a line that is no 
 _THINK = re.compile(r"<(/?)think>", re.IGNORECASE)
 _CODE = re.compile(r"<(/?)code>", re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*```[^`\n]*$", re.MULTILINE)
-_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+workflow\b", re.MULTILINE)
+_IMPORT = re.compile(r"\bfrom[ \t]+workflow[\w.]*[ \t]+import\b")
 
 
 def without_thinking(response: str) -> str:
@@ -96,7 +96,7 @@ def _imported(text: str) -> Iterator[str]:
     start = _IMPORT.search(text)
     if start is None:
         return
-    whole = text[start.start() :].lstrip(" \t")
+    whole = text[start.start() :]
     lines = whole.split("\n")
     for _ in range(MAX_CUTS):
         fault = syntax("\n".join(lines))

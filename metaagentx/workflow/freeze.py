@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any, Literal, cast
 
+from metaagentx.workflow.check import MAX_DEPTH
 from metaagentx.workflow.decisions import negate
 from metaagentx.workflow.drafts import Draft, Registry
 from metaagentx.workflow.ir import (
@@ -25,8 +26,6 @@ from metaagentx.workflow.ir import (
     Workflow,
 )
 from metaagentx.workflow.refused import Refused
-
-MAX_DEPTH = 16
 
 
 def freeze(root: Draft, at: ast.AST) -> tuple[Workflow, list[tuple[str, ast.AST]]]:

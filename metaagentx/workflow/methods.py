@@ -16,12 +16,13 @@ from metaagentx.workflow.refused import Refused
 MAX_TEXT = 64 * 1024  # characters of one value
 MAX_ITEMS = 1000
 MAX_NUMBER = 2**53
+MAX_DEPTH = 16  # of expressions, blocks and conditions
 _SPEC = re.compile(r"[<>^]?0?\d{0,2}(\.\d{1,2})?[dfgs%]?")
 
 TEXT = {"strip", "lstrip", "rstrip", "lower", "upper", "capitalize", "title", "replace", "join", "format"}
 LIST = {"append", "extend"}
 DICT = {"get", "items", "keys", "values"}
-FUNCTIONS = {"len", "str", "int", "float", "range", "enumerate", "zip", "list", "tuple", "dict", "dedent"}
+FUNCTIONS = {"len", "str", "int", "float", "range", "enumerate", "zip", "list", "tuple", "dict", "hasattr", "dedent"}
 
 
 def bounded(value: Any, at: ast.AST) -> Any:
@@ -157,6 +158,8 @@ def call_function(name: str, given: Sequence[Any], named: Mapping[str, Any], at:
             return value
         case "str", [value]:
             return show(value, at)
+        case "hasattr", [Opaque(), str()]:  # of a run's result
+            return True
         case "int" | "float", [int() | float() | str() as value]:
             return _number(name, value, at)
         case "range", [*bounds] if 1 <= len(bounds) <= 3 and all(isinstance(bound, int) for bound in bounds):

@@ -11,9 +11,10 @@ from metaagentx.workflow.arguments import given
 from metaagentx.workflow.assembly import Assembly
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
 from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Remark
+from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Places, Refused
 from metaagentx.workflow.surface import CONDITIONS, ENVIRONMENTS, MODULES, QUESTION
-from metaagentx.workflow.values import MAX_DEPTH, Values
+from metaagentx.workflow.values import Values
 
 MAX_SCRIPT = 64 * 1024  # bytes
 _NOWHERE = "/dev/null/design"  # Python looks for a wrong line in the file of this name: there can be none

@@ -11,10 +11,10 @@ from typing import Any
 from metaagentx.workflow import methods, operators
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
 from metaagentx.workflow.ir import Refusal
+from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS
 
-MAX_DEPTH = 16  # of expressions, and of blocks
 MAX_CHAIN = 64  # links of `a.b().c()`
 MAX_WORK = 200_000  # expressions read, long texts counting more
 MAX_LOOP, MAX_UNROLLED = 64, 256

@@ -213,7 +213,8 @@ print(result.content)
         run(
             "import textwrap\nparts = ['one', 'two']\nparts += ['three']\n"
             "parts.extend(('four',))\nn, m = len(parts), -1\nstyle: str = {'k': 'Calm'}['k']\n"
-            "p = textwrap.dedent('''\n    Be\n    brief.\n    ''').strip()\np += ' ' + '-'.join(parts).replace('t', 'T')\n"
+            "p = textwrap.dedent('''\n    Be\n    brief.\n    ''').strip()\n"
+            "p += ' ' + '-'.join(parts).replace('t', 'T')\n"
             "x = AgentNode(name='x', system_prompt=p + f' {n}{m} {style.lower()} ' + (parts[-1] if n > 3 else 'no'))"
         ),
         only(ir.Agent("x", "Be\nbrief. one-Two-Three-four 4-1 calm four")),
@@ -252,7 +253,8 @@ except Exception as error:
     "main with a guard": (
         f"{HEAD}import logging\nlogger = logging.getLogger(__name__)\ndef main():\n    w = Workflow(name='w')\n"
         "    w.add_node(a)\n    logger.info('run %s', undefined)\n    return w.run(question)\n"
-        "if __name__ == '__main__':\n    result = main()\n    print(result)\n",
+        "if __name__ == '__main__':\n    result = main()\n"
+        "    text = result.content if hasattr(result, 'content') else str(result)\n    print(text)\n",
         only(A),
     ),
     "run inside print": (f"{HEAD}w = Workflow(name='w').add_node(a)\nprint('A:', w.run(question).content)\n", only(A)),

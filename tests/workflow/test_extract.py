@@ -45,6 +45,7 @@ FOUND = {
     "fences after bad code": (f"<code>{WORSE}</code>\n```python\n{script('b')}```", "b", "P"),
     "last fence wins": (f"```\n{script('a')}```\nor\n```python\n{script('b')}```", "b", "P"),
     "text from the first import": (f"I propose this.\n{script()}\nThis design is good (I think.", "a", "P"),
+    "import in the middle of a line": (f"So {script()}Voilà !", "a", "P"),
     "thinking is removed": (f"<think>\n<code>{script('a')}</code>\n</think>\n<code>{script('b')}</code>", "b", "P"),
     "thinking that began in the prompt": (f"Hm, <code>{script('a')}</code></think>{script('b')}", "b", "P"),
     "short form": ("  a=solve()\n", "a", "Solve."),
