@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
@@ -14,6 +15,11 @@ LONGEST = 500  # characters of an expression
 DEEPEST = 40  # operations within each other
 LARGEST = 4096  # bits of a numerator or denominator
 DIGITS = 50  # significant digits of a result that is no short exact decimal
+
+# Numbers, words and signs, so that the parser is shown nothing that it would warn of.
+_TOKENS = re.compile(
+    r"(?:[ +\-*/%(),]|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])|[A-Za-z_][A-Za-z_0-9]*)*"
+)
 
 _BINARY: Mapping[type[ast.operator], str] = {
     ast.Add: "+",
@@ -58,7 +64,9 @@ def calculate(expression: str, *, allowed: frozenset[str] = OPERATIONS) -> str:
     """
     if len(expression) > LONGEST:
         raise ToolError(f"an expression may have at most {LONGEST} characters, not {len(expression)}")
-    source = expression.strip().replace("^", "**").replace("×", "*").replace("·", "*").replace("÷", "/")
+    source = " ".join(expression.split()).replace("^", "**").replace("×", "*").replace("·", "*").replace("÷", "/")
+    if not _TOKENS.fullmatch(source):
+        raise ToolError(f"not an arithmetic expression: {expression[:80]!r}")
     try:
         tree = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from metaagentx.workflow import ir
+from metaagentx.workflow.check import MAX_DEPTH, check
 from metaagentx.workflow.ir import Agent, Condition, Ensemble, Limits, Node, Refusal, Remark, Role, Workflow
 from metaagentx.workflow.short_print import equal_members
 from metaagentx.workflow.short_reader import Reader
@@ -15,7 +16,6 @@ from metaagentx.workflow.template import QUESTION, references
 
 T = TypeVar("T")
 
-DEEPEST = 16  # nodes and conditions within each other
 DEFAULT_NAME = "workflow"
 
 
@@ -29,7 +29,7 @@ class NodeReader(Reader):
         self.tools = tools
         self.remarks: list[Remark] = []
         self.agents = 0
-        self.depth = 0
+        self.depth = 1  # the workflow itself
         self.open: list[tuple[str, int]] = []  # references to steps that are not resolved yet, and where they are
 
     def design(self) -> Workflow:
@@ -48,9 +48,12 @@ class NodeReader(Reader):
             self.refuse(Refusal.SYNTAX, f"';' or the end is expected after a step, not {self.next_piece()}")
         for reference, at in self.open:
             if reference != QUESTION:
-                known = ", ".join([QUESTION, *names])
-                self.refuse(Refusal.UNKNOWN_NAME, f"no earlier step is named {reference[:80]!r}; there is {known}", at)
-        return Workflow(name, tuple(steps))
+                self.refuse(Refusal.UNKNOWN_NAME, f"no earlier step is named {reference[:80]!r}", at)
+        workflow = Workflow(name, tuple(steps))
+        fault = check(workflow, self.limits)
+        if fault is not None:
+            self.refuse(fault.refusal, fault.message, start)
+        return workflow
 
     def step(self, names: list[str]) -> Node:
         """The next node of a sequence: it may refer to `names`, the steps before it, and is added to them."""
@@ -82,8 +85,8 @@ class NodeReader(Reader):
 
     def deeper(self) -> None:
         self.depth += 1
-        if self.depth > DEEPEST:
-            self.refuse(Refusal.TOO_LARGE, f"at most {DEEPEST} levels may lie within each other")
+        if self.depth > MAX_DEPTH:
+            self.refuse(Refusal.TOO_LARGE, f"at most {MAX_DEPTH} levels may lie within each other")
 
     def expression(self, name: str) -> Node:
         start = self.skip()
@@ -96,8 +99,8 @@ class NodeReader(Reader):
             node = _KINDS[word](self, name)
         else:
             self.refuse(Refusal.SYNTAX, f"'(' or '{{' is expected after {word[:80]!r}, not {self.next_piece()}")
-        if isinstance(node, Agent) and self.text[self.at : self.at + 1] == "x":
-            at, self.at = self.at, self.at + 1
+        if isinstance(node, Agent) and self.takes("x"):
+            at = self.at - 1
             count = self.integer("the number of votes")
             if count < 1:
                 self.refuse(Refusal.EMPTY_ENSEMBLE, "a vote has at least one member", at)
@@ -139,10 +142,10 @@ class NodeReader(Reader):
         return task
 
     def existing(self, names: Sequence[str], at: int) -> tuple[str, ...]:
-        """Those of `names` that are tools; a remark for each other one."""
-        for name in names:
-            if name not in self.tools:
-                self.remarks.append(Remark(f"there is no tool {name[:80]!r}: left out", 1, at + 1))
+        """Those of `names` that are tools; a remark on the others."""
+        unknown = [name[:80] for name in names if name not in self.tools]
+        if unknown:
+            self.remarks.append(Remark(f"left out, as no such tool exists: {', '.join(unknown[:8])}", 1, at + 1))
         return tuple(name for name in names if name in self.tools)
 
     # Values of fields.
