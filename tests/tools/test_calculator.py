@@ -47,7 +47,7 @@ def test_the_value_of_an_expression(expression: str, value: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9), st.sampled_from("+ - * // %".split()))
+@given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9), st.sampled_from(["+", "-", "*", "//", "%"]))
 def test_integers_are_calculated_as_python_does(a: int, b: int, sign: str) -> None:
     if b == 0 and sign in ("//", "%"):
         return
@@ -87,7 +87,7 @@ def test_decimals_are_exact(number) -> None:
         ("(1).real", "not an"),
         ("gcd(*(1, 2))", "not arithmetic"),
         ("-" * 450 + "1", "nested"),
-        ("(" * 200 + "1" + ")" * 200, "not an arithmetic"),
+        ("(" * 249 + "1" + ")" * 249, "not an arithmetic"),
         ("1" + " + 1" * 124, "nested"),
         ("1" * 501, "at most 500"),
     ],
@@ -133,7 +133,8 @@ pieces = st.sampled_from(
 def test_nothing_that_is_written_crashes_or_holds_up_the_calculator(expression: str) -> None:
     started = time.process_time()
     try:
-        assert len(calculate(expression)) < 3000
+        text = calculate(expression)
     except ToolError as error:
-        assert 0 < len(str(error)) < 400
+        text = str(error)
+    assert 0 < len(text) < 3000
     assert time.process_time() - started < 0.5
