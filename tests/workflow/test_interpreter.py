@@ -84,6 +84,10 @@ def test_older_steps_are_left_out_where_the_room_ends_and_this_is_said() -> None
     assert shown[2] == f"Q?\n\n{Wording().left_out}\n\n[B]:\n{'B' * 30}\n\n{Wording().own_solution}"
 
 
+def test_the_answer_is_the_last_one_of_the_last_message() -> None:
+    assert Stage({"A": box(7), "B": box(5) + box(7) + box(5)}).play(A, B).answer == "5"
+
+
 # Failures go on.
 
 
