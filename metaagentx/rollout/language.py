@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from metaagentx.workflow.canonical import key
 from metaagentx.workflow.ir import Design, Diagnosis, Limits, Role, Workflow
-from metaagentx.workflow.parse import parse_response
 from metaagentx.workflow.prompts import Wording
 from metaagentx.workflow.short import parse_short, print_short
 
@@ -23,11 +21,11 @@ class Language:
     tool_texts: Mapping[str, str] = field(default_factory=dict)  # a tool's description, shown to agents that have it
 
     def read(self, response: str) -> Design | Diagnosis:
-        """A designer's response: a script or a short form."""
-        return parse_response(response, palette=self.palette, limits=self.limits, tools=self.tools)
+        """A designer's response."""
+        return parse_short(response.strip(), palette=self.palette, limits=self.limits, tools=self.tools)
 
     def read_fixed(self, text: str) -> Design:
-        """A design that the configuration gives. A ValueError says what is wrong with it."""
+        """A design that the configuration gives, in the short form. A ValueError says what is wrong with it."""
         parsed = parse_short(text, palette=self.palette, limits=self.limits, tools=self.tools)
         if isinstance(parsed, Diagnosis):
             raise ValueError(f"tree.fixed_design {text!r}, column {parsed.column}: {parsed.message}")
@@ -38,5 +36,5 @@ class Language:
         return print_short(workflow, self.palette)
 
     def key(self, workflow: Workflow) -> str:
-        """Equal for designs that differ in names alone."""
-        return key(workflow)
+        """Equal for designs that are the same."""
+        return print_short(workflow)

@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 class Tools(Protocol):
-    """Runs a tool by name; never raises on what a model wrote."""
+    """Runs tools; never raises on what a model wrote."""
 
-    def run(self, name: str, arguments: Mapping[str, Any]) -> ToolResult: ...
+    def run(self, call: ToolCall) -> ToolResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Table:
                 return self.finish(task, stop.value)
             if isinstance(request, ToolCall):
                 self.spent.tool_calls += 1
-                value = self.toolbox.run(request.name, request.arguments)
+                value = self.toolbox.run(request)
             elif isinstance(request, Fork):
                 if request.branches:
                     return self.fork(task, request)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.sampled import CallIds, Sampled
-from metaagentx.workflow.protocol import Message, Outcome, ToolResult
+from metaagentx.workflow.protocol import Message, Outcome, ToolCall, ToolResult
 
 END = 0  # of a turn
 
@@ -68,8 +67,8 @@ class Scripted:
 class Adder:
     """The tool `add`."""
 
-    def run(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
-        return ToolResult(str(sum(arguments["numbers"])))
+    def run(self, call: ToolCall) -> ToolResult:
+        return ToolResult(str(sum(call.arguments["numbers"])))
 
 
 def user(text: str) -> tuple[Message, ...]:
