@@ -226,9 +226,7 @@ class Engine:
             temperature[:count] = [request.temperature for request, _, _ in part]
             slots, source, lengths, bound = table[:, :4].astype(np.int32).T
             ids = table[:, 4:].astype(np.uint32)  # -1, "not there", becomes the largest number
-            self._state = _start(
-                width, self._state, self.eos, source, slots, lengths, ids, bound, temperature
-            )
+            self._state = _start(width, self._state, self.eos, source, slots, lengths, ids, bound, temperature)
 
     def _harvest(self) -> list[tuple[int, Sampled]]:
         """The calls that ended; their slots are free again."""

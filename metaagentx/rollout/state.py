@@ -133,6 +133,7 @@ def start(
 
 def decode(config: ModelConfig, steps: int, params: Params, state: EngineState, eos: jax.Array) -> EngineState:
     """Draw up to `steps` more tokens in every active slot; stops early when no slot is active. `eos` as in `start`."""
+
     def unfinished(state: EngineState) -> jax.Array:
         return (state.steps < steps) & jnp.any(state.active)
 

@@ -60,7 +60,9 @@ class Scripted:
             cut = text.endswith("~")
             tokens += [] if cut else [END]
             outcome = Outcome.CUT if cut else Outcome.OK
-            done.append((ticket, Sampled(np.array(tokens, np.int32), -np.arange(len(tokens), dtype=np.float32), outcome)))
+            done.append(
+                (ticket, Sampled(np.array(tokens, np.int32), -np.arange(len(tokens), dtype=np.float32), outcome))
+            )
         return done
 
 

@@ -20,7 +20,9 @@ TASK = Sums()
 def grow(reply, options, questions=1):
     engine = Scripted(reply)
     process = forest([TASK.question("train", i) for i in range(questions)], TASK, options, LANGUAGE)
-    trees, rows, _ = run(process, {"designer": engine, "executor": engine}, Letters(), Adder(), SAMPLING, seed=0, step=0)
+    trees, rows, _ = run(
+        process, {"designer": engine, "executor": engine}, Letters(), Adder(), SAMPLING, seed=0, step=0
+    )
     attach(trees, rows)
     return trees, rows
 
