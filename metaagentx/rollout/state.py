@@ -17,8 +17,7 @@ from metaagentx.policy.params import Params
 from metaagentx.rollout.draw import call_keys, draw
 
 
-@struct.dataclass
-class EngineState:
+class EngineState(struct.PyTreeNode):
     """What S slots hold. A slot's cache rows below its `position` are those of its prompt and reply so far.
 
     `tokens` and `logprobs` keep a finished call's reply until the slot is started again; `logits` are those after

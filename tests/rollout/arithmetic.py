@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from metaagentx.rollout.language import Language
 from metaagentx.tasks.task import Demonstration, Question
 from metaagentx.workflow.ir import Limits, Role
+from metaagentx.workflow.prompts import Wording
 from metaagentx.workflow.protocol import Message
 
 
@@ -48,5 +49,9 @@ class Sums:
 
 
 LANGUAGE = Language(
-    palette={"solve": Role("S"), "tool": Role("T", tools=("add",))}, tools=frozenset({"add"}), limits=Limits()
+    palette={"solve": Role("S"), "tool": Role("T", tools=("add",))},
+    tools=frozenset({"add"}),
+    limits=Limits(),
+    wording=Wording(),
+    tool_texts={},
 )

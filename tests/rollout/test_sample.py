@@ -24,7 +24,8 @@ from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tasks.teacher import TeacherOptions
 from metaagentx.tools.calculator import make_calculator
 from metaagentx.tools.tool import Toolbox
-from metaagentx.workflow.ir import Design
+from metaagentx.workflow.ir import Design, Limits
+from metaagentx.workflow.prompts import Wording
 
 SAMPLING = {"designer": SamplingOptions(max_tokens=6), "executor": SamplingOptions(max_tokens=5)}
 
@@ -46,7 +47,7 @@ def world(tmp_path_factory, chat, config):
     engine = Engine(config, EngineOptions(16, 64, (64,), (16,), 4), (chat.end,))
     engine.load(initialise(config, jax.random.key(0)), 3)
     engine.warmup()
-    return task, engine, chat, toolbox, Language(TINY_PALETTE, toolbox.names())
+    return task, engine, chat, toolbox, Language(TINY_PALETTE, toolbox.names(), Limits(), Wording(), {})
 
 
 def roll(world, options, count=4, seed=0, step=0):
