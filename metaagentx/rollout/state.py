@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from metaagentx.mesh import cut, place
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
 from metaagentx.policy.params import Params
@@ -73,13 +74,15 @@ def fill(
       slots: [U] int32, distinct; S for padding.
     """
     logits, fresh = prefill(params, config, prompts, lengths)
-    width = prompts.shape[1]
+    cache = jax.tree.map(lambda kept, rows: write(kept, slots, rows), state.cache, fresh)
+    return state.replace(cache=cache, logits=state.logits.at[slots].set(place(logits, None, None), mode="drop"))
 
-    def write(kept: jax.Array, new: jax.Array) -> jax.Array:
-        return kept.at[slots, :, :width].set(new, mode="drop")
 
-    cache = jax.tree.map(write, state.cache, fresh)
-    return state.replace(cache=cache, logits=state.logits.at[slots].set(logits, mode="drop"))
+def write(cache: jax.Array, slots: jax.Array, rows: jax.Array) -> jax.Array:
+    """cache [S, K, C, H] of one layer, with rows [U, K, P, H] at the beginning of `slots` [U]."""
+    where = cut(("batch", "kv_heads", None, None), cache.shape)
+    rows = place(rows, None, "kv_heads", None, None)  # on a mesh every device sees all rows, and keeps its slots'
+    return cache.at[slots, :, : rows.shape[2]].set(rows, mode="drop", out_sharding=where)
 
 
 def start(
@@ -107,7 +110,8 @@ def start(
     """
 
     def fork(kept: jax.Array) -> jax.Array:
-        return kept.at[slots, :, :width].set(kept[source, :, :width], mode="drop")
+        where = cut((None, "kv_heads", None, None), (source.shape[0], kept.shape[1], width, kept.shape[3]))
+        return write(kept, slots, kept.at[source, :, :width].get(out_sharding=where))
 
     def put(kept: jax.Array, new: jax.Array) -> jax.Array:
         return kept.at[slots].set(new, mode="drop")
