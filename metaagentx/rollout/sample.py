@@ -55,9 +55,7 @@ def sample(
     begun = time.perf_counter()
     with count_compilations() as compilations:
         process = forest(questions, task, options, language, designs)
-        trees, trajectories, spent = run(
-            process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds
-        )
+        trees, trajectories, spent = run(process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds)
     seconds = time.perf_counter() - begun
     attach(trees, trajectories)
     metrics = {
