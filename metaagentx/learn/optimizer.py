@@ -10,6 +10,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 from metaagentx.learn.options import OptimizerOptions
+from metaagentx.policy.params import Params
 
 
 def optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
@@ -60,3 +61,9 @@ def layer_matrices(params: Any) -> Any:
         return MuonDimensionNumbers(reduction_axis=2, output_axis=1) if matrix else None
 
     return jax.tree_util.tree_map_with_path(one, params)
+
+
+def descend(rule: optax.GradientTransformation, gradient: Params, moments: Any, params: Params) -> tuple[Params, Any]:
+    """One step of `rule` in float32: what to add to the weights, and the new moments."""
+    wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+    return rule.update(gradient, moments, wide)
