@@ -64,6 +64,10 @@ def layer_matrices(params: Any) -> Any:
 
 
 def descend(rule: optax.GradientTransformation, gradient: Params, moments: Any, params: Params) -> tuple[Params, Any]:
-    """One step of `rule` in float32: what to add to the weights, and the new moments."""
+    """One step of `rule` in float32: what to add to the weights, and the new moments, laid out as the old ones."""
     wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
-    return rule.update(gradient, moments, wide)
+    if jax.sharding.get_abstract_mesh().empty:
+        return rule.update(gradient, moments, wide)
+    # Muon's products of cut matrices leave open how their results are cut: the compiler may choose.
+    layout = jax.tree.map(lambda x: jax.typeof(x).sharding, (gradient, moments))
+    return jax.sharding.auto_axes(rule.update, out_sharding=layout)(gradient, moments, wide)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +17,30 @@ from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import create
 from metaagentx.learn.update import Recipe, accumulate, freeze_old, policy_loss, rows_over_mesh, split, update
 from metaagentx.mesh import make_mesh
-from metaagentx.policy.params import initialise
+from metaagentx.policy.params import initialise, shardings
 from tests.learn.examples import COMPUTE, CONFIG, PACK, RECIPE, ROLE, ROLES, random_trajectories, trajectory
 
 JOINT, EXECUTOR, DESIGNER = (phase(StageOptions(mode=mode), 0) for mode in ("joint", "executor_only", "designer_only"))
 
 
-def fresh(roles: dict[str, RoleOptions] = ROLES, moments: str = "per_role", seed: int = 0, mesh=None):
-    return create(initialise(CONFIG, jax.random.key(seed), mesh), roles, moments)
+@cache
+def initial(seed: int = 0):
+    return host(initialise(CONFIG, jax.random.key(seed)))
+
+
+@cache
+def blank(moments: str = "per_role"):
+    return host(create(device(initial()), ROLES, moments))
+
+
+def fresh(moments: str = "per_role"):
+    """A new state, on the device, for one caller to donate."""
+    return device(blank(moments))
 
 
 def some_batch(count: int = 40, seed: int = 0, keep_zero: bool = True, loss: LossOptions = RECIPE.loss) -> Batch:
     advantages = np.random.default_rng(seed).choice([-1.5, 0.0, 0.5, 2.0], count).astype(np.float32)
-    return pack(random_trajectories(count, seed), advantages, replace(PACK, row_buckets=(16, 32)), loss, keep_zero)
+    return pack(random_trajectories(count, seed), advantages, replace(PACK, row_buckets=(32,)), loss, keep_zero)
 
 
 @partial(jax.jit, static_argnames=("recipe", "role"))
@@ -49,7 +60,11 @@ def same(a, b) -> None:
 
 def host(tree):
     """A copy that survives donation."""
-    return jax.tree.map(lambda x: np.array(x), tree)
+    return jax.tree.map(np.array, tree)
+
+
+def device(tree):
+    return jax.tree.map(jnp.array, tree)
 
 
 ALL_TERMS = replace(
@@ -59,37 +74,36 @@ ALL_TERMS = replace(
 )
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, ALL_TERMS], ids=["plain", "all_terms"])
-def test_gradient_depends_neither_on_micro_batches_nor_on_row_order(recipe: Recipe) -> None:
-    params, reference = fresh().params, fresh(seed=1).params
-    batch = some_batch(loss=recipe.loss)
+def test_gradient_depends_neither_on_micro_batches_nor_on_row_order() -> None:
+    params, reference = initial(), initial(seed=1)
+    batch = some_batch(loss=ALL_TERMS.loss)
     rows = batch.tokens.shape[0]
-    expected = gradient(params, split(batch, rows), recipe, reference=reference)
+    expected = gradient(params, split(batch, rows), ALL_TERMS, reference=reference)
     assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(expected[1])) > 1e-2
     order = np.random.default_rng(1).permutation(rows)
     shuffled = jax.tree.map(lambda x: x[order], batch)
     for other, micro in ((batch, rows // 2), (batch, rows // 4), (shuffled, rows)):
-        close(gradient(params, split(other, micro), recipe, reference=reference), expected, 1e-6)
+        close(gradient(params, split(other, micro), ALL_TERMS, reference=reference), expected, 1e-6)
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "execution_mean", "constant"])
 def test_zero_advantages_may_be_left_out_without_changing_the_gradient(aggregation: str) -> None:
-    params, loss = fresh().params, LossOptions(aggregation=aggregation)
+    params, loss = initial(), LossOptions(aggregation=aggregation)
     whole, thin = (some_batch(keep_zero=keep, loss=loss) for keep in (True, False))
     assert thin.mask.sum() < whole.mask.sum()
     close(gradient(params, split(whole, 32))[1], gradient(params, split(thin, 32))[1], 1e-6)
 
 
 def test_what_padding_holds_changes_no_bit() -> None:
-    params, batch = fresh().params, some_batch()
+    params, batch = initial(), some_batch()
     padding = batch.segments == 0
     dirty = batch.replace(tokens=np.where(padding, 7, batch.tokens), targets=np.where(padding, 3, batch.targets))
-    same(gradient(params, split(batch, 16)), gradient(params, split(dirty, 16)))
+    same(gradient(params, split(batch, 32)), gradient(params, split(dirty, 32)))
 
 
 def test_gradient_is_the_policy_gradient_of_each_token() -> None:
     """On-policy: sum of weight * importance * advantage * grad log p, by one trajectory at a time."""
-    params, trajectories = fresh().params, random_trajectories(4)
+    params, trajectories = initial(), random_trajectories(4)
     advantages = np.array([1.0, -0.5, 2.0, 0.3], np.float32)
     total = sum(t.generated for t in trajectories)
 
@@ -102,37 +116,33 @@ def test_gradient_is_the_policy_gradient_of_each_token() -> None:
             value -= a * jnp.sum(jnp.where(one.mask, weight * logp, 0)) / total
         return value
 
-    batch = pack(trajectories, advantages, PACK, LossOptions(), False)
-    close(gradient(params, split(batch, 8))[1], jax.grad(objective)(params), 1e-5)
+    batch = pack(trajectories, advantages, replace(PACK, row_buckets=(32,)), LossOptions(), False)
+    close(gradient(params, split(batch, 32))[1], jax.grad(objective)(params), 1e-5)
 
 
 def test_equal_gradients_on_a_mesh_of_eight_devices() -> None:
-    batch = split(some_batch(loss=ALL_TERMS.loss), 16)
-    reference = fresh(seed=1).params
-    expected = gradient(fresh().params, batch, ALL_TERMS, reference=reference)
+    batch = split(some_batch(loss=ALL_TERMS.loss), 32)
+    expected = gradient(initial(), batch, ALL_TERMS, reference=initial(seed=1))
     mesh = make_mesh(2, 2, 2)
     with jax.set_mesh(mesh):
-        state = fresh(mesh=mesh)
-        reference = jax.tree.map(lambda r, p: jax.device_put(np.array(r), p.sharding), reference, state.params)
-        found = gradient(state.params, batch, ALL_TERMS, reference=reference)
+        params, reference = (jax.device_put(initial(seed), shardings(CONFIG, mesh)) for seed in (0, 1))
+        found = gradient(params, batch, ALL_TERMS, reference=reference)
     close(found, expected, 1e-5)
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_an_update_on_a_mesh_equals_one_device(name: str) -> None:
-    role = RoleOptions(optimizer=OptimizerOptions(name=name, learning_rate=1e-3, muon_learning_rate=1e-3, eps=1e-3))
-    roles = {"designer": role, "executor": role}
-    recipe = replace(RECIPE, roles=tuple(roles.items()), compute=replace(COMPUTE, micro_rows=16))
-    batches = {"executor": some_batch(), "designer": some_batch(seed=2)}
-    expected, _ = update(fresh(roles), batches, JOINT, recipe)
-    mesh = make_mesh(2, 2, 2)
+def test_an_update_on_a_mesh_equals_one_device_and_keeps_the_layout() -> None:
+    options = OptimizerOptions(name="muon", learning_rate=1e-3, muon_learning_rate=1e-3, eps=1e-3)
+    roles = {"executor": RoleOptions(optimizer=options)}
+    recipe = replace(RECIPE, roles=tuple(roles.items()))
+    batches, mesh = {"executor": some_batch()}, make_mesh(2, 2, 2)
+    expected, _ = update(create(device(initial()), roles, "per_role"), batches, EXECUTOR, recipe)
     with jax.set_mesh(mesh):
-        state = fresh(roles, mesh=mesh)
+        state = create(jax.device_put(initial(), shardings(CONFIG, mesh)), roles, "per_role")
         where = jax.tree.map(lambda x: x.sharding, state)
-        found, metrics = update(state, batches, JOINT, recipe)
-        jax.tree.map(
-            lambda x, s: x.sharding.is_equivalent_to(s, x.ndim) or pytest.fail(f"{x.sharding} {s}"), found, where
-        )
+        found, metrics = update(state, batches, EXECUTOR, recipe)
+    assert jax.tree.all(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), found, where))
+    cut = found.opt_states["executor"][1].inner_states["muon"].inner_state[0].mu["layers"]["up"].sharding
+    assert cut == found.params["layers"]["up"].sharding != found.params["final_norm"].sharding
     close(host(found), host(expected), 2e-5)
     assert np.isfinite(float(metrics["executor/ratio_p99"]))
 
@@ -145,7 +155,7 @@ def test_a_hard_frozen_role_keeps_its_moments_bit_for_bit_and_does_not_matter() 
     same(state.opt_states["designer"], before.opt_states["designer"])
     assert not any(name.startswith("designer") for name in metrics)
 
-    alone, _ = update(jax.tree.map(jnp.array, before), {"executor": batches["executor"]}, EXECUTOR, RECIPE)
+    alone, _ = update(device(before), {"executor": batches["executor"]}, EXECUTOR, RECIPE)
     same(state.params, alone.params)
     same(state.opt_states["executor"], alone.opt_states["executor"])
 
@@ -161,7 +171,7 @@ def test_where_nothing_trains_only_the_step_moves() -> None:
 
 def test_soft_freeze_scales_the_learning_rate() -> None:
     batches = {"executor": some_batch(), "designer": some_batch(seed=2)}
-    before = host(fresh().params)
+    before = initial()
 
     def move(scale: float):
         soft = phase(StageOptions(freeze="soft", soft_scale=scale, mode="designer_only"), 0)
@@ -173,32 +183,30 @@ def test_soft_freeze_scales_the_learning_rate() -> None:
 
 def test_shared_moments_take_the_weighted_sum_of_gradients() -> None:
     roles = {"designer": replace(ROLE, weight=0.5), "executor": replace(ROLE, weight=2.0)}
-    roles = {
-        name: replace(r, optimizer=OptimizerOptions(learning_rate=1e-2, clip_norm=0.0)) for name, r in roles.items()
-    }
-    recipe = replace(RECIPE, roles=tuple(roles.items()), moments="shared")
+    recipe = replace(RECIPE, roles=tuple(roles.items()), moments="shared", compute=replace(COMPUTE, micro_rows=32))
     batches = {"executor": some_batch(), "designer": some_batch(seed=2)}
-    params = fresh().params
-    d, e = (gradient(params, split(batches[role], 8))[1] for role in ("designer", "executor"))
-    state, _ = update(fresh(roles, "shared"), batches, JOINT, recipe)
-    first_moment = state.opt_states["shared"][0].mu
-    close(first_moment, jax.tree.map(lambda d, e: 0.1 * (0.5 * d + 2 * e), d, e), 1e-6)
+    d, e = (gradient(initial(), split(batches[role], 32))[1] for role in ("designer", "executor"))
+    state, _ = update(fresh("shared"), batches, JOINT, recipe)
+    close(state.opt_states["shared"][0].mu, jax.tree.map(lambda d, e: 0.1 * (0.5 * d + 2 * e), d, e), 1e-6)
+
+
+def test_shared_moments_of_different_optimisers_are_an_error() -> None:
     with pytest.raises(ValueError, match="needs one optimizer"):
-        fresh({"designer": ROLE, "executor": RoleOptions()}, "shared")
+        create(initial(), {"designer": ROLE, "executor": RoleOptions()}, "shared")
 
 
 def test_the_rewarded_token_becomes_likelier() -> None:
     """A bandit: after token 1, token 2 is rewarded and token 3 is not."""
     good, bad = (trajectory([1, token], 1, ids=(0, 0, token)) for token in (2, 3))
-    batch = pack([good, bad], np.array([0.7, -0.7], np.float32), PACK, LossOptions(), False)
-    recipe, state = replace(RECIPE, loss=LossOptions(importance_cap=0.0)), fresh()
+    batch = pack([good, bad], np.array([0.7, -0.7], np.float32), replace(PACK, row_buckets=(32,)), LossOptions(), False)
+    state = fresh()
 
     def probability(params) -> float:
         return float(jnp.exp(freeze_old(params, batch, COMPUTE).old[0, 0]))
 
     before = probability(state.params)
     for _ in range(20):
-        state, _ = update(state, {"executor": batch}, EXECUTOR, recipe)
+        state, _ = update(state, {"executor": batch}, EXECUTOR, RECIPE)
     assert probability(state.params) > 3 * before
 
 
