@@ -28,6 +28,11 @@ def curve(records: Sequence[Record], name: str) -> tuple[tuple[plot.Point, float
     )
 
 
+def extent(records: Sequence[Record]) -> list[plot.Point]:
+    """Every (phase, step) of a run."""
+    return [(record["phase"], record["step"]) for record in records]
+
+
 def running_mean(points: Sequence[tuple[plot.Point, float]]) -> tuple[tuple[plot.Point, float], ...]:
     """Each point's mean with those up to WINDOW - 1 before it; the cold start is kept apart."""
     smooth = []
@@ -41,10 +46,10 @@ def running_mean(points: Sequence[tuple[plot.Point, float]]) -> tuple[tuple[plot
 def panels(records: Sequence[Record]) -> list[str]:
     """The curves that tell the story, as figures."""
     accuracy = [
-        plot.Series(name.removeprefix("eval/accuracy").strip("/") or "all", curve(records, name), i, dashed=i > 0)
+        plot.Series(name.removeprefix("eval/accuracy").strip("/") or "all", curve(records, name), i, thin=i > 0)
         for i, name in enumerate(sorted(n for n in names(records) if n == "eval/accuracy" or n.startswith("eval/accuracy/")))
     ]
-    figures = [plot.lines(accuracy, title="Held-out accuracy", percent=True)]
+    figures = [plot.lines(accuracy, title="Held-out accuracy", percent=True, extent=extent(records))]
     for word, title in (
         ("reward", f"Reward (mean of {WINDOW} steps)"),
         ("entropy", "Entropy, nats per token"),
@@ -70,7 +75,7 @@ def _panel(records: Sequence[Record], word: str, title: str) -> str:
             series.append(plot.Series(shown, points, color, faint=True))
             points = running_mean(points)
         series.append(plot.Series(shown, points, color))
-    return plot.lines(series[:12], title=title)
+    return plot.lines(series[:12], title=title, extent=extent(records))
 
 
 def mixes(records: Sequence[Record]) -> list[str]:
@@ -94,7 +99,7 @@ def mixes(records: Sequence[Record]) -> list[str]:
             total.append(((record["phase"], record["step"]), mean))
     everything = [("all kinds", total)] if len(kinds) > 1 and "all" not in kinds else []
     return [
-        plot.shares(SIGNATURES, shown, title=kind, colors=SIGNATURE_COLORS, legend=False)
+        plot.shares(SIGNATURES, shown, title=kind, colors=SIGNATURE_COLORS, width=360, height=180, legend=False)
         for kind, shown in [*everything, *rows.items()]
         if shown
     ]

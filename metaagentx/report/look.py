@@ -16,7 +16,7 @@ main{max-width:1180px;margin:0 auto;padding:34px 28px 80px}
 h1{font-size:27px;line-height:1.2;margin:0 0 4px;letter-spacing:-.01em}
 h2{font-size:19px;margin:46px 0 4px;padding-top:14px;border-top:1px solid var(--rule)}
 h3{font-size:15px;margin:22px 0 6px}
-p{margin:4px 0 14px;max-width:78ch}
+p{margin:4px 0 14px;max-width:96ch}
 .soft,.note{color:var(--soft)}
 .note{font-size:14px}
 .chips{list-style:none;display:flex;flex-wrap:wrap;gap:6px;margin:14px 0 0;padding:0;font-size:13px}
@@ -40,7 +40,7 @@ td svg{display:block}
 .cross{display:flex;flex-wrap:wrap;gap:44px;align-items:center}
 .cross td.cell{text-align:center;font-size:18px;padding:14px 26px;border:1px solid var(--rule)}
 .cross th{text-align:center;padding:6px 12px;border:0}
-.cross th.row{text-align:right}
+.cross th.row{text-align:right;vertical-align:middle}
 .split{flex:1;min-width:290px}
 .bar{display:flex;height:26px;border-radius:6px;overflow:hidden;margin:6px 0 8px;background:var(--panel)}
 .bar i{display:block;min-width:2px}
@@ -61,16 +61,16 @@ svg.plot rect.cold_start{fill:var(--cold)}svg.plot rect.executor{fill:var(--exec
 .plot .grid{stroke:var(--rule);stroke-width:1}.plot .axis,.plot .tick{stroke:var(--soft);stroke-width:1}
 .plot .border{stroke:var(--paper);stroke-width:1.5;stroke-opacity:.75}
 .plot .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
-.plot .faint{stroke-width:1;stroke-opacity:.32}
+.plot .thin{stroke-width:1.4}.plot .faint{stroke-width:1;stroke-opacity:.32}
 """
     + "".join(
         f".line.c{i}{{stroke:var(--c{i})}}.dot.c{i},.area.c{i}{{fill:var(--c{i})}}.key i.c{i}{{background:var(--c{i})}}\n" for i in range(8)
     )
     + """
 .plot .area{fill-opacity:.82}
-.designs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(330px,100%),1fr));gap:18px 40px}
+.designs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(460px,100%),1fr));gap:14px 44px}
 .designs ol{list-style:none;margin:0;padding:0;font-size:14px}
-.designs li{display:grid;grid-template-columns:minmax(0,1fr) 90px 46px 82px;gap:10px;align-items:center;padding:3px 0}
+.designs li{display:grid;grid-template-columns:minmax(0,1fr) 110px 44px 80px;gap:10px;align-items:center;padding:3px 0}
 .designs li>*{white-space:nowrap}
 .designs .name{font-family:ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",monospace;font-size:12.5px;overflow:hidden;text-overflow:ellipsis}
 .designs .track{background:var(--panel);height:10px;border-radius:3px;overflow:hidden}

@@ -25,7 +25,7 @@ class Series:
     name: str
     points: tuple[tuple[Point, float], ...]
     color: int
-    dashed: bool = False
+    thin: bool = False
     faint: bool = False  # the noisy line behind a running mean; not in the legend
 
 
@@ -71,6 +71,12 @@ class Timeline:
             for step in dict.fromkeys(int(s) for s in steps):
                 marks.append((self.x((COLD_START if cold else "", step)), f"{step:,}"))
         return marks
+
+
+def _span(shown: Sequence[Point], extent: Sequence[Point]) -> list[Point]:
+    """The points that a chart's axis must hold: the extent, but a cold start only where the chart shows one."""
+    cold, warm = (any((phase == COLD_START) == c for phase, _ in shown) for c in (True, False))
+    return [*shown, *(p for p in extent if (cold if p[0] == COLD_START else warm))]
 
 
 def _round_ticks(low: float, high: float, count: int) -> list[float]:
@@ -124,8 +130,12 @@ def lines(
     height: float = 250,
     percent: bool = False,
     legend: bool = True,
+    extent: Sequence[Point] = (),
 ) -> str:
-    """A line chart as a <figure>. Empty if no series holds a point."""
+    """A line chart as a <figure>. Empty if no series holds a point.
+
+    extent: all points of the run, so that charts share their horizontal axis whichever steps they show.
+    """
     shown = [s for s in series if s.points]
     if not shown:
         return ""
@@ -135,19 +145,18 @@ def lines(
         low = 0.0
     if high - low < 1e-9:
         low, high = low - 0.5 * abs(low) - 1e-3, high + 0.5 * abs(high) + 1e-3
-    high += 0.04 * (high - low)
+    low, high = low - (0.08 * (high - low) if low else 0), high + 0.04 * (high - low)
     if percent:
         high = min(high, 1.02)
-    timeline = Timeline([point for s in shown for point, _ in s.points], width)
+    timeline = Timeline(_span([point for s in shown for point, _ in s.points], extent), width)
 
     def y(value: float) -> float:
         return height - BOTTOM - (height - BOTTOM - TOP) * (value - low) / (high - low)
 
-    ticks = [(y(v), label(v, percent)) for v in _round_ticks(low, high, 4)]
+    ticks = [(y(v), label(v, percent)) for v in _round_ticks(low, high, 5)]
     parts = [_frame(timeline, ticks, width, height, title)]
     for s in shown:
-        kind = f"line c{s.color % 8}" + (" faint" if s.faint else "")
-        style = f'class="{kind}"' + (' stroke-dasharray="5 3"' if s.dashed else "")
+        style = f'class="line c{s.color % 8}{" faint" if s.faint else ""}{" thin" if s.thin else ""}"'
         for cold in (True, False):
             points = [(timeline.x(p), y(v)) for p, v in s.points if (p[0] == COLD_START) == cold]
             if len(points) == 1:
@@ -169,11 +178,12 @@ def shares(
     width: float = 560,
     height: float = 210,
     legend: bool = True,
+    extent: Sequence[Point] = (),
 ) -> str:
     """A stacked area chart of shares that add up to one. rows: (point, one share a name), in order of time."""
     if not rows:
         return ""
-    timeline = Timeline([point for point, _ in rows], width)
+    timeline = Timeline(_span([point for point, _ in rows], extent), width)
     bottom, room = height - BOTTOM, height - BOTTOM - TOP
     ticks = [(bottom - room * v, label(v, True)) for v in (0, 0.5, 1)]
     parts = [_frame(timeline, ticks, width, height, title)]

@@ -44,9 +44,9 @@ def final(table: Sequence[Row]) -> str:
 
 def _whisker(low: float, mid: float, high: float) -> str:
     """An interval on a rail from 0 to the largest bound of the table; arguments in [0, 1]."""
-    a, b, c = (4 + 152 * max(0.0, min(1.0, v)) for v in (low, mid, high))
+    a, b, c = (4 + 212 * max(0.0, min(1.0, v)) for v in (low, mid, high))
     return (
-        '<svg class="whisker" width="160" height="16" aria-hidden="true"><line class="rail" x1="4" x2="156" y1="8" y2="8"/>'
+        '<svg class="whisker" width="220" height="16" aria-hidden="true"><line class="rail" x1="4" x2="216" y1="8" y2="8"/>'
         f'<line x1="{a:.1f}" x2="{c:.1f}" y1="8" y2="8"/><circle cx="{b:.1f}" cy="8" r="4"/></svg>'
     )
 
