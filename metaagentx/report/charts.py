@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from html import escape
+from typing import Any, TypeVar
 
 from metaagentx.metrics import COLD_START
 from metaagentx.report import plot
 
 Record = Mapping[str, Any]
+T = TypeVar("T")
 FIELDS = ("step", "phase", "time")
 SIGNATURES = ("single", "vote", "chain", "chain+vote", "tool", "other", "invalid")
 SIGNATURE_COLORS = (0, 1, 2, 3, 4, 6, 7)
 COLORS = {"designer": 5, "executor": 1, "all": 0, "held-out": 2}
 WINDOW = 9  # steps of the running mean
+MOST = 500  # points of one line
 
 
 def names(records: Sequence[Record]) -> list[str]:
@@ -23,9 +26,12 @@ def names(records: Sequence[Record]) -> list[str]:
 
 def curve(records: Sequence[Record], name: str) -> tuple[tuple[plot.Point, float], ...]:
     """The values of one metric."""
-    return tuple(
-        ((record["phase"], record["step"]), float(record[name])) for record in records if record.get(name) is not None
-    )
+    return tuple(((r["phase"], r["step"]), float(r[name])) for r in records if r.get(name) is not None)
+
+
+def thin(rows: Sequence[T]) -> Sequence[T]:
+    """At most about MOST of a long history, evenly spaced, the last one among them: a page must stay light."""
+    return rows[:: -max(1, -(-len(rows) // MOST))][::-1]
 
 
 def extent(records: Sequence[Record]) -> list[plot.Point]:
@@ -47,7 +53,9 @@ def panels(records: Sequence[Record]) -> list[str]:
     """The curves that tell the story, as figures."""
     accuracy = [
         plot.Series(name.removeprefix("eval/accuracy").strip("/") or "all", curve(records, name), i, thin=i > 0)
-        for i, name in enumerate(sorted(n for n in names(records) if n == "eval/accuracy" or n.startswith("eval/accuracy/")))
+        for i, name in enumerate(
+            sorted(n for n in names(records) if n == "eval/accuracy" or n.startswith("eval/accuracy/"))
+        )
     ]
     figures = [plot.lines(accuracy, title="Held-out accuracy", percent=True, extent=extent(records))]
     for word, title in (
@@ -72,9 +80,9 @@ def _panel(records: Sequence[Record], word: str, title: str) -> str:
         color = COLORS.get(shown, len(series) % 8)
         points = curve(records, name)
         if word == "reward" and len(points) > 4 * WINDOW:
-            series.append(plot.Series(shown, points, color, faint=True))
+            series.append(plot.Series(shown, tuple(thin(points)), color, faint=True))
             points = running_mean(points)
-        series.append(plot.Series(shown, points, color))
+        series.append(plot.Series(shown, tuple(thin(points)), color))
     return plot.lines(series[:12], title=title, extent=extent(records))
 
 
@@ -99,7 +107,7 @@ def mixes(records: Sequence[Record]) -> list[str]:
             total.append(((record["phase"], record["step"]), mean))
     everything = [("all kinds", total)] if len(kinds) > 1 and "all" not in kinds else []
     return [
-        plot.shares(SIGNATURES, shown, title=kind, colors=SIGNATURE_COLORS, width=360, height=180, legend=False)
+        plot.shares(SIGNATURES, thin(shown), title=kind, colors=SIGNATURE_COLORS, width=360, height=180, legend=False)
         for kind, shown in [*everything, *rows.items()]
         if shown
     ]
@@ -110,10 +118,19 @@ def mix_key() -> str:
     return plot.key(list(zip(SIGNATURES, SIGNATURE_COLORS, strict=True)))
 
 
+def phase_key(records: Sequence[Record]) -> str:
+    """The legend of the shading."""
+    phases = dict.fromkeys(str(record["phase"]) for record in records)
+    items = (f'<li><i class="phase {escape(p)}"></i>{escape(p.replace("_", " "))}</li>' for p in phases)
+    return f'<ul class="key">{"".join(items)}</ul>'
+
+
 def small_multiples(records: Sequence[Record]) -> list[str]:
     """Every metric in a small chart of its own."""
     return [
-        plot.lines([plot.Series(name, curve(records, name), 0)], title=name, width=360, height=150, legend=False)
+        plot.lines(
+            [plot.Series(name, tuple(thin(curve(records, name))), 0)], title=name, width=360, height=150, legend=False
+        )
         for name in sorted(names(records))
         if not name.startswith("designs/")
     ]

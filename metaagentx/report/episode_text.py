@@ -20,7 +20,9 @@ def show(record: Json, stream: TextIO | None = None) -> None:
     """Print an episode as `records.episode` makes it. Model text is printed as text, without control characters."""
     target = stream if stream is not None else sys.stdout
     console = Console(file=target, width=None if target.isatty() else 120, highlight=False, emoji=False, markup=False)
-    console.print(_line(("Question ", "bold"), (f"({record['question']['kind']}) ", "dim"), record["question"]["prompt"]))
+    console.print(
+        _line(("Question ", "bold"), (f"({record['question']['kind']}) ", "dim"), record["question"]["prompt"])
+    )
     for number, design in enumerate(record["designs"], 1):
         console.print()
         label = f"Design {number}" if len(record["designs"]) > 1 else "Design"

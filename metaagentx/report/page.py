@@ -85,8 +85,8 @@ def _header(run: Run) -> str:
     length = f" {max(warm):,} steps of reinforcement learning." if warm else ""
     return (
         f"<h1>{escape(run.name)}</h1>"
-        "<p class='soft'>One language model learns to design multi-agent systems and to be their agents: a designer writes"
-        f" a workflow for each question, executors run it.{length}{state}</p>"
+        '<p class="soft">One language model learns to design multi-agent systems and to be their agents:'
+        f" a designer writes a workflow for each question, executors run it.{length}{state}</p>"
         f'<ul class="chips">{chips}</ul>{_headline(run)}'
     )
 
@@ -130,13 +130,17 @@ def _curves(run: Run) -> list[str]:
     parts = []
     panels = charts.panels(run.metrics)
     if panels:
-        note = "Against training steps; the cold start counts its own. Shaded: which role trains."
-        parts.append(f'<h2>Learning curves</h2><p class="note">{note}</p><div class="grid">{"".join(panels)}</div>')
+        note = "Against training steps; the cold start counts its own. The shading shows which role trains:"
+        phases = charts.phase_key(run.metrics)
+        parts.append(
+            f'<h2>Learning curves</h2><div class="note">{note}{phases}</div><div class="grid">{"".join(panels)}</div>'
+        )
     mixes = charts.mixes(run.metrics)
     if mixes:
+        note = "Share of the sampled designs, by kind of question; lines part the phases."
         parts.append(
-            '<h2>Mix of designs over time</h2><p class="note">Share of the sampled designs, by kind of question.</p>'
-            f'{charts.mix_key()}<div class="grid three">{"".join(mixes)}</div>'
+            f'<h2>Mix of designs over time</h2><div class="note">{note}{charts.mix_key()}</div>'
+            f'<div class="grid three">{"".join(mixes)}</div>'
         )
     return parts
 
@@ -147,8 +151,8 @@ def _episodes(run: Run) -> list[str]:
     chosen = episode_page.choose(run.episodes)
     shown = "".join(episode_page.episode(record, opened=i == 0) for i, record in enumerate(chosen))
     note = (
-        f"{len(chosen)} of {len(run.episodes):,} recorded, newest first: a question, the designs sampled for it, and every"
-        " run of each. Open one to read what each agent was shown and replied."
+        f"{len(chosen)} of {len(run.episodes):,} recorded, newest first: a question, the designs sampled for it, and"
+        " every run of each. Open one to read what each agent was shown and replied."
     )
     return [f'<h2>Episodes to read</h2><p class="note">{note}</p>{shown}']
 

@@ -87,7 +87,7 @@ def _round_ticks(low: float, high: float, count: int) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [first * step + i * step for i in range(int(math.floor(high / step + 1e-9)) - first + 1)]
+    return [first * step + i * step for i in range(math.floor(high / step + 1e-9) - first + 1)]
 
 
 def label(value: float, percent: bool) -> str:
@@ -109,7 +109,7 @@ def _frame(timeline: Timeline, ticks: Sequence[tuple[float, str]], width: float,
             f' height="{bottom - TOP:.1f}"><title>{escape(phase.replace("_", " "))}</title></rect>'
         )
         name = phase.replace("_", " ")
-        if right - left > 6.2 * len(name):
+        if right - left > 6.6 * len(name) + 6:
             parts.append(f'<text class="phasename" x="{(left + right) / 2:.1f}" y="{TOP - 7}">{escape(name)}</text>')
     for y, text in ticks:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -160,7 +160,9 @@ def lines(
         for cold in (True, False):
             points = [(timeline.x(p), y(v)) for p, v in s.points if (p[0] == COLD_START) == cold]
             if len(points) == 1:
-                parts.append(f'<circle class="dot c{s.color % 8}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5"/>')
+                parts.append(
+                    f'<circle class="dot c{s.color % 8}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5"/>'
+                )
             elif points:
                 path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
                 parts.append(f'<polyline {style} points="{path}"/>')

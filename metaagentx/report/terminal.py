@@ -17,10 +17,9 @@ from metaagentx.report.gain import split
 def show(results: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """Print what `results.json` holds; parts that it lacks are left out."""
     console = terminal(stream)
-    for table in (_final(results), _crossplay(results), _designs(results)):
+    for table in (_final(results), _designs(results), _crossplay(results)):
         if table is not None:
             console.print(table)
-            console.print()
     if results.get("crossplay"):
         gain = split(results["crossplay"])
         console.print(
@@ -47,7 +46,9 @@ def _final(results: Mapping[str, Any]) -> Table | None:
     if not rows:
         return None
     kinds = list(dict.fromkeys(kind for row in rows for kind in row.get("by_kind", {})))
-    table = _grid("Held-out questions", "system", "accuracy", "95 % interval", "tokens/question", "calls/question", *kinds)
+    table = _grid(
+        "Held-out questions", "system", "accuracy", "95 % interval", "tokens/question", "calls/question", *kinds
+    )
     for row in rows:
         by_kind = row.get("by_kind", {})
         table.add_row(
@@ -81,5 +82,7 @@ def _designs(results: Mapping[str, Any]) -> Table | None:
     for kind, rows in by_kind.items():
         for i, row in enumerate(sorted(rows, key=lambda row: -row["share"])[:3]):
             right = "" if row.get("accuracy") is None else f"{100 * row['accuracy']:.0f} %"
-            table.add_row(escape(kind) if i == 0 else "", escape(str(row["design"])), f"{100 * row['share']:.0f} %", right)
+            table.add_row(
+                escape(kind) if i == 0 else "", escape(str(row["design"])), f"{100 * row['share']:.0f} %", right
+            )
     return table

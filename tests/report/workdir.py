@@ -35,11 +35,23 @@ RESULTS = {
     ],
     "crossplay": {"cold/cold": 0.286, "trained/cold": 0.527, "cold/trained": 0.394, "trained/trained": 0.668},
     "designs_by_kind": {
-        "sum3": [{"design": "a=solve({question});b=solve({a} - 7)", "share": 0.61, "accuracy": 0.71}]
-        + [{"design": "a=solve()x5", "share": 0.35, "accuracy": 0.64}, {"design": "invalid", "share": 0.04, "accuracy": 0.0}],
-        "sum5": [{"design": "chain+vote", "share": 0.83, "accuracy": 0.42}, {"design": "vote", "share": 0.17, "accuracy": 0.2}],
-        "tool": [{"design": "a=tool()", "share": 0.97, "accuracy": 0.91}, {"design": "single", "share": 0.03, "accuracy": 0.0}],
-        "spell": [{"design": "a=spell()x5", "share": 0.9, "accuracy": 0.76}, {"design": "single", "share": 0.1, "accuracy": 0.6}],
+        "sum3": [
+            {"design": "a=solve({question});b=solve({a} - 7)", "share": 0.61, "accuracy": 0.71},
+            {"design": "a=solve()x5", "share": 0.35, "accuracy": 0.64},
+            {"design": "invalid", "share": 0.04, "accuracy": 0.0},
+        ],
+        "sum5": [
+            {"design": "chain+vote", "share": 0.83, "accuracy": 0.42},
+            {"design": "vote", "share": 0.17, "accuracy": 0.2},
+        ],
+        "tool": [
+            {"design": "a=tool()", "share": 0.97, "accuracy": 0.91},
+            {"design": "single", "share": 0.03, "accuracy": 0.0},
+        ],
+        "spell": [
+            {"design": "a=spell()x5", "share": 0.9, "accuracy": 0.76},
+            {"design": "single", "share": 0.1, "accuracy": 0.6},
+        ],
     },
 }
 
@@ -66,7 +78,9 @@ def metrics(steps: int = 120, phase_length: int = 20) -> list[dict]:
         line["rollout/tokens_per_question"] = 12.4 + 4 * taste + 0.5 * random.normal()
         line["rollout/occupancy"] = 0.8 + 0.03 * random.normal()
         for k, kind in enumerate(KINDS):
-            weights = np.array([1.0 - 0.9 * taste, 1.2 - 0.8 * skill, 1.0, 1.0, 0.8, 0.6 - 0.5 * taste, 0.5 - 0.45 * taste])
+            weights = np.array(
+                [1.0 - 0.9 * taste, 1.2 - 0.8 * skill, 1.0, 1.0, 0.8, 0.6 - 0.5 * taste, 0.5 - 0.45 * taste]
+            )
             weights[(3, 3, 4, 1)[k]] += 4 * taste
             weights = np.maximum(weights + 0.08 * random.normal(size=7), 0.01)
             for name, share in zip(SIGNATURES, weights / weights.sum(), strict=True):
@@ -96,7 +110,9 @@ def _run(turns: list[Turn], answer: str | None, correct: float) -> Execution:
 
 def tree(kind: str, number: int) -> Tree:
     """A chain, a vote, a tool call and a refused design for one question."""
-    question = Question(f"{kind}-{number}", kind, f"State the final answer to the following problem: 4 - 1 + {number} =", "text")
+    question = Question(
+        f"{kind}-{number}", kind, f"State the final answer to the following problem: 4 - 1 + {number} =", "text"
+    )
     solve = "You add two numbers, with care."
     chain = Workflow("w", (Agent("a", solve, task="4 - 1"), Agent("b", solve, task=f"{{a}} + {number}")))
     vote = Workflow("w", (Ensemble("a", tuple(Agent(f"a{i}", solve) for i in range(5))),))
@@ -106,7 +122,10 @@ def tree(kind: str, number: int) -> Tree:
     bad = [_turn("a", "4 - 1", HOSTILE), _turn("b", f" + {number}", "no idea")]
     votes = [_turn(f"a{i}", question.prompt, f"\\boxed{{{right if i % 2 else wrong}}}") for i in range(5)]
     call = '<tool_call>{"name": "calculator", "arguments": {"expression": "gcd(26, 38)"}}</tool_call>'
-    used = [_turn("a", question.prompt, call, tools=True), Turn("a", (Message("tool", "2"),), Reply("\\boxed{2}", Outcome.OK, 4))]
+    used = [
+        _turn("a", question.prompt, call, tools=True),
+        Turn("a", (Message("tool", "2"),), Reply("\\boxed{2}", Outcome.OK, 4)),
+    ]
     fault = Diagnosis(Refusal.UNKNOWN_NAME, f"no role is called 'slove'; roles: solve, tool {HOSTILE}", 1, 3)
 
     def rollout(text: str, flow: Workflow, reward: float, runs: list[Execution]) -> DesignRollout:
@@ -115,7 +134,9 @@ def tree(kind: str, number: int) -> Tree:
     return Tree(
         question,
         [
-            rollout(f"a=solve(4 - 1);b=solve({{a}} + {number})", chain, 0.6, [_run(good, right, 1.0), _run(bad, None, 0.0)]),
+            rollout(
+                f"a=solve(4 - 1);b=solve({{a}} + {number})", chain, 0.6, [_run(good, right, 1.0), _run(bad, None, 0.0)]
+            ),
             rollout("a=solve()x5", vote, 0.1, [_run(votes, wrong, 0.0), _run(votes, wrong, 0.0)]),
             rollout("a=tool()", tool, 0.1, [_run(used, "2", 0.0), _run(used, "2", 0.0)]),
             DesignRollout(f"a=slove() {HOSTILE}", fault, "", "", -0.2, Outcome.OK),
