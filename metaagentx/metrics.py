@@ -62,7 +62,10 @@ class JsonLines:
 
     def keep(self, predicate: Callable[[dict[str, Any]], bool]) -> None:
         """Drop every record that `predicate` refuses, in one atomic replacement of the file."""
-        records = [record for record in self.read() if predicate(record)]
+        self.replace([record for record in self.read() if predicate(record)])
+
+    def replace(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """These records and no others, in one atomic replacement of the file."""
         draft = self.path.with_name(self.path.name + ".new")
         with draft.open("wb") as file:
             file.writelines(json.dumps(record).encode() + b"\n" for record in records)
@@ -117,9 +120,23 @@ class MetricWriter:
             self._lines.keep(lambda record: record["phase"] in keep or record["step"] <= step)
             self._replay()
 
+    def restore(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Make the record what a checkpoint says it was."""
+        if self._active:
+            self._lines.replace(history)
+            self._replay()
+
     def history(self) -> list[dict[str, Any]]:
         """Every line so far."""
         return self._lines.read()
+
+    def __enter__(self) -> MetricWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Flush TensorBoard's file; the lines are on disk already."""

@@ -1,0 +1,1 @@
+"""Where runs start: this machine, a sweep, a Cloud TPU."""

@@ -1,0 +1,86 @@
+"""The table of a sweep: for each group of jobs and each number in their results.json, mean and 95 % interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.special import stdtrit
+
+Summary = dict[str, dict[str, dict[str, Any]]]  # group -> metric -> {"values", "mean", "low", "high"}
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, low and high: Student's t, 95 %, two-sided; low and high are NaN for fewer than two values."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < 2:
+        return mean, math.nan, math.nan
+    error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    half = float(stdtrit(n - 1, 0.975)) * error
+    return mean, mean - half, mean + half
+
+
+def group_of(overrides: Mapping[str, Any]) -> str:
+    """The job's own "group", or its flags without seeds and without other jobs' directories, which follow the seed."""
+    if "group" in overrides:
+        return str(overrides["group"])
+    told = {
+        key: value
+        for key, value in overrides.items()
+        if key not in ("name", "depends_on") and key.split(".")[-1] != "seed" and "{workdir}" not in str(value)
+    }
+    return " ".join(f"{key.removeprefix('config.')}={value}" for key, value in sorted(told.items())) or "all"
+
+
+def numbers(results: Any, prefix: str = "") -> dict[str, float]:
+    """The numbers in nested dicts, by dotted key. Lists, texts and truth values are no metrics."""
+    if isinstance(results, dict):
+        return {k: v for key, each in results.items() for k, v in numbers(each, f"{prefix}.{key}".lstrip(".")).items()}
+    if isinstance(results, (int, float)) and not isinstance(results, bool):
+        return {prefix: float(results)}
+    return {}
+
+
+def summarize(rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> Summary:
+    """`files[i]` holds the results of job `rows[i]`; jobs without results yet are left out."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for row, file in zip(rows, files, strict=True):
+        if file.exists():
+            for metric, value in numbers(json.loads(file.read_text())).items():
+                values.setdefault(group_of(row), {}).setdefault(metric, []).append(value)
+    return {
+        group: {
+            metric: dict(zip(("mean", "low", "high"), map(_finite, interval(each)), strict=True)) | {"values": each}
+            for metric, each in metrics.items()
+        }
+        for group, metrics in values.items()
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None  # JSON knows no NaN
+
+
+def render(summary: Summary, metrics: Sequence[str] = ()) -> str:
+    """A Markdown table; `metrics` are its columns, all if empty."""
+    columns = list(metrics) or list(dict.fromkeys(metric for each in summary.values() for metric in each))
+    rows = [["", "n", *columns]]
+    for group, each in summary.items():
+        n = max(len(each[metric]["values"]) for metric in each)
+        rows.append([group, str(n), *(_cell(each.get(column)) for column in columns)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cell(cell: Mapping[str, Any] | None) -> str:
+    if cell is None or cell["mean"] is None:
+        return "–"
+    if cell["low"] is None:
+        return f"{cell['mean']:.4g}"
+    return f"{cell['mean']:.4g} ± {cell['high'] - cell['mean']:.2g}"

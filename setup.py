@@ -1,0 +1,66 @@
+"""Everything about the package; pyproject.toml configures the tools. Lower bounds only."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+
+setup(
+    name="metaagentx",
+    version="0.1.0",
+    description="A language model that learns by reinforcement to design multi-agent systems and to be their agents",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="The metaagentx authors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["metaagentx", "metaagentx.*"]),
+    install_requires=[
+        "absl-py>=2.1",
+        "array-record>=0.8",
+        "chex>=0.1.90",
+        "etils[epath]>=1.12",
+        "flax>=0.12",
+        "grain>=0.2.15",  # the reader behind the data sources of tensorflow-datasets
+        "jax>=0.10",
+        "jinja2>=3.1",  # chat templates
+        "ml-collections>=1.1",
+        "numpy>=2.0",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.12",
+        "reasoning-gym>=0.1.25",
+        "rich>=13.9",
+        "tensorboardX>=2.6.4",
+        "tensorflow-datasets>=4.9.9",  # without TensorFlow: array_record files and data sources only
+        "tokenizers>=0.22",
+        "transformers>=5.0",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100",
+            "ipykernel>=6.29",
+            "jupytext>=1.17",
+            "matplotlib>=3.9",
+            "mypy>=1.15",
+            "nbmake>=1.5.5",
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.12",
+        ],
+        "notebook": ["ipykernel>=6.29", "matplotlib>=3.9"],
+        "cuda12": ["jax[cuda12]"],
+        "cuda13": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "xmanager": ["xmanager>=0.8"],  # install with uv: pip takes many minutes to resolve it
+    },
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
