@@ -65,6 +65,15 @@ def test_a_file_cut_anywhere_keeps_exactly_its_whole_lines(cut, tmp_path_factory
     assert [record["i"] for record in lines.read()] == [*range(data.count(b"\n")), -1]
 
 
+def test_a_restored_history_is_exactly_that_of_the_checkpoint(tmp_path):
+    with MetricWriter(tmp_path, tensorboard=False) as writer:
+        writer.write(1, {"x": 0.1}, phase="joint")
+        history = writer.history()
+        writer.write(2, {"x": 0.2}, phase="joint")
+        writer.restore(history)
+        assert writer.history() == history
+
+
 def test_a_broken_line_inside_is_an_error_that_names_it(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"a": 1}\nnonsense\n{"a": 2}\n')

@@ -57,14 +57,23 @@ def panels(records: Sequence[Record]) -> list[str]:
             sorted(n for n in names(records) if n == "eval/accuracy" or n.startswith("eval/accuracy/"))
         )
     ]
+    tokens = [
+        plot.Series(shown, tuple(thin(curve(records, name))), color)
+        for name, shown, color in (
+            ("eval/tokens_per_question", "held-out question, its design included", 2),
+            ("rollout/tokens_per_execution", "execution in training", 1),
+        )
+    ]
     figures = [plot.lines(accuracy, title="Held-out accuracy", percent=True, extent=extent(records))]
     for word, title in (
         ("reward", f"Reward (mean of {WINDOW} steps)"),
         ("entropy", "Entropy, nats per token"),
-        ("tokens_per_question", "Generated tokens per question"),
-        ("calls_per_question", "Model calls per question"),
+        ("kl", "KL divergence to the cold start, nats per token"),
     ):
         figures.append(_panel(records, word, title))
+    figures.append(plot.lines(tokens, title="Generated tokens", extent=extent(records)))
+    loss = [plot.Series("loss", tuple(thin(curve(records, "cold_start/loss"))), 0)]
+    figures.append(plot.lines(loss, title="Cold start: loss, nats per token"))
     return [f for f in figures if f]
 
 
@@ -75,7 +84,7 @@ def _panel(records: Sequence[Record], word: str, title: str) -> str:
         parts = name.split("/")
         if word not in parts:
             continue
-        rest = [p for p in parts if p not in (word, "train", "rollout", "learn", "update")]
+        rest = [p for p in parts if p not in (word, "train", "rollout", "credit")]
         shown = " ".join("held-out" if p == "eval" else p for p in rest) or "all"
         color = COLORS.get(shown, len(series) % 8)
         points = curve(records, name)
@@ -83,6 +92,8 @@ def _panel(records: Sequence[Record], word: str, title: str) -> str:
             series.append(plot.Series(shown, tuple(thin(points)), color, faint=True))
             points = running_mean(points)
         series.append(plot.Series(shown, tuple(thin(points)), color))
+    if {"designer", "executor"} & {s.name for s in series}:
+        series = [s for s in series if s.name != "all"]
     return plot.lines(series[:12], title=title, extent=extent(records))
 
 
@@ -120,7 +131,8 @@ def mix_key() -> str:
 
 def phase_key(records: Sequence[Record]) -> str:
     """The legend of the shading."""
-    phases = dict.fromkeys(str(record["phase"]) for record in records)
+    present = {record["phase"] for record in records}
+    phases = [phase for phase in (COLD_START, "executor", "designer", "joint") if phase in present]
     items = (f'<li><i class="phase {escape(p)}"></i>{escape(p.replace("_", " "))}</li>' for p in phases)
     return f'<ul class="key">{"".join(items)}</ul>'
 

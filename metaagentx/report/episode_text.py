@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -16,17 +17,29 @@ from metaagentx.report.graph import STRATEGIES, condition
 Json = Mapping[str, Any]
 
 
-def show(record: Json, stream: TextIO | None = None) -> None:
-    """Print an episode as `records.episode` makes it. Model text is printed as text, without control characters."""
-    target = stream if stream is not None else sys.stdout
-    console = Console(file=target, width=None if target.isatty() else 120, highlight=False, emoji=False, markup=False)
+def render(record: Json, *, graded: bool = True, width: int = 120) -> str:
+    """An episode, as `records.episode` makes it, as plain text. `graded` False: nobody knows the true answer."""
+    stream = io.StringIO()
+    _print(Console(file=stream, width=width, highlight=False, emoji=False, markup=False), record, graded)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def show(record: Json, *, graded: bool = True) -> None:
+    """Print an episode, in colour on a terminal."""
+    _print(
+        Console(width=None if sys.stdout.isatty() else 120, highlight=False, emoji=False, markup=False), record, graded
+    )
+
+
+def _print(console: Console, record: Json, graded: bool) -> None:
+    """Model text is printed as text, without control characters."""
     console.print(
         _line(("Question ", "bold"), (f"({record['question']['kind']}) ", "dim"), record["question"]["prompt"])
     )
     for number, design in enumerate(record["designs"], 1):
         console.print()
         label = f"Design {number}" if len(record["designs"]) > 1 else "Design"
-        console.print(_line((label, "bold"), (_scores(design), "dim")))
+        console.print(_line((label, "bold"), (_scores(design) if graded else "", "dim")))
         if not design["valid"]:
             fault = design["diagnosis"]
             console.print(_line("  ", design["text"]))
@@ -35,7 +48,9 @@ def show(record: Json, stream: TextIO | None = None) -> None:
             continue
         console.print(tree(design["workflow"], design["short"]))
         for i, run in enumerate(design["executions"], 1):
-            _execution(console, run, i if len(design["executions"]) > 1 else None)
+            if len(design["executions"]) > 1:
+                console.print(_line(f"\nRun {i}", (_scores(run) if graded else "", "dim")))
+            _execution(console, run, graded)
 
 
 def tree(workflow: Json, title: str) -> Tree:
@@ -94,9 +109,7 @@ def _children(node: Json) -> Iterator[tuple[str, Json]]:
             yield f"{field}: ", node[field]
 
 
-def _execution(console: Console, run: Json, number: int | None) -> None:
-    if number is not None:
-        console.print(_line(f"\nRun {number}", (_scores(run), "dim")))
+def _execution(console: Console, run: Json, graded: bool) -> None:
     for turn in run["turns"]:
         for message in turn["messages"]:
             if message["role"] != "system":
@@ -108,6 +121,7 @@ def _execution(console: Console, run: Json, number: int | None) -> None:
             result = turn["tool_results"][i]["text"] if i < len(turn["tool_results"]) else ""
             console.print(_line(("  tool ", "green"), f"{call['name']} {given} → {result}"))
     verdict = ("right", "green") if run["correct"] >= 0.5 else ("wrong", "red")
+    verdict = verdict if graded else ("", "")
     answer = "none" if run["answer"] is None else run["answer"]
     console.print(_line(("  Answer: ", "bold"), answer, ("  ", ""), verdict))
     price = f"  {run['calls']} calls, {run['tokens']} tokens"

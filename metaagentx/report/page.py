@@ -19,12 +19,13 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a work directory holds. `results` is empty until the run is over."""
+    """What a work directory holds. `results` is empty until the run is over, `config` where none was written."""
 
     name: str
     metrics: Sequence[Mapping[str, Any]]
     episodes: Sequence[Mapping[str, Any]]
     results: Mapping[str, Any]
+    config: Mapping[str, Any]
 
     @property
     def finished(self) -> bool:
@@ -36,22 +37,27 @@ def load(workdir: str | Path) -> Run:
     folder = Path(workdir)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a directory; give the work directory of a run")
-    file = folder / "results.json"
-    try:
-        results = json.loads(file.read_text()) if file.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}); delete it and evaluate again") from None
+    results = _object(folder / "results.json")
     run = Run(
         folder.resolve().name,
         JsonLines(folder / "metrics.jsonl").read(),
         JsonLines(folder / "episodes.jsonl").read(),
         results,
+        results.get("config") or _object(folder / "config.json"),
     )
     if not (run.metrics or run.episodes or run.results):
         raise FileNotFoundError(
             f"{folder} holds nothing to report: no metrics.jsonl, episodes.jsonl or results.json; has the run begun?"
         )
     return run
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is no file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); delete it, and run the same command again") from None
 
 
 def write(workdir: str | Path) -> Path:
@@ -78,7 +84,10 @@ def render(run: Run) -> str:
 
 def _header(run: Run) -> str:
     results = run.results
-    facts = {"seed": results.get("seed"), "device": results.get("device"), **results.get("versions", {})}
+    facts = {"seed": results.get("seed", run.config.get("seed")), "device": results.get("device")}
+    if results.get("train_tokens"):
+        facts["tokens generated in training"] = f"{results['train_tokens']:,}"
+    facts |= results.get("versions", {})
     chips = "".join(f"<li>{escape(str(k))} <b>{escape(str(v))}</b></li>" for k, v in facts.items() if v is not None)
     warm = [record["step"] for record in run.metrics if record["phase"] != COLD_START]
     state = "" if run.finished else " The run is still going: this page shows what there is so far."
@@ -165,7 +174,7 @@ def _appendix(run: Run) -> list[str]:
             "<h2>Everything else</h2><details><summary>All metrics</summary>"
             f'<div class="body"><div class="grid three">{small}</div></div></details>'
         )
-    if run.results.get("config"):
-        config = escape(json.dumps(run.results["config"], indent=2, ensure_ascii=False, default=str))
+    if run.config:
+        config = escape(json.dumps(run.config, indent=2, ensure_ascii=False, default=str))
         parts.append(f'<details><summary>Configuration</summary><div class="body"><pre>{config}</pre></div></details>')
     return parts

@@ -15,7 +15,7 @@ from metaagentx.metrics import COLD_START
 
 Point = tuple[str, int]  # (phase, step)
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 22.0, 26.0  # margins, in pixels of the drawing
-GAP = 10.0  # between the cold start's strip and the rest
+GAP = 26.0  # between the cold start's strip and the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Timeline:
             else:
                 left = spans[-1][2] if spans and spans[-1][0] != COLD_START else x
                 spans.append((phase, left, x))
-        return spans
+        return [span for span in spans if span[2] > span[1]] or spans
 
     def ticks(self) -> list[tuple[float, str]]:
         """(x, label): the ends of the cold start, round steps of the rest."""
@@ -71,6 +71,22 @@ class Timeline:
             for step in dict.fromkeys(int(s) for s in steps):
                 marks.append((self.x((COLD_START if cold else "", step)), f"{step:,}"))
         return marks
+
+
+def stretches(points: Sequence[tuple[Point, float]]) -> list[list[tuple[Point, float]]]:
+    """A series cut where it is silent: after the cold start, and over gaps far longer than its usual one.
+
+    What is measured only while a role trains is not drawn through the phases in which the role is frozen.
+    """
+    parts: list[list[tuple[Point, float]]] = []
+    for cold in (True, False):
+        part = [p for p in points if (p[0][0] == COLD_START) == cold]
+        gaps = sorted(after[0][1] - before[0][1] for before, after in pairwise(part))
+        for i, point in enumerate(part):
+            if i == 0 or point[0][1] - part[i - 1][0][1] > 3 * gaps[len(gaps) // 2]:
+                parts.append([])
+            parts[-1].append(point)
+    return parts
 
 
 def _span(shown: Sequence[Point], extent: Sequence[Point]) -> list[Point]:
@@ -157,13 +173,13 @@ def lines(
     parts = [_frame(timeline, ticks, width, height, title)]
     for s in shown:
         style = f'class="line c{s.color % 8}{" faint" if s.faint else ""}{" thin" if s.thin else ""}"'
-        for cold in (True, False):
-            points = [(timeline.x(p), y(v)) for p, v in s.points if (p[0] == COLD_START) == cold]
+        for stretch in stretches(s.points):
+            points = [(timeline.x(p), y(v)) for p, v in stretch]
             if len(points) == 1:
                 parts.append(
                     f'<circle class="dot c{s.color % 8}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5"/>'
                 )
-            elif points:
+            else:
                 path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
                 parts.append(f'<polyline {style} points="{path}"/>')
     parts.append("</svg>")

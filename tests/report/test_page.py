@@ -178,6 +178,13 @@ def test_the_command_writes_the_page_and_prints_its_path(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(folder / "report.html")
 
 
+def test_a_curve_is_not_drawn_through_steps_at_which_nothing_was_measured():
+    points = [(("executor", step), 1.0) for step in (1, 2, 3, 21, 22, 23)]
+    cold = [(("cold_start", step), 2.0) for step in (10, 20)]
+    steps = [[point[1] for point, _ in part] for part in plot.stretches([*cold, *points])]
+    assert steps == [[10, 20], [1, 2, 3], [21, 22, 23]]
+
+
 def test_phases_are_shaded_in_order_without_holes():
     points = [("cold_start", 700), *(("executor" if s <= 5 else "designer", s) for s in range(1, 11))]
     spans = plot.Timeline([("cold_start", 10), *points], 560).phases()

@@ -29,9 +29,7 @@ def test_results_without_cross_play_are_printed_too():
 
 
 def test_an_episode_reads_from_design_to_verdict():
-    stream = io.StringIO()
-    episode_text.show(records.episode(workdir.tree("sum3", 1), step=1, phase="joint"), stream)
-    text = stream.getvalue()
+    text = episode_text.render(records.episode(workdir.tree("sum3", 1), step=1, phase="joint"))
     places = [
         text.index(part)
         for part in ("4 - 1 + 1", "a=solve(4 - 1)", "asked '{a} + 1'", "user → b: 3 + 1", "Answer: 4  right")
@@ -46,11 +44,19 @@ def test_model_text_cannot_steer_the_terminal():
     record = workdir.episodes()[0]
     record["designs"][0] |= {"workflow": to_json(flow), "short": "\x1b]0;owned\x07"}
     record["designs"][0]["executions"][0]["turns"][0]["reply"] = "\x1b[31m[red]reply[/red]\r\b"
-    stream = io.StringIO()
-    episode_text.show(record, stream)
-    assert not set(stream.getvalue()) & set("\x1b\x07\r\b")
-    assert "[red]reply[/red]" in stream.getvalue()
-    assert "[bold]x[/bold]" in stream.getvalue()
+    text = episode_text.render(record)
+    assert not set(text) & set("\x1b\x07\r\b")
+    assert "[red]reply[/red]" in text
+    assert "[bold]x[/bold]" in text
+
+
+def test_an_episode_that_nobody_can_grade_claims_no_verdict(capsys):
+    record = workdir.episodes()[0]
+    episode_text.show(record, graded=False)
+    text = episode_text.render(record, graded=False)
+    assert capsys.readouterr().out.split() == text.split()
+    assert "Answer: 4" in text
+    assert not any(word in text for word in ("right", "wrong", "reward"))
 
 
 def test_every_kind_of_node_has_its_branch_in_the_tree():

@@ -61,22 +61,28 @@ def metrics(steps: int = 120, phase_length: int = 20) -> list[dict]:
     random = np.random.default_rng(0)
     lines: list[dict] = []
     for i in range(12):
-        line = {"step": 60 * (i + 1), "phase": "cold_start", "time": 10.0 * i, "train/loss": 3 * math.exp(-i / 3) + 0.4}
+        line = {
+            "step": 60 * (i + 1),
+            "phase": "cold_start",
+            "time": 10.0 * i,
+            "cold_start/loss": 3 * math.exp(-i / 3) + 0.4,
+        }
         if i % 3 == 2:
             line["eval/accuracy"] = 0.28 * (1 - math.exp(-i / 4))
         lines.append(line)
+    lines.append({"step": 0, "phase": "start", "time": 120.0, "eval/accuracy": 0.28})
     skill = taste = 0.0
     for step in range(1, steps + 1):
         phase = "executor" if (step - 1) // phase_length % 2 == 0 else "designer"
         skill, taste = skill + (phase == "executor") / 60, taste + (phase == "designer") / 60
         accuracy = 0.28 + 0.12 * skill + 0.26 * taste
         line = {"step": step, "phase": phase, "time": 120.0 + 2.5 * step}
-        line["train/reward/designer"] = accuracy + 0.05 * random.normal()
-        line["train/reward/executor"] = accuracy + 0.02 + 0.06 * random.normal()
-        line["train/entropy/designer"] = 1.4 - 0.8 * taste + 0.03 * random.normal()
-        line["train/entropy/executor"] = 0.5 - 0.3 * skill + 0.02 * random.normal()
-        line["rollout/tokens_per_question"] = 12.4 + 4 * taste + 0.5 * random.normal()
-        line["rollout/occupancy"] = 0.8 + 0.03 * random.normal()
+        line["credit/reward/designer"] = accuracy + 0.05 * random.normal()
+        line["credit/reward/executor"] = accuracy + 0.02 + 0.06 * random.normal()
+        entropy = {"designer": 1.4 - 0.8 * taste, "executor": 0.5 - 0.3 * skill}[phase]
+        line[f"train/{phase}/entropy"] = entropy + 0.03 * random.normal()  # measured while the role trains
+        line["rollout/tokens_per_execution"] = 12.4 + 4 * taste + 0.5 * random.normal()
+        line["engine/occupancy"] = 0.8 + 0.03 * random.normal()
         for k, kind in enumerate(KINDS):
             weights = np.array(
                 [1.0 - 0.9 * taste, 1.2 - 0.8 * skill, 1.0, 1.0, 0.8, 0.6 - 0.5 * taste, 0.5 - 0.45 * taste]
@@ -87,6 +93,7 @@ def metrics(steps: int = 120, phase_length: int = 20) -> list[dict]:
                 line[f"designs/{kind}/{name}"] = float(share)
         if step % 10 == 0:
             line["eval/accuracy"] = accuracy + 0.01 * random.normal()
+            line["eval/tokens_per_question"] = 19.0 + 5 * taste + 0.3 * random.normal()
             for kind, scale in zip(KINDS, (1.0, 0.55, 1.25, 1.2), strict=True):
                 line[f"eval/accuracy/{kind}"] = min(0.98, accuracy * scale)
         lines.append(line)
