@@ -148,6 +148,6 @@ def moved(marks: str, x: float, y: float) -> str:
 
 
 def clip(text: str, limit: int) -> str:
-    """At most `limit` characters on one line."""
-    line = " ".join(text[: 4 * limit].split())
+    """At most `limit` characters on one line, without control characters: SVG may hold none."""
+    line = " ".join("".join(c if c.isprintable() else "\ufffd" for c in word) for word in text[: 4 * limit].split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

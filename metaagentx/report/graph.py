@@ -73,7 +73,7 @@ def draw(workflow: Json, *, style: bool = True) -> str:
     return (
         f'<svg class="design" xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}"'
         f' viewBox="-2 -2 {width:.0f} {height:.0f}" role="img"'
-        f' aria-label="design {escape(str(workflow["name"]))}">{sheet}{box.marks}</svg>'
+        f' aria-label="design {escape(clip(workflow["name"], 80))}">{sheet}{box.marks}</svg>'
     )
 
 

@@ -65,7 +65,7 @@ def write(workdir: str | Path) -> Path:
     path = Path(workdir) / "report.html"
     page = render(load(workdir))
     draft = path.with_name(path.name + ".new")
-    draft.write_text(page, encoding="utf-8")
+    draft.write_text(page, encoding="utf-8", errors="replace")  # a model may have written half a character
     os.replace(draft, path)
     return path
 

@@ -83,7 +83,7 @@ def stretches(points: Sequence[tuple[Point, float]]) -> list[list[tuple[Point, f
         part = [p for p in points if (p[0][0] == COLD_START) == cold]
         gaps = sorted(after[0][1] - before[0][1] for before, after in pairwise(part))
         for i, point in enumerate(part):
-            if i == 0 or point[0][1] - part[i - 1][0][1] > 3 * gaps[len(gaps) // 2]:
+            if i == 0 or point[0][1] - part[i - 1][0][1] > 3 * max(1, gaps[len(gaps) // 2]):
                 parts.append([])
             parts[-1].append(point)
     return parts
