@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from typing import Any, TypeVar
 
@@ -117,10 +118,9 @@ def mixes(records: Sequence[Record]) -> list[str]:
             mean = [sum(column) / len(present) for column in zip(*present, strict=True)]
             total.append(((record["phase"], record["step"]), mean))
     everything = [("all kinds", total)] if len(kinds) > 1 and "all" not in kinds else []
+    draw = partial(plot.shares, SIGNATURES, colors=SIGNATURE_COLORS, width=360, height=180, legend=False)
     return [
-        plot.shares(SIGNATURES, thin(shown), title=kind, colors=SIGNATURE_COLORS, width=360, height=180, legend=False)
-        for kind, shown in [*everything, *rows.items()]
-        if shown
+        draw(thin(shown), title=kind, extent=extent(records)) for kind, shown in [*everything, *rows.items()] if shown
     ]
 
 
@@ -139,10 +139,9 @@ def phase_key(records: Sequence[Record]) -> str:
 
 def small_multiples(records: Sequence[Record]) -> list[str]:
     """Every metric in a small chart of its own."""
+    draw = partial(plot.lines, width=360, height=150, legend=False, extent=extent(records))
     return [
-        plot.lines(
-            [plot.Series(name, tuple(thin(curve(records, name))), 0)], title=name, width=360, height=150, legend=False
-        )
+        draw([plot.Series(name, tuple(thin(curve(records, name))), 0)], title=name)
         for name in sorted(names(records))
         if not name.startswith("designs/")
     ]

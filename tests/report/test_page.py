@@ -185,6 +185,11 @@ def test_a_curve_is_not_drawn_through_steps_at_which_nothing_was_measured():
     assert steps == [[10, 20], [1, 2, 3], [21, 22, 23]]
 
 
+def test_a_metric_of_one_role_stands_before_the_phases_of_both():
+    figures = "".join(f for f in charts.small_multiples(workdir.metrics()) if "train/designer/entropy" in f)
+    assert figures.count('class="phase executor"') == figures.count('class="phase designer"') == 3
+
+
 def test_phases_are_shaded_in_order_without_holes():
     points = [("cold_start", 700), *(("executor" if s <= 5 else "designer", s) for s in range(1, 11))]
     spans = plot.Timeline([("cold_start", 10), *points], 560).phases()
