@@ -120,7 +120,9 @@ def dry_run(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
     return [line.removeprefix("+ ") for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_dry_run_prints_what_a_run_would_do_and_calls_nothing(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_what_a_run_would_do_and_calls_nothing(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
     cloud.answer()
     printed = dry_run(capsys, *RUN)
     assert not (cloud.folder / "calls").exists()
@@ -148,7 +150,7 @@ def test_gcloud_knows_every_command_and_flag(capsys: pytest.CaptureFixture[str],
     commands = list(dict.fromkeys(line for line in lines if line.startswith("gcloud")))
     wrong = "gcloud compute tpus tpu-vm create mx --bogus=1"
     file = tmp_path / "commands.json"
-    file.write_text(json.dumps([*commands, wrong]))
+    file.write_text(json.dumps([{"command_string": line} for line in [*commands, wrong]]))
     lint = ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={file}"]
     verdicts = json.loads(subprocess.run(lint, check=True, capture_output=True, text=True).stdout)
     assert [verdict["success"] for verdict in verdicts] == [True] * len(commands) + [False]
