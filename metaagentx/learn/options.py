@@ -135,12 +135,15 @@ class PackOptions:
 
     row_length: int = 256  # tokens of a row; a trajectory must fit into one
     row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; more rows than the last are an error
-    micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation by scan)
+    micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
+    chunk: int = 64  # positions of a row whose logits exist at a time
+    remat: bool = False  # recompute each layer in the backward pass: less memory, more time
 
     def __post_init__(self) -> None:
         if self.row_length < 2:
             raise ValueError(f"pack.row_length must be at least 2, not {self.row_length}")
-        if self.micro_rows < 1:
-            raise ValueError(f"pack.micro_rows must be at least 1, not {self.micro_rows}")
+        for key in ("micro_rows", "chunk"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"pack.{key} must be at least 1, not {getattr(self, key)}")
         if not self.row_buckets or min(self.row_buckets) < 1 or list(self.row_buckets) != sorted(set(self.row_buckets)):
             raise ValueError(f"pack.row_buckets must be increasing positive numbers, not {self.row_buckets}")

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from metaagentx.workflow.protocol import Message
+from metaagentx.workflow.protocol import Delivery, Message
+
+__all__ = ["Delivery", "Demonstration", "Question", "Task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +32,6 @@ class Demonstration:
     role: str  # "designer" | "executor"
     messages: tuple[Message, ...]
     kind: str
-
-
-class Delivery(Protocol):
-    """How agents hand in an answer: what they are told, and how it is read back. The interpreter's view of a task."""
-
-    instruction: str  # appended to every executor's system prompt; may be empty
-
-    def extract(self, text: str) -> str | None:
-        """The answer in a message, or None. Linear time on hostile text."""
-        ...
-
-    def normalise(self, answer: str) -> str:
-        """Two answers are the same vote iff their normal forms are equal."""
-        ...
-
-    def shorten(self, text: str) -> str:
-        """What later agents are shown of a message: its delivery block, else its answer, else its shortened text."""
-        ...
 
 
 class Task(Protocol):

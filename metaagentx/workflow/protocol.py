@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
@@ -89,7 +89,9 @@ class Fork:
     """Run `branches` side by side; the result is the tuple of their return values, in order.
 
     `axis` names what the branches are: "question", "design" and "execution" in a rollout tree, "member" inside a
-    workflow. The path of (axis, index) pairs from the root identifies every call, and seeds its randomness.
+    workflow ("member#2" where the same generator forks a second time, and so on: no generator uses an axis twice).
+    So the path of (axis, index) pairs from the root, with the count of a generator's own calls, identifies every
+    call and seeds its randomness.
     """
 
     branches: tuple[Process[Any], ...]
@@ -122,3 +124,24 @@ class RunResult:
     tool_calls: int = 0
     tokens: int = 0  # generated tokens, all calls together
     turns: tuple[Turn, ...] = field(default=())
+
+
+class Delivery(Protocol):
+    """How agents hand in an answer: what they are told, and how it is read back. The interpreter's view of a task."""
+
+    @property
+    def instruction(self) -> str:
+        """Appended to every executor's system prompt; may be empty."""
+        ...
+
+    def extract(self, text: str) -> str | None:
+        """The answer in a message, or None. Linear time on hostile text."""
+        ...
+
+    def normalise(self, answer: str) -> str:
+        """Two answers are the same vote iff their normal forms are equal."""
+        ...
+
+    def shorten(self, text: str) -> str:
+        """What later agents are shown of a message: its delivery block, else its answer, else its shortened text."""
+        ...

@@ -1,0 +1,126 @@
+"""One atomic Orbax step holds all of a run: weights, optimiser states, counters, data cursor, seed, metric history.
+
+A step is complete or absent: Orbax writes it beside its final name and renames it. Sums over the bits of every array
+are stored with it, so that a damaged file is found when it is read and not after a day of training.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+
+T = TypeVar("T")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, damaged or of another shape; the message says what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, under `directory`. Every step is (a pytree of arrays, a JSON record)."""
+
+    def __init__(self, directory: str | epath.Path, *, keep: int) -> None:
+        self.directory = epath.Path(directory).resolve()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def latest(self) -> int | None:
+        """The newest complete step, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, record: Mapping[str, Any]) -> None:
+        """Write one step. `state`: a pytree of arrays. `record`: JSON values. Does nothing if the step exists."""
+        if step in self._manager.all_steps():
+            return
+        sums = {name: int(value) for name, value in jax.device_get(_bit_sums(_named(state))).items()}
+        record = {"bit_sums": sums, "record": dict(record)}
+        self._manager.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
+        )
+
+    def restore(self, like: T, step: int | None = None) -> tuple[T, dict[str, Any]]:
+        """The state and record of `step` (default: the newest), laid out and sharded as `like`.
+
+        Raises CheckpointError where there is none, or what is there cannot be read or is not what was written.
+        """
+        step = self.latest() if step is None else step
+        if step is None or step not in self._manager.all_steps():
+            wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+            raise CheckpointError(f"{self.directory} holds {wanted}: train first, or give another work directory")
+        path = self.directory / str(step)
+        advice = f"delete {path} to go on from an older step"
+
+        try:
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore())
+            )
+        except Exception as error:  # Orbax raises many kinds: whatever it is, the reader needs the path and a way on
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise CheckpointError(f"the checkpoint {path} cannot be read ({reason}); {advice}") from error
+
+        state, saved = restored["state"], restored["record"]
+        found = {name: int(value) for name, value in jax.device_get(_bit_sums(_named(state))).items()}
+        damaged = sorted(name for name, value in saved["bit_sums"].items() if found.get(name) != value)
+        if damaged or len(found) != len(saved["bit_sums"]):
+            raise CheckpointError(f"the checkpoint {path} is damaged in {', '.join(damaged[:3])}; {advice}")
+        return state, saved["record"]
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def claim(workdir: epath.Path, settings: Mapping[str, Any], differences: Any) -> None:
+    """Make `workdir` this run's own: write its settings there, or check that those there are the same.
+
+    Raises CheckpointError if the directory cannot be written, or belongs to a run with other settings.
+    """
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / ".writable"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"the work directory {workdir} cannot be written ({error}); give another --workdir") from error
+
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text())
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged ({error}); restore it or give another --workdir") from error
+        changed = differences(dict(settings), theirs)
+        if changed:
+            listed = "\n  ".join(changed[:8])
+            raise CheckpointError(
+                f"{workdir} belongs to a run with another config; give another --workdir, or change back:\n  {listed}"
+            )
+        return
+    temporary = workdir / "config.json.tmp"
+    temporary.write_text(json.dumps(settings, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def _named(tree: Any) -> dict[str, jax.Array]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+@jax.jit
+def _bit_sums(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """For each array the sum of its bits read as unsigned integers, modulo 2^32: exact, whatever its sharding."""
+
+    def bit_sum(x: jax.Array) -> jax.Array:
+        x = jnp.asarray(x)
+        if x.dtype == jnp.bool_:
+            x = x.astype(jnp.uint8)
+        words = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+        # Multiplying by the (odd) place makes the sum see swapped elements too.
+        place = 2 * jax.lax.iota(jnp.uint32, words.size).reshape(words.shape) + 1
+        return jnp.sum(words.astype(jnp.uint32) * place, dtype=jnp.uint32)
+
+    return {name: bit_sum(leaf) for name, leaf in leaves.items()}

@@ -1,0 +1,249 @@
+"""How good is a run? Held-out questions, every arm on the same ones, tokens counted.
+
+    python -m metaagentx.evaluate --config=configs/tiny.py --workdir=runs/tiny
+
+Reads the newest checkpoint of a work directory and prints the final table again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaagentx import command_line, sft
+from metaagentx.checkpoint import Checkpoints
+from metaagentx.policy.params import Params
+from metaagentx.report import tables
+from metaagentx.report.statistics import mean_interval
+from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.sample import sample
+from metaagentx.rollout.shape import shape
+from metaagentx.rollout.trajectory import Tree
+from metaagentx.settings import Settings
+from metaagentx.workbench import Workbench, open_workbench
+from metaagentx.workflow.ir import Design
+
+SINGLE = "a=solve()"
+VALIDATION_STEP, TEST_STEP = 1 << 30, 1 << 31  # far from any training step: no random key is ever shared
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one arm did on Q questions, S samples of each (a sample: one design and one execution of it)."""
+
+    kinds: tuple[str, ...]  # [Q]
+    correct: NDArray[np.float32]  # [Q, S] grade in [0, 1]
+    tokens: NDArray[np.float32]  # [Q, S] generated: the design's and the execution's
+    calls: NDArray[np.float32]  # [Q, S] model calls, the designer's included
+    shapes: tuple[tuple[str, ...], ...]  # [Q][S] shape of the design, or "invalid"
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.mean())
+
+    def row(self, name: str) -> dict[str, Any]:
+        """One row of the final table, with a 95 % interval over questions."""
+        interval = mean_interval(self.correct.mean(axis=1))
+        by_kind: dict[str, list[float]] = defaultdict(list)
+        for kind, grades in zip(self.kinds, self.correct, strict=True):
+            by_kind[kind].append(float(grades.mean()))
+        return {
+            "name": name,
+            "accuracy": self.accuracy,
+            "low": interval.low,
+            "high": interval.high,
+            "tokens_per_question": float(self.tokens.mean()),
+            "calls_per_question": float(self.calls.mean()),
+            "questions": len(self.kinds),
+            "by_kind": {kind: float(np.mean(grades)) for kind, grades in sorted(by_kind.items())},
+        }
+
+    def designs_by_kind(self) -> dict[str, list[dict[str, Any]]]:
+        """Which shapes of design each kind of question gets, most frequent first, and how often each is right."""
+        found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for kind, shapes, grades in zip(self.kinds, self.shapes, self.correct, strict=True):
+            for name, grade in zip(shapes, grades, strict=True):
+                found[kind][name].append(float(grade))
+        return {
+            kind: [
+                {
+                    "design": name,
+                    "share": len(grades) / sum(map(len, by_shape.values())),
+                    "accuracy": float(np.mean(grades)),
+                }
+                for name, grades in sorted(by_shape.items(), key=lambda item: -len(item[1]))
+            ]
+            for kind, by_shape in sorted(found.items())
+        }
+
+
+def measure(trees: Sequence[Tree]) -> Score:
+    """Scores of every (design, execution) of each tree; an invalid design scores 0 in all its executions."""
+    width = max((len(design.executions) for tree in trees for design in tree.designs), default=0) or 1
+    samples = [[sample for design in tree.designs for sample in _samples(design, width)] for tree in trees]
+    return Score(
+        kinds=tuple(tree.question.kind for tree in trees),
+        correct=np.array([[s[0] for s in row] for row in samples], np.float32),
+        tokens=np.array([[s[1] for s in row] for row in samples], np.float32),
+        calls=np.array([[s[2] for s in row] for row in samples], np.float32),
+        shapes=tuple(tuple(s[3] for s in row) for row in samples),
+    )
+
+
+def _samples(design: Any, width: int) -> list[tuple[float, float, float, str]]:
+    written = design.trajectory.generated if design.trajectory is not None else 0
+    asked = int(design.trajectory is not None)
+    if not isinstance(design.parsed, Design):
+        return [(0.0, written, asked, "invalid")] * width
+    name = shape(design.parsed.workflow)
+    return [(e.correct, written + e.result.tokens, asked + e.result.calls, name) for e in design.executions]
+
+
+def play(
+    bench: Workbench,
+    engines: Mapping[str, Engine],
+    split: str,
+    count: int,
+    *,
+    step: int,
+    design: str = "",
+    designs: Sequence[str] = (),
+) -> Score:
+    """Score the loaded engines on the first `count` questions of `split` (0: all), in stored order.
+
+    With `design` every question gets that short-form design, with `designs` each its own, and the designer is not
+    asked.
+    """
+    settings = bench.settings
+    options, size = settings.evaluate, bench.task.size(split)
+    count = min(count, size) if count else size
+    given = list(designs) or [design] * count
+    executions = options.executions * options.designs if given[0] else options.executions
+    tree = dataclasses.replace(
+        settings.tree, fixed_design="", designs=1 if given[0] else options.designs, executions=executions
+    )
+    sampling = {
+        role: dataclasses.replace(sampling, temperature=options.temperature)
+        for role, sampling in settings.sampling.by_role().items()
+    }
+    questions = [bench.task.question(split, index, seed=-1) for index in range(count)]
+    rollout = sample(
+        bench.task,
+        questions,
+        engines,
+        bench.chat,
+        bench.toolbox,
+        bench.language,
+        tree,
+        sampling,
+        seed=settings.seed,
+        step=step,
+        designs=given if given[0] else (),
+    )
+    return measure(rollout.trees)
+
+
+def validate(bench: Workbench, engine: Engine, step: int) -> Score:
+    """The point of the learning curve after `step` training steps."""
+    count = bench.settings.evaluate.validation_questions
+    design = bench.settings.tree.fixed_design
+    both = {"designer": engine, "executor": engine}
+    return play(bench, both, "validation", count, step=VALIDATION_STEP + step, design=design)
+
+
+def compare(bench: Workbench, cold: Params, trained: Params) -> tuple[dict[str, Any], dict[str, Score]]:
+    """The final table: `cold` and `trained` weights in both roles, and baselines without a designer.
+
+    Returns what `results.json` holds, and the scores behind it by arm.
+    """
+    settings = bench.settings
+    engines = {"cold": bench.engine(), "trained": bench.engine()}
+    engines["cold"].load(cold, version=0)
+    engines["trained"].load(trained, version=1)
+    count, fixed = settings.evaluate.questions, settings.tree.fixed_design
+
+    def arm(number: int, designer: str, executor: str, design: str = "") -> Score:
+        roles = {"designer": engines[designer], "executor": engines[executor]}
+        return play(bench, roles, "test", count, step=TEST_STEP + number, design=design)
+
+    scores = {
+        "cold/cold": arm(0, "cold", "cold", fixed),
+        "trained/trained": arm(1, "trained", "trained", fixed),
+        "single/cold": arm(4, "cold", "cold", SINGLE),
+        "single/trained": arm(5, "trained", "trained", SINGLE),
+    }
+    if not fixed:
+        scores["cold/trained"] = arm(2, "cold", "trained")
+        scores["trained/cold"] = arm(3, "trained", "cold")
+    names = {"single/cold": "single agent, cold start", "single/trained": "single agent, trained executor"}
+    for number, weights in enumerate(("cold", "trained")):
+        votes = _votes(scores[f"single/{weights}"], scores["trained/trained"], settings)
+        scores[f"vote/{weights}"] = arm(6 + number, weights, weights, f"{SINGLE}x{votes}")
+        label = "cold start" if weights == "cold" else "trained executor"
+        names[f"vote/{weights}"] = f"self-consistency of {votes}, {label}"
+    names["cold/cold"] = "fixed design, cold start" if fixed else "designed, cold start"
+    names["trained/trained"] = "fixed design, trained" if fixed else "designed, trained (the system)"
+
+    results = {
+        "table": [{"arm": key} | scores[key].row(name) for key, name in names.items()],
+        "crossplay": {} if fixed else {key: scores[key].accuracy for key in CROSSPLAY},
+        "designs_by_kind": scores["trained/trained"].designs_by_kind(),
+    }
+    return results, scores
+
+
+CROSSPLAY = ("cold/cold", "trained/cold", "cold/trained", "trained/trained")  # designer/executor
+
+
+def _votes(single: Score, system: Score, settings: Settings) -> int:
+    """How many single agents spend at least the tokens that the system spends (bounded by the limits on designs)."""
+    wanted = math.ceil(float(system.tokens.mean()) / max(float(single.tokens.mean()), 1e-9))
+    return max(1, min(wanted, settings.limits.agents, settings.limits.model_calls))
+
+
+def save_scores(path: Path, scores: Mapping[str, Score]) -> None:
+    """Every arm's grades and tokens, [Q, S], for paired comparisons between runs."""
+    arrays = {f"{arm}:correct": score.correct for arm, score in scores.items()}
+    arrays |= {f"{arm}:tokens": score.tokens for arm, score in scores.items()}
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def mix(trees: Sequence[Tree]) -> dict[str, float]:
+    """The mix of designs as metrics: `designs/KIND/SHAPE`, shares of each kind's designs."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for tree in trees:
+        for design in tree.designs:
+            name = shape(design.parsed.workflow) if isinstance(design.parsed, Design) else "invalid"
+            counts[tree.question.kind][name] += 1
+    return {
+        f"designs/{kind}/{name}": number / counter.total()
+        for kind, counter in sorted(counts.items())
+        for name, number in sorted(counter.items())
+    }
+
+
+def newest(bench: Workbench, workdir: Path) -> Params:
+    """The newest weights of a work directory: trained, else those of the cold start. Raises CheckpointError."""
+    state = bench.fresh_state(bench.fresh_params())
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=bench.settings.train.keep)
+    if checkpoints.latest() is None:
+        return sft.finished(bench, workdir)
+    return checkpoints.restore(state)[0].params
+
+
+def main(settings: Settings, workdir: Path) -> None:
+    with open_workbench(settings) as bench:
+        results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
+    tables.show(results)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,62 @@
+"""One role's optimiser, from its options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax.contrib import MuonDimensionNumbers
+
+from metaagentx.learn.options import OptimizerOptions
+
+
+def optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
+    """Clip by the global norm, then AdamW, or Muon for the layers' matrices and AdamW for the rest.
+
+    Its updates are linear in the learning rate, weight decay included, so a scaled update is a scaled learning rate.
+    """
+    rate = schedule(options, options.learning_rate)
+    if options.name == "adamw":
+        rule = optax.adamw(rate, options.b1, options.b2, options.eps, weight_decay=options.weight_decay)
+    else:
+        rule = optax.contrib.muon(
+            schedule(options, options.muon_learning_rate),
+            weight_decay=options.weight_decay,
+            adam_b1=options.b1,
+            adam_b2=options.b2,
+            eps=options.eps,
+            adam_weight_decay=options.weight_decay,
+            adam_learning_rate=rate,
+            muon_weight_dimension_numbers=layer_matrices,
+        )
+    return optax.chain(optax.clip_by_global_norm(options.clip_norm), rule) if options.clip_norm else rule
+
+
+def schedule(options: OptimizerOptions, peak: float) -> optax.Schedule:
+    """Linear warm-up to `peak` (reached at update number `warmup_steps`), then constant or a linear decay to 0.
+
+    `count` is the role's own number of updates: a frozen role's schedule stands still.
+    """
+
+    def rate(count: jax.typing.ArrayLike) -> jax.Array:
+        value = jnp.float32(peak)
+        if options.warmup_steps:
+            value *= jnp.minimum(1.0, (count + 1) / options.warmup_steps)
+        if options.decay_steps:
+            value *= jnp.clip(1 - (count - options.warmup_steps) / options.decay_steps, 0.0, 1.0)
+        return value
+
+    return rate
+
+
+def layer_matrices(params: Any) -> Any:
+    """What Muon orthogonalises: each [out, in] matrix of the stacked [layers, out, in] ones, on its own."""
+
+    def one(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
+        # Axes that are neither reduction nor output are batch axes: every layer gets its own orthogonal factor.
+        matrix = leaf.ndim == 3 and jax.tree_util.keystr(path[:1], simple=True) == "layers"
+        return MuonDimensionNumbers(reduction_axis=2, output_axis=1) if matrix else None
+
+    return jax.tree_util.tree_map_with_path(one, params)

@@ -1,0 +1,162 @@
+"""Sequences become rows of a fixed length, with every normaliser already folded into per-token weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from metaagentx.learn.options import LossOptions, PackOptions
+from metaagentx.rollout.trajectory import Trajectory
+
+Array = jax.Array | np.ndarray
+
+
+@flax.struct.dataclass
+class Batch:
+    """R rows of L tokens; several sequences share a row, told apart by `segments` and by nothing else.
+
+    `targets` and all that follows speak at position i about predicting token i + 1 of the same segment.
+    """
+
+    tokens: Array  # [R, L] int32
+    positions: Array  # [R, L] int32, from 0 in each segment
+    segments: Array  # [R, L] int32, from 1 in each row; 0 is padding
+    targets: Array  # [R, L] int32, the segment's next token
+    mask: Array  # [R, L] bool, True where that token was sampled: where there is loss
+    advantages: Array  # [R, L] float32
+    weights: Array  # [R, L] float32, the normaliser: the loss is the plain sum of weights * token loss
+    sampler: Array  # [R, L] float32, the sampler's log-probability of the target
+    old: Array | None = None  # [R, L] float32, the trainer's when the batch was new; None: it is new
+
+
+def pack(
+    trajectories: Sequence[Trajectory],
+    advantages: NDArray[np.float32],
+    options: PackOptions,
+    loss: LossOptions,
+    keep_zero: bool,
+) -> Batch:
+    """One role's trajectories as one batch.
+
+    Denominators are those of all `trajectories`. Unless `keep_zero`, those with advantage 0 are then left out of the
+    rows: without entropy and KL terms their gradient is exactly 0.
+
+    Raises:
+      ValueError: a trajectory is longer than a row, or they need more rows than the largest bucket.
+    """
+    if len(advantages) != len(trajectories):
+        raise ValueError(f"{len(trajectories)} trajectories came with {len(advantages)} advantages")
+    counts = np.array([t.loss_mask[1:].sum() for t in trajectories], np.int64)
+    runs = [(t.question, t.design, t.execution) for t in trajectories]
+    weights = token_weights(counts, runs, loss)
+    keep = [i for i in range(len(trajectories)) if counts[i] and (keep_zero or advantages[i] != 0)]
+    kept = [trajectories[i] for i in keep]
+    return pack_rows(
+        [t.tokens for t in kept],
+        [t.loss_mask for t in kept],
+        [t.logprobs for t in kept],
+        np.asarray(advantages, np.float32)[keep],
+        weights[keep],
+        options,
+    )
+
+
+def token_weights(counts: NDArray[np.int64], runs: Sequence[tuple[int, ...]], loss: LossOptions) -> NDArray[np.float32]:
+    """The weight of each loss token of each sequence, [n]: all of them add up to 1, except for `constant`.
+
+    Args:
+      counts: [n] loss tokens of each sequence; one without any counts nowhere.
+      runs: which execution each belongs to; `execution_mean` averages the tokens of one, then the executions.
+    """
+    live = counts > 0
+    sequences = max(int(live.sum()), 1)
+    if loss.aggregation == "token_mean":
+        weights = np.full(len(counts), 1 / max(int(counts.sum()), 1))
+    elif loss.aggregation == "sequence_mean":
+        weights = 1 / (sequences * np.maximum(counts, 1))
+    elif loss.aggregation == "constant":
+        weights = np.full(len(counts), 1 / (sequences * loss.constant_length))
+    else:
+        tokens: dict[tuple[int, ...], int] = {}
+        for run, count in zip(runs, counts, strict=True):
+            tokens[run] = tokens.get(run, 0) + int(count)
+        executions = max(sum(count > 0 for count in tokens.values()), 1)
+        weights = np.array([1 / (executions * max(tokens[run], 1)) for run in runs])
+    return np.where(live, weights, 0).astype(np.float32)
+
+
+def pack_rows(
+    tokens: Sequence[NDArray[np.int32]],
+    loss_masks: Sequence[NDArray[np.bool_]],
+    logprobs: Sequence[NDArray[np.float32]],
+    advantages: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    options: PackOptions,
+) -> Batch:
+    """n sequences, each with per-token [L_i] arrays and one advantage and token weight, laid into rows.
+
+    Raises:
+      ValueError: a sequence is longer than a row, or they need more rows than the largest bucket.
+    """
+    lengths = np.array([len(ids) for ids in tokens], np.int64)
+    row, offset, segment, used = first_fit(lengths, options.row_length)
+    shape = (bucket(used, options), options.row_length)
+
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    at = np.repeat(row * options.row_length + offset, lengths) + within
+    before, follows = at - 1, within > 0  # the position that predicts a token; a first token is predicted by none
+
+    def lay(values: NDArray, where: NDArray, dtype: type) -> NDArray:
+        out = np.zeros(shape, dtype)
+        out.reshape(-1)[where] = values
+        return out
+
+    def join(parts: Sequence[NDArray], dtype: type) -> NDArray:
+        return np.concatenate(parts).astype(dtype, copy=False) if len(parts) else np.zeros(0, dtype)
+
+    ids, sampled = join(tokens, np.int32), join(loss_masks, np.bool_)[follows]
+    where = before[follows]
+
+    def spread(values: NDArray) -> NDArray:
+        return lay(np.repeat(values, lengths)[follows] * sampled, where, np.float32)
+
+    return Batch(
+        tokens=lay(ids, at, np.int32),
+        positions=lay(within, at, np.int32),
+        segments=lay(np.repeat(segment, lengths), at, np.int32),
+        targets=lay(ids[follows], where, np.int32),
+        mask=lay(sampled, where, np.bool_),
+        advantages=spread(advantages),
+        weights=spread(weights),
+        sampler=lay(join(logprobs, np.float32)[follows] * sampled, where, np.float32),
+    )
+
+
+def first_fit(lengths: NDArray[np.int64], row_length: int) -> tuple[NDArray, NDArray, NDArray, int]:
+    """First-fit decreasing: each sequence's row, offset and number in its row (from 1), and how many rows are used."""
+    if lengths.max(initial=0) > row_length:
+        longest = int(lengths.argmax())
+        raise ValueError(
+            f"sequence {longest} has {lengths[longest]} tokens, more than pack.row_length ({row_length}): "
+            "raise pack.row_length or bound prompts and replies"
+        )
+    free, members = np.full(len(lengths), row_length), np.zeros(len(lengths), np.int64)
+    row, offset, segment = (np.zeros(len(lengths), np.int64) for _ in range(3))
+    for i in np.argsort(-lengths, kind="stable"):
+        r = int(np.argmax(free >= lengths[i]))
+        members[r] += 1
+        row[i], offset[i], segment[i] = r, row_length - free[r], members[r]
+        free[r] -= lengths[i]
+    return row, offset, segment, int((members > 0).sum())
+
+
+def bucket(rows: int, options: PackOptions) -> int:
+    """The smallest bucket that holds `rows` rows."""
+    for size in options.row_buckets:
+        if rows <= size:
+            return size
+    raise ValueError(f"{rows} rows of {options.row_length} tokens are needed, pack.row_buckets ends at {size}")

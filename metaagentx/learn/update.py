@@ -1,0 +1,193 @@
+"""One optimiser step of one policy: every role's gradient at the same weights, then every role's own moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metaagentx.learn.loss import (
+    ESTIMATORS,
+    clipped,
+    importance_weight,
+    k3,
+    sequence_ratio,
+    surrogate,
+    token_ratio,
+)
+from metaagentx.learn.options import LossOptions, RoleOptions
+from metaagentx.learn.pack import Batch
+from metaagentx.learn.schedule import Phase
+from metaagentx.learn.state import SHARED, TrainState, optimizers
+from metaagentx.mesh import place
+from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.logprobs import token_logprobs
+from metaagentx.policy.model import forward
+from metaagentx.policy.params import Params
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What stays the same from step to step; hashable, so that it is static under jit."""
+
+    config: ModelConfig
+    loss: LossOptions
+    roles: tuple[tuple[str, RoleOptions], ...]  # every role that this policy serves
+    moments: Literal["per_role", "shared"]
+    micro_rows: int  # rows of one forward and backward pass
+    chunk: int  # positions of a row whose logits exist at a time
+    remat: bool  # recompute blocks in the backward pass
+    gap_bound: float  # mean |log-probability gap| between sampler and trainer above which `gap_exceeded` is 1
+
+
+def update(state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe: Recipe) -> tuple[TrainState, Metrics]:
+    """One step on one batch per role; `state` is donated.
+
+    A role that `phase` scales by 0 is not part of the computation: its moments, their counts and its schedule stay bit
+    for bit. With per-role moments the roles' *updates* are mixed by their weights (Adam cancels the scale of a
+    gradient); with shared ones the gradients are. A learning-rate scale multiplies the same thing.
+
+    Returns:
+      The new state, and per role `loss`, `gradient_norm` (before clipping), `entropy`, `kl` (to the reference, if the
+      role has a weight for it), `clip_share`, `tokens`, quantiles `ratio_p01`, `ratio_p50`, `ratio_p99` of the ratio
+      trainer / sampler, and the gap between the two: `gap_mean`, `gap_max` (of the absolute difference of
+      log-probabilities), `gap_k3` (KL(sampler || trainer)), `gap_exceeded`; scalars on the device, named `role/metric`.
+    """
+    scales = {role: scale for role, scale in phase.trains.items() if scale > 0 and role in batches}
+    if not scales:
+        return state.replace(step=state.step + 1), {}
+    micro = {role: split(batches[role], recipe.micro_rows) for role in scales}
+    return _update(state, micro, scales, recipe)
+
+
+def split(batch: Batch, micro_rows: int) -> Batch:
+    """Arrays [R, L] as [micro-batches, rows, L]; a batch of fewer rows than `micro_rows` is one micro-batch."""
+    rows = batch.tokens.shape[0]
+    micro = min(micro_rows, rows)
+    if rows % micro:
+        raise ValueError(f"a batch of {rows} rows (pack.row_buckets) is no multiple of pack.micro_rows ({micro})")
+    return jax.tree.map(lambda x: x.reshape(rows // micro, micro, x.shape[-1]), batch)
+
+
+@partial(jax.jit, static_argnames="recipe", donate_argnames="state")
+def _update(
+    state: TrainState, batches: dict[str, Batch], scales: dict[str, jax.Array], recipe: Recipe
+) -> tuple[TrainState, Metrics]:
+    roles = dict(recipe.roles)
+    gradients, metrics = {}, {}
+    for role, batch in batches.items():
+        objective = partial(policy_loss, reference=state.reference, role=roles[role], recipe=recipe)
+        batch = rows_over_mesh(batch)
+        with jax.named_scope(role):
+            loss, gradients[role], tokens = accumulate(objective, state.params, batch)
+            found = {"loss": loss, "gradient_norm": optax.global_norm(gradients[role])}
+            found |= describe(batch, tokens, recipe.gap_bound)
+        metrics |= {f"{role}/{name}": value for name, value in found.items()}
+
+    weights = {role: scale * roles[role].weight for role, scale in scales.items()}
+    if recipe.moments == "shared":
+        gradients, weights = {SHARED: mix(gradients, weights)}, {SHARED: 1.0}
+    rules, opt_states, updates = optimizers(roles, recipe.moments), dict(state.opt_states), {}
+    wide = jax.tree.map(lambda w: w.astype(jnp.float32), state.params)
+    for key, gradient in gradients.items():
+        updates[key], opt_states[key] = rules[key].update(gradient, state.opt_states[key], wide)
+
+    params = optax.apply_updates(state.params, mix(updates, weights))
+    state = state.replace(params=params, opt_states=opt_states, step=state.step + 1, version=state.version + 1)
+    return state, metrics
+
+
+def mix(trees: Mapping[str, Params], weights: Mapping[str, Any]) -> Params:
+    """The weighted sum of trees."""
+    scaled = [jax.tree.map(lambda x, w=weights[key]: w * x, tree) for key, tree in trees.items()]
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *scaled)
+
+
+def rows_over_mesh(batch: Batch) -> Batch:
+    """Micro-batches [M, R, L] with their rows spread over the mesh."""
+    return jax.tree.map(lambda x: place(x, None, "batch", None), batch)
+
+
+Objective = Callable[[Params, Batch], tuple[jax.Array, Any]]
+
+
+def accumulate(objective: Objective, params: Params, batch: Batch) -> tuple[jax.Array, Params, Any]:
+    """Sum of losses and float32 gradients over the micro-batches of `batch` [M, R, L], and the stacked rest."""
+
+    def step(total: tuple[jax.Array, Params], micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
+        (loss, rest), gradient = jax.value_and_grad(objective, has_aux=True)(params, micro)
+        return jax.tree.map(lambda a, b: a + b.astype(jnp.float32), total, (loss, gradient)), rest
+
+    zero = jnp.float32(0), jax.tree.map(lambda w: jnp.zeros_like(w, jnp.float32), params)
+    (loss, gradient), rest = jax.lax.scan(step, zero, batch)
+    return loss, gradient, rest
+
+
+def policy_loss(
+    params: Params, batch: Batch, *, reference: Params | None, role: RoleOptions, recipe: Recipe
+) -> tuple[jax.Array, Metrics]:
+    """The loss of one micro-batch [R, L], a plain sum, and what it knows of every token."""
+    options = recipe.loss
+    logp, entropy = logprobs(params, batch, recipe)
+    old = jax.lax.stop_gradient(logp) if batch.old is None else batch.old
+    if options.ratio == "sequence":
+        ratio = sequence_ratio(logp, old, batch.mask, batch.segments)
+    else:
+        ratio = token_ratio(logp, old)
+
+    gain = surrogate(ratio, batch.advantages, options.clip_low, options.clip_high)
+    token_loss = -importance_weight(old, batch.sampler, options.importance_cap) * gain - role.entropy * entropy
+    tokens = {
+        "logp": logp,
+        "entropy": entropy,
+        "clip_share": clipped(ratio, batch.advantages, options.clip_low, options.clip_high),
+    }
+    if role.kl:
+        fixed = jax.lax.stop_gradient(logprobs(reference, batch, recipe)[0])
+        token_loss += role.kl * ESTIMATORS[options.kl_estimator](logp, fixed)
+        tokens["kl"] = k3(logp, fixed)
+    return jnp.sum(batch.weights * token_loss), tokens
+
+
+def logprobs(params: Params, batch: Batch, recipe: Recipe) -> tuple[jax.Array, jax.Array]:
+    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32."""
+    hidden = forward(params, recipe.config, batch.tokens, batch.positions, batch.segments, recipe.remat)
+    return token_logprobs(params, recipe.config, hidden, batch.targets, recipe.chunk)
+
+
+def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
+    """Metrics over the loss tokens of one role's batch; all arrays are [M, R, L]."""
+    count = jnp.sum(batch.mask)
+
+    def mean(values: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(batch.mask, values, 0)) / jnp.maximum(count, 1)
+
+    gap = jnp.where(batch.mask, tokens["logp"] - batch.sampler, 0.0)
+    found = {name: mean(values) for name, values in tokens.items() if name != "logp"}
+    found |= {"tokens": count, "gap_mean": mean(jnp.abs(gap)), "gap_max": jnp.max(jnp.abs(gap))}
+    found |= {"gap_k3": mean(k3(batch.sampler, tokens["logp"]))}
+    found |= {"gap_exceeded": (found["gap_mean"] > gap_bound).astype(jnp.float32)}
+    # The k-th smallest of the masked tokens; everything else sorts to the end.
+    ordered = jnp.sort(place(jnp.where(batch.mask, gap, jnp.inf), None, None, None).reshape(-1))
+    for name, share in (("ratio_p01", 0.01), ("ratio_p50", 0.5), ("ratio_p99", 0.99)):
+        at = jnp.round(share * jnp.maximum(count - 1, 0)).astype(jnp.int32)
+        found[name] = jnp.where(count > 0, jnp.exp(ordered[at]), 1.0)
+    return found
+
+
+@partial(jax.jit, static_argnames="recipe")
+def _score(params: Params, batch: Batch, recipe: Recipe) -> jax.Array:
+    return jax.lax.map(lambda micro: logprobs(params, micro, recipe)[0], rows_over_mesh(batch))
+
+
+def freeze_old(params: Params, batch: Batch, recipe: Recipe) -> Batch:
+    """`batch` with the trainer's log-probabilities of now as `old`: for several updates on one batch."""
+    old = _score(params, split(batch, recipe.micro_rows), recipe)
+    return batch.replace(old=old.reshape(batch.tokens.shape))

@@ -1,0 +1,100 @@
+"""Where arrays live: one mesh of three axes, and one table from what an axis means to where it is cut.
+
+The same code runs without a mesh (one CPU, no cost) and under `jax.set_mesh(make_mesh(...))`, where axis types are
+explicit: an array's sharding is part of its type, and what is not in this table is replicated.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "tensor")
+
+# What an axis means -> the mesh axes that cut it, in order. A mesh axis serves one axis of an array at most.
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),  # rows of a batch, slots of a cache
+    "embed": ("fsdp",),  # d_model of a weight; activations keep d_model whole
+    "vocab": ("tensor",),
+    "heads": ("tensor",),  # query heads, or heads * head_dim of a weight
+    "kv_heads": ("tensor",),
+    "ff": ("tensor",),
+    "layers": (),
+    "norm": (),
+}
+
+Axes = tuple[str | None, ...]
+
+
+def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of `data * fsdp * tensor` devices (all of this program's unless given).
+
+    Raises:
+      ValueError: a size is below 1, or the product is not the number of devices.
+    """
+    sizes = (data, fsdp, tensor)
+    for name, size in zip(AXES, sizes, strict=True):
+        if size < 1:
+            raise ValueError(f"mesh.{name} must be at least 1, not {size}")
+    count = jax.device_count() if devices is None else len(devices)
+    if data * fsdp * tensor != count:
+        raise ValueError(
+            f"mesh.data * mesh.fsdp * mesh.tensor must be the number of devices ({count}), "
+            f"not {data} * {fsdp} * {tensor} = {data * fsdp * tensor}"
+        )
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Explicit,) * 3, devices=devices)
+
+
+@functools.lru_cache(maxsize=4096)  # the answer is a pure function, and the log line comes once
+def partition(axes: Axes, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    """How an array of `shape`, whose axes mean `axes` (None: replicated), is cut on `mesh`.
+
+    Raises:
+      ValueError: as many axes as dimensions were not given, or an axis is not in `RULES`.
+    """
+    if len(axes) != len(shape):
+        raise ValueError(f"axes {axes} name {len(axes)} dimensions of an array of shape {shape}")
+    used: set[str] = set()
+    cuts: list[tuple[str, ...] | None] = []
+    for axis, size in zip(axes, shape, strict=True):
+        if axis is not None and axis not in RULES:
+            raise ValueError(f"logical axis {axis!r} is not one of {', '.join(RULES)}")
+        cut: tuple[str, ...] = ()
+        pieces = 1
+        for name in () if axis is None else RULES[axis]:
+            ways = mesh.shape[name]
+            if ways == 1 or name in used:
+                continue
+            if size % (pieces * ways):
+                logging.info("axis %s of %d does not divide over mesh.%s = %d: replicated", axis, size, name, ways)
+                continue
+            cut, pieces = (*cut, name), pieces * ways
+        used.update(cut)
+        cuts.append(cut or None)
+    return PartitionSpec(*cuts)
+
+
+def sharding(axes: Axes, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """`partition`, bound to the mesh: for `jax.device_put` and `out_shardings`."""
+    return NamedSharding(mesh, partition(axes, shape, mesh))
+
+
+def cut(axes: Axes, shape: tuple[int, ...]) -> PartitionSpec | None:
+    """`partition` on the mesh of `jax.set_mesh`, as `out_sharding` arguments want it; None without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty else partition(axes, shape, mesh)
+
+
+def place(x: jax.Array, *axes: str | None) -> jax.Array:
+    """`x` laid out as the table says on the mesh of `jax.set_mesh`; `x` itself without a mesh."""
+    spec = cut(axes, x.shape)
+    return x if spec is None else jax.sharding.reshard(x, spec)
+
+
+def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:
+    """`x` in another shape, whose dimensions mean `axes`."""
+    return jax.lax.reshape(x, shape, out_sharding=cut(axes, shape))

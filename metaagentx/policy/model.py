@@ -1,0 +1,155 @@
+"""The forward pass: one block, shared by training, prefill and decoding (Llama, arXiv 2302.13971; Qwen3, 2505.09388).
+
+Letters: B rows, T tokens of a row, D d_model, N query heads, K key-value heads, H head_dim, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from metaagentx.mesh import Axes, cut, place, reshape
+from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.params import Params
+
+Rotation = tuple[jax.Array, jax.Array]  # cosines and sines, each [B, 1, T, H / 2] float32
+KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, K, T, H]
+Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, KeyValue]]
+
+
+def forward(
+    params: Params,
+    config: ModelConfig,
+    tokens: jax.Array,
+    positions: jax.Array,
+    segments: jax.Array,
+    remat: bool = False,
+) -> jax.Array:
+    """Final hidden states [B, T, D] of packed rows.
+
+    A token attends to the tokens of its own segment at its own or an earlier position, and to nothing else.
+
+    Args:
+      tokens: [B, T] int32 ids.
+      positions: [B, T] int32 position within the segment.
+      segments: [B, T] int32, 0 for padding; what padding holds changes no bit of other tokens' outputs.
+      remat: recompute blocks in the backward pass instead of storing their insides.
+    """
+    attend = functools.partial(attend_within, visible(positions, segments))
+    rotation = rotary(positions, config)
+
+    def step(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
+        return block(layer, config, x, rotation, attend)[0], None
+
+    x = embed(params, tokens)
+    x, _ = jax.lax.scan(jax.checkpoint(step) if remat else step, x, params["layers"])
+    return rms_norm(x, params["final_norm"], config.norm_eps)
+
+
+def block(
+    layer: Params, config: ModelConfig, x: jax.Array, rotation: Rotation, attend: Attend
+) -> tuple[jax.Array, KeyValue]:
+    """One layer: x [B, T, D] -> (x, the keys and values that `attend` keeps). `layer` is unstacked."""
+    with jax.named_scope("attention"):
+        y = rms_norm(x, layer["attn_norm"], config.norm_eps)
+        q = split(linear(y, layer["q"], "heads"), config.heads, "heads")
+        k = split(linear(y, layer["k"], "kv_heads"), config.kv_heads, "kv_heads")
+        v = split(linear(y, layer["v"], "kv_heads"), config.kv_heads, "kv_heads")
+        if config.qk_norm:
+            q = rms_norm(q, layer["q_norm"], config.norm_eps)
+            k = rms_norm(k, layer["k_norm"], config.norm_eps)
+        y, kept = attend(rotate(q, rotation), rotate(k, rotation), v)
+        x = x + linear(merge(y), layer["o"], None)
+    with jax.named_scope("mlp"):
+        y = rms_norm(x, layer["mlp_norm"], config.norm_eps)
+        y = jax.nn.silu(linear(y, layer["gate"], "ff")) * linear(y, layer["up"], "ff")
+        x = x + linear(y, layer["down"], None)
+    return x, kept
+
+
+def visible(positions: jax.Array, segments: jax.Array) -> jax.Array:
+    """[B, T, T] bool: which token (second axis) sees which (last axis)."""
+    # Padding is a segment like any other: it sees itself, so that no softmax is over nothing.
+    same = segments[:, :, None] == segments[:, None, :]
+    return same & (positions[:, :, None] >= positions[:, None, :])
+
+
+def attend_within(mask: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, KeyValue]:
+    """Attention of a row over itself, for `block`."""
+    return attention(q, k, v, mask), (k, v)
+
+
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """Grouped-query attention (arXiv 2305.13245) of q [B, N, T, H] over k, v [B, K, S, H] where mask [B, T, S] allows."""
+    rows, heads, length, width = q.shape
+    kv_heads, axes = k.shape[1], ("batch", "kv_heads", None, None)
+    # The queries that share a key are stacked, so that both products are plain batched matrix products.
+    q = reshape(q * width**-0.5, (rows, kv_heads, heads // kv_heads * length, width), axes)
+    scores = jnp.einsum("bkqh,bksh->bkqs", q, k, preferred_element_type=jnp.float32)
+    scores = reshape(scores, (rows, kv_heads, heads // kv_heads, length, k.shape[2]), (*axes, None))
+    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    # Softmax, divided after the second product, where there is less to divide.
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    total = reshape(jnp.sum(weights, axis=-1), (*q.shape[:3], 1), axes)
+    weights = reshape(weights.astype(v.dtype), (*q.shape[:3], k.shape[2]), axes)
+    y = (jnp.einsum("bkqs,bksh->bkqh", weights, v) / total).astype(v.dtype)
+    return reshape(y, (rows, heads, length, width), ("batch", "heads", None, None))
+
+
+def linear(x: jax.Array, w: jax.Array, out: str | None) -> jax.Array:
+    """x [B, ..., I], w [O, I] -> [B, ..., O], whose last axis means `out`."""
+    axes: Axes = ("batch", *(None,) * (x.ndim - 2), out)
+    return jnp.einsum("...i,oi->...o", x, w, out_sharding=cut(axes, (*x.shape[:-1], w.shape[0])))
+
+
+def split(x: jax.Array, heads: int, axis: str) -> jax.Array:
+    """[B, T, heads * H] -> [B, heads, T, H]."""
+    return reshape(x, (*x.shape[:2], heads, x.shape[2] // heads), ("batch", None, axis, None)).swapaxes(1, 2)
+
+
+def merge(x: jax.Array) -> jax.Array:
+    """[B, N, T, H] -> [B, T, N * H]."""
+    x = x.swapaxes(1, 2)
+    return reshape(x, (*x.shape[:2], x.shape[2] * x.shape[3]), ("batch", None, "heads"))
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """Root-mean-square normalisation of the last axis, in float32 (arXiv 1910.07467)."""
+    y = x.astype(jnp.float32)
+    y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + eps)
+    return y.astype(x.dtype) * jnp.expand_dims(scale, range(x.ndim - 1))
+
+
+def rotary(positions: jax.Array, config: ModelConfig) -> Rotation:
+    """Rotation of each position's pairs (arXiv 2104.09864): positions [B, T]."""
+    half = config.head_dim // 2
+    frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions[:, None, :, None].astype(jnp.float32) * frequency[None, None, None]
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
+    """x [B, N, T, H]; channel i pairs with channel i + H / 2, as in Hugging Face's Llama."""
+    cos, sin = rotation
+    a, b = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+@jax.named_scope("embed")
+def embed(params: Params, tokens: jax.Array) -> jax.Array:
+    """tokens [B, T] -> [B, T, D]."""
+    weights = place(params["embed"], "vocab", None)
+    where = cut(("batch", None, None), (*tokens.shape, weights.shape[1]))
+    return weights.at[place(tokens, "batch", None)].get(out_sharding=where)
+
+
+@jax.named_scope("unembed")
+def unembed(params: Params, config: ModelConfig, hidden: jax.Array) -> jax.Array:
+    """hidden [B, ..., D] -> logits [B, ..., V] float32."""
+    weights = params["embed"] if config.tied_embeddings else params["head"]
+    axes: Axes = ("batch", *(None,) * (hidden.ndim - 2), "vocab")
+    where = cut(axes, (*hidden.shape[:-1], weights.shape[0]))
+    return jnp.einsum("...d,vd->...v", hidden, weights, preferred_element_type=jnp.float32, out_sharding=where)

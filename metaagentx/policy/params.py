@@ -1,0 +1,43 @@
+"""From the table of weights to the weights: shapes, places, values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from metaagentx.mesh import sharding
+from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.spec import table
+
+Params = dict[str, Any]  # nested dict of arrays, as `spec.table` lays it out
+
+
+def abstract(config: ModelConfig) -> Params:
+    """Shapes and dtypes of the weights; nothing is allocated."""
+    return jax.tree.map(lambda spec: jax.ShapeDtypeStruct(spec.shape, config.dtype), table(config))
+
+
+def shardings(config: ModelConfig, mesh: Mesh) -> Params:
+    """Where each array of weights lives on `mesh`."""
+    return jax.tree.map(lambda spec: sharding(spec.axes, spec.shape, mesh), table(config))
+
+
+def initialise(config: ModelConfig, key: jax.Array, mesh: Mesh | None = None) -> Params:
+    """Fresh weights, made in place on the mesh (on the default device without one): no host ever holds them all."""
+    specs, tree = jax.tree.flatten(table(config))
+
+    def draw(key: jax.Array) -> Params:
+        keys = jax.random.split(key, len(specs))
+        return tree.unflatten(
+            [spec.init(k, spec.shape, config.dtype) for spec, k in zip(specs, keys, strict=True)]
+        )
+
+    return jax.jit(draw, out_shardings=None if mesh is None else shardings(config, mesh))(key)
+
+
+def count(config: ModelConfig) -> int:
+    """Number of weights."""
+    return sum(math.prod(spec.shape) for spec in jax.tree.leaves(table(config)))

@@ -1,0 +1,61 @@
+"""The one table of a model's weights: initialisation, sharding, loading and adapters all read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.nn import initializers
+
+from metaagentx.mesh import Axes
+from metaagentx.policy.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One array of weights. Matrices are [out, in], as Hugging Face stores them; layers are stacked in front."""
+
+    shape: tuple[int, ...]
+    axes: Axes  # what each dimension means: keys of `mesh.RULES`, or None
+    hf_name: str  # its name in a Hugging Face checkpoint; "{}" stands for the layer's number
+    init: Callable[..., jax.Array]  # (key, shape, dtype) -> array
+
+
+def table(config: ModelConfig) -> dict[str, Any]:
+    """Nested dict of `Spec`s, of the same structure as the weights."""
+    layers, d = config.layers, config.d_model
+    q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+
+    def norm(name: str, size: int) -> Spec:
+        return Spec((layers, size), ("layers", "norm"), f"model.layers.{{}}.{name}.weight", initializers.ones)
+
+    def matrix(name: str, out: tuple[str, int], in_: tuple[str, int], gain: float = 1.0) -> Spec:
+        init = initializers.variance_scaling(gain, "fan_in", "normal", in_axis=-1, out_axis=-2, batch_axis=0)
+        shape, axes = (layers, out[1], in_[1]), ("layers", out[0], in_[0])
+        return Spec(shape, axes, f"model.layers.{{}}.{name}.weight", init)
+
+    vocabulary = initializers.normal(d**-0.5)
+    residual = 0.5 / layers  # 2 * layers branches are summed: the residual stream keeps its variance (GPT-2)
+    specs: dict[str, Any] = {
+        "embed": Spec((config.vocab_size, d), ("vocab", "embed"), "model.embed_tokens.weight", vocabulary),
+        "layers": {
+            "attn_norm": norm("input_layernorm", d),
+            "q": matrix("self_attn.q_proj", ("heads", q), ("embed", d)),
+            "k": matrix("self_attn.k_proj", ("kv_heads", kv), ("embed", d)),
+            "v": matrix("self_attn.v_proj", ("kv_heads", kv), ("embed", d)),
+            "o": matrix("self_attn.o_proj", ("embed", d), ("heads", q), residual),
+            "mlp_norm": norm("post_attention_layernorm", d),
+            "gate": matrix("mlp.gate_proj", ("ff", config.d_ff), ("embed", d)),
+            "up": matrix("mlp.up_proj", ("ff", config.d_ff), ("embed", d)),
+            "down": matrix("mlp.down_proj", ("embed", d), ("ff", config.d_ff), residual),
+        },
+        "final_norm": Spec((d,), ("norm",), "model.norm.weight", initializers.ones),
+    }
+    if config.qk_norm:
+        specs["layers"]["q_norm"] = norm("self_attn.q_norm", config.head_dim)
+        specs["layers"]["k_norm"] = norm("self_attn.k_norm", config.head_dim)
+    if not config.tied_embeddings:
+        specs["head"] = Spec((config.vocab_size, d), ("vocab", "embed"), "lm_head.weight", vocabulary)
+    return specs

@@ -1,0 +1,167 @@
+"""One self-contained `report.html` of a work directory; also of a run that is still going, from what there is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from metaagentx.metrics import COLD_START, JsonLines
+from metaagentx.report import charts, episode_page, tables
+from metaagentx.report.look import STYLE
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a work directory holds. `results` is empty until the run is over."""
+
+    name: str
+    metrics: Sequence[Mapping[str, Any]]
+    episodes: Sequence[Mapping[str, Any]]
+    results: Mapping[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.results)
+
+
+def load(workdir: str | Path) -> Run:
+    """Read `metrics.jsonl`, `episodes.jsonl` and `results.json`. A directory without any is a FileNotFoundError."""
+    folder = Path(workdir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a directory; give the work directory of a run")
+    file = folder / "results.json"
+    try:
+        results = json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error}); delete it and evaluate again") from None
+    run = Run(
+        folder.resolve().name,
+        JsonLines(folder / "metrics.jsonl").read(),
+        JsonLines(folder / "episodes.jsonl").read(),
+        results,
+    )
+    if not (run.metrics or run.episodes or run.results):
+        raise FileNotFoundError(
+            f"{folder} holds nothing to report: no metrics.jsonl, episodes.jsonl or results.json; has the run begun?"
+        )
+    return run
+
+
+def write(workdir: str | Path) -> Path:
+    """Write `report.html` into the work directory, atomically, and return its path."""
+    path = Path(workdir) / "report.html"
+    page = render(load(workdir))
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(page, encoding="utf-8")
+    os.replace(draft, path)
+    return path
+
+
+def render(run: Run) -> str:
+    """The whole page."""
+    sections = [_header(run), *_results(run), *_curves(run), *_episodes(run), *_appendix(run)]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(run.name)} · metaagentx</title><style>{STYLE}</style></head>"
+        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def _header(run: Run) -> str:
+    results = run.results
+    facts = {"seed": results.get("seed"), "device": results.get("device"), **results.get("versions", {})}
+    chips = "".join(f"<li>{escape(str(k))} <b>{escape(str(v))}</b></li>" for k, v in facts.items() if v is not None)
+    warm = [record["step"] for record in run.metrics if record["phase"] != COLD_START]
+    state = "" if run.finished else " The run is still going: this page shows what there is so far."
+    length = f" {max(warm):,} steps of reinforcement learning." if warm else ""
+    return (
+        f"<h1>{escape(run.name)}</h1>"
+        "<p class='soft'>One language model learns to design multi-agent systems and to be their agents: a designer writes"
+        f" a workflow for each question, executors run it.{length}{state}</p>"
+        f'<ul class="chips">{chips}</ul>{_headline(run)}'
+    )
+
+
+def _headline(run: Run) -> str:
+    """The two or three numbers that a reader wants first."""
+    stats: list[tuple[str, str]] = []
+    scores = run.results.get("crossplay")
+    if scores:
+        stats.append((tables.percent(scores["cold/cold"]), "after the cold start"))
+        stats.append((tables.percent(scores["trained/trained"]), "trained"))
+        stats.append((tables.points(scores["trained/trained"] - scores["cold/cold"]), "gained by training"))
+    else:
+        points = charts.curve(run.metrics, "eval/accuracy")
+        if points:
+            (phase, step), value = points[-1]
+            stats.append((tables.percent(value), f"held-out accuracy, {phase.replace('_', ' ')} step {step:,}"))
+    cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in stats)
+    return f'<div class="stats">{cells}</div>' if cells else ""
+
+
+def _results(run: Run) -> list[str]:
+    parts = []
+    results = run.results
+    if results.get("table"):
+        questions = sorted({row["questions"] for row in results["table"] if "questions" in row})
+        count = f"{' or '.join(f'{n:,}' for n in questions)} held-out questions. " if questions else ""
+        note = f"{count}Intervals are over questions, for this one training run. The best accuracy is in bold."
+        parts.append(f'<h2>Result</h2><p class="note">{note}</p>{tables.final(results["table"])}')
+    if results.get("crossplay"):
+        note = "Each role cold-started or trained, in all four pairs, on held-out questions."
+        parts.append(f'<h2>Whose gain it is</h2><p class="note">{note}</p>{tables.crossplay(results["crossplay"])}')
+    if results.get("designs_by_kind"):
+        note = "Share of the held-out questions of a kind that get a design, and how often its answer is right."
+        shown = tables.designs_by_kind(results["designs_by_kind"])
+        parts.append(f'<h2>Designs by kind of question</h2><p class="note">{note}</p>{shown}')
+    return parts
+
+
+def _curves(run: Run) -> list[str]:
+    parts = []
+    panels = charts.panels(run.metrics)
+    if panels:
+        note = "Against training steps; the cold start counts its own. Shaded: which role trains."
+        parts.append(f'<h2>Learning curves</h2><p class="note">{note}</p><div class="grid">{"".join(panels)}</div>')
+    mixes = charts.mixes(run.metrics)
+    if mixes:
+        parts.append(
+            '<h2>Mix of designs over time</h2><p class="note">Share of the sampled designs, by kind of question.</p>'
+            f'{charts.mix_key()}<div class="grid three">{"".join(mixes)}</div>'
+        )
+    return parts
+
+
+def _episodes(run: Run) -> list[str]:
+    if not run.episodes:
+        return []
+    chosen = episode_page.choose(run.episodes)
+    shown = "".join(episode_page.episode(record, opened=i == 0) for i, record in enumerate(chosen))
+    note = (
+        f"{len(chosen)} of {len(run.episodes):,} recorded, newest first: a question, the designs sampled for it, and every"
+        " run of each. Open one to read what each agent was shown and replied."
+    )
+    return [f'<h2>Episodes to read</h2><p class="note">{note}</p>{shown}']
+
+
+def _appendix(run: Run) -> list[str]:
+    parts = []
+    if run.metrics:
+        small = "".join(charts.small_multiples(run.metrics))
+        parts.append(
+            "<h2>Everything else</h2><details><summary>All metrics</summary>"
+            f'<div class="body"><div class="grid three">{small}</div></div></details>'
+        )
+    if run.results.get("config"):
+        config = escape(json.dumps(run.results["config"], indent=2, ensure_ascii=False, default=str))
+        parts.append(f'<details><summary>Configuration</summary><div class="body"><pre>{config}</pre></div></details>')
+    return parts

@@ -1,0 +1,102 @@
+"""Whole episodes as JSON, for `episodes.jsonl`: a question, its designs, and every word of their executions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from metaagentx.rollout.trajectory import DesignRollout, Execution, Tree
+from metaagentx.workflow.ir import Diagnosis
+from metaagentx.workflow.protocol import Turn
+
+
+def to_json(value: Any) -> Any:
+    """A workflow or any other frozen dataclass as nested JSON: {"type": class name, field: value}."""
+    if is_dataclass(value):
+        return {"type": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"a {type(value).__name__} has no place in a workflow")
+
+
+def episode(
+    tree: Tree,
+    *,
+    step: int,
+    phase: str,
+    design_advantages: Sequence[float] | None = None,
+    execution_advantages: Sequence[Sequence[float]] | None = None,
+) -> dict[str, Any]:
+    """One question with all its designs and executions.
+
+    Args:
+      design_advantages: [M], one a design; None where nothing was trained.
+      execution_advantages: [M][N], one an execution of each design.
+    """
+    designs = tree.designs
+    by_design = design_advantages if design_advantages is not None else [None] * len(designs)
+    by_execution = execution_advantages if execution_advantages is not None else [None] * len(designs)
+    if not len(by_design) == len(by_execution) == len(designs):
+        raise ValueError(f"advantages for {len(by_design)} and {len(by_execution)} designs, but {len(designs)} designs")
+    return {
+        "step": step,
+        "phase": phase,
+        "question": {"id": tree.question.id, "kind": tree.question.kind, "prompt": tree.question.prompt},
+        "designs": [
+            _design(design, advantage, advantages)
+            for design, advantage, advantages in zip(designs, by_design, by_execution, strict=True)
+        ],
+    }
+
+
+def _design(design: DesignRollout, advantage: float | None, advantages: Sequence[float] | None) -> dict[str, Any]:
+    by_execution = advantages if advantages is not None else [None] * len(design.executions)
+    if len(by_execution) != len(design.executions):
+        raise ValueError(f"{len(by_execution)} advantages, but {len(design.executions)} executions")
+    refused = isinstance(design.parsed, Diagnosis)
+    return {
+        "text": design.text,
+        "short": design.short,
+        "valid": design.valid,
+        "diagnosis": to_json(design.parsed) | {"refusal": str(design.parsed.refusal)} if refused else None,
+        "workflow": None if refused else to_json(design.parsed.workflow),
+        "outcome": str(design.outcome),
+        "masked": design.masked,
+        "reward": float(design.reward),
+        "advantage": _number(advantage),
+        "executions": [_execution(run, a) for run, a in zip(design.executions, by_execution, strict=True)],
+    }
+
+
+def _execution(execution: Execution, advantage: float | None) -> dict[str, Any]:
+    result = execution.result
+    return {
+        "reward": float(execution.reward),
+        "correct": float(execution.correct),
+        "advantage": _number(advantage),
+        "masked": execution.masked,
+        "outcome": str(result.outcome),
+        "answer": result.answer,
+        "calls": result.calls,
+        "tokens": result.tokens,
+        "turns": [_turn(turn) for turn in result.turns],
+    }
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    return {
+        "agent": turn.agent,
+        "messages": [{"role": message.role, "content": message.content} for message in turn.messages],
+        "reply": turn.reply.text,
+        "outcome": str(turn.reply.outcome),
+        "tokens": turn.reply.tokens,
+        "tool_calls": [{"name": call.name, "arguments": dict(call.arguments)} for call in turn.tool_calls],
+        "tool_results": [{"text": result.text, "ok": result.ok} for result in turn.tool_results],
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,79 @@
+"""One conversation as token ids: what was shown and what was sampled, in order, never encoded twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaagentx.rollout.identity import Path, locate
+from metaagentx.rollout.sampled import Sampled
+from metaagentx.rollout.trajectory import Trajectory
+from metaagentx.workflow.protocol import Message, Outcome
+
+
+class Dialogue(Protocol):
+    """How messages become token ids and back. Messages are mappings with "role" and "content"."""
+
+    def begin(self, messages: Iterable[Mapping[str, str]]) -> NDArray[np.int32]:
+        """The ids of a first prompt, up to where the reply begins."""
+        ...
+
+    def extend(
+        self, ids: NDArray[np.int32], messages: Iterable[Mapping[str, str]], ended: bool
+    ) -> NDArray[np.int32]:
+        """`ids` and what follows them: an end of turn unless `ended`, `messages`, and where the reply begins."""
+        ...
+
+    def decode(self, ids: NDArray[np.int32]) -> str:
+        """The visible text of a reply."""
+        ...
+
+
+def as_mappings(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Messages as tokenizers want them."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A growing row of tokens. Only what leads up to a sampled reply is kept, so it always ends with one."""
+
+    path: Path
+    role: str
+    agent: str
+    turn: int
+    version: int
+    tokens: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    replies: list[tuple[int, Sampled]] = field(default_factory=list)  # (where it begins, what was sampled)
+    outcome: Outcome = Outcome.OK
+
+    def prompt(self, messages: tuple[Message, ...], chat: Dialogue, first: NDArray[np.int32] | None) -> NDArray[np.int32]:
+        """The ids to continue from. `first`: the encoded messages of a first prompt, where the caller has them."""
+        if not self.replies:
+            return chat.begin(as_mappings(messages)) if first is None else first
+        return np.asarray(chat.extend(self.tokens, as_mappings(messages), self.outcome != Outcome.CUT), np.int32)
+
+    def add(self, prompt: NDArray[np.int32], sampled: Sampled) -> None:
+        """Append what was sampled after `prompt`, of which the tokens so far must be a prefix."""
+        if not np.array_equal(prompt[: len(self.tokens)], self.tokens):
+            raise ValueError(f"conversation of agent {self.agent!r}: the new prompt does not continue its own tokens")
+        self.replies.append((len(prompt), sampled))
+        self.tokens = np.concatenate([prompt, sampled.tokens])
+        self.outcome = sampled.outcome
+
+    def trajectory(self) -> Trajectory:
+        """The row to train on: loss on sampled tokens alone."""
+        mask = np.zeros(len(self.tokens), bool)
+        logprobs = np.zeros(len(self.tokens), np.float32)
+        for start, sampled in self.replies:
+            mask[start : start + len(sampled.tokens)] = True
+            logprobs[start : start + len(sampled.tokens)] = sampled.logprobs
+        question, design, execution = locate(self.path)
+        return Trajectory(
+            self.tokens, mask, logprobs, self.role, self.agent, self.turn,
+            question, design, execution, self.version, self.outcome,
+        )  # fmt: skip

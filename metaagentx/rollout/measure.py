@@ -1,0 +1,92 @@
+"""The numbers of a rollout, by name: `rollout/...` of all questions, `rollout/accuracy/KIND` of one kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from metaagentx.rollout.engine import Work
+from metaagentx.rollout.shape import SHAPES, shape
+from metaagentx.rollout.trajectory import Trajectory, Tree
+from metaagentx.workflow.ir import Design, Diagnosis
+from metaagentx.workflow.protocol import Outcome
+
+
+def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
+    """Accuracy, validity, cost and the mix of designs.
+
+    Accuracy is the expected grade of one execution of one design; an invalid design counts as 0. Masked designs and
+    executions are left out.
+    """
+    metrics: dict[str, float] = {}
+    designs = [design for tree in trees for design in tree.designs if not design.masked]
+    by_kind: dict[str, list[float]] = defaultdict(list)
+    for tree in trees:
+        for design in tree.designs:
+            if not design.masked:
+                grades = [execution.correct for execution in design.executions if not execution.masked]
+                by_kind[tree.question.kind].append(mean(grades))
+    metrics["rollout/accuracy"] = mean([grade for grades in by_kind.values() for grade in grades])
+    for kind, grades in sorted(by_kind.items()):
+        metrics[f"rollout/accuracy/{kind}"] = mean(grades)
+
+    executions = [execution for design in designs for execution in design.executions if not execution.masked]
+    metrics["rollout/reward"] = mean([design.reward for design in designs])
+    metrics["rollout/format"] = mean([execution.format for execution in executions])
+    metrics["rollout/calls_per_execution"] = mean([execution.result.calls for execution in executions])
+    metrics["rollout/tool_calls_per_execution"] = mean([execution.result.tool_calls for execution in executions])
+    metrics["rollout/tokens_per_execution"] = mean([execution.result.tokens for execution in executions])
+    metrics["rollout/masked_executions"] = float(
+        sum(execution.masked for tree in trees for design in tree.designs for execution in design.executions)
+    )
+
+    metrics["rollout/valid"] = mean([design.valid for design in designs])
+    refusals = Counter(design.parsed.refusal.value for design in designs if isinstance(design.parsed, Diagnosis))
+    for refusal, count in sorted(refusals.items()):
+        metrics[f"rollout/refused/{refusal}"] = count / len(designs)
+    shapes = Counter(shape(design.parsed.workflow) for design in designs if isinstance(design.parsed, Design))
+    for name in SHAPES:
+        metrics[f"rollout/shape/{name}"] = shapes[name] / max(1, shapes.total())
+    distinct = [len({design.key for design in tree.designs if design.valid}) for tree in trees]
+    metrics["rollout/distinct_designs"] = mean(distinct)
+    return metrics
+
+
+def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Per role: conversations, tokens generated, share that was cut."""
+    metrics: dict[str, float] = {}
+    by_role: dict[str, list[Trajectory]] = defaultdict(list)
+    for trajectory in trajectories:
+        by_role[trajectory.role].append(trajectory)
+    for role, rows in sorted(by_role.items()):
+        metrics[f"rollout/{role}/trajectories"] = float(len(rows))
+        metrics[f"rollout/{role}/tokens"] = float(sum(row.generated for row in rows))
+        metrics[f"rollout/{role}/tokens_per_trajectory"] = metrics[f"rollout/{role}/tokens"] / len(rows)
+        metrics[f"rollout/{role}/cut"] = mean([row.outcome == Outcome.CUT for row in rows])
+    return metrics
+
+
+def measure_engines(works: Sequence[Work], seconds: float) -> dict[str, float]:
+    """What the engines did in `seconds` of wall time, all together."""
+    fields = [field.name for field in dataclasses.fields(Work)]
+    total = Work(**{name: sum(getattr(work, name) for work in works) for name in fields})
+    return {
+        "rollout/seconds": seconds,
+        "rollout/calls": float(total.calls),
+        "rollout/generated_tokens": float(total.generated_tokens),
+        "rollout/tokens_per_second": total.generated_tokens / seconds,
+        "engine/occupancy": total.busy_slot_steps / max(1, total.slot_steps),
+        "engine/prompt_tokens": float(total.prompt_tokens),
+        "engine/prefilled_tokens": float(total.prefilled_tokens),
+        "engine/forked_tokens": float(total.forked_tokens),
+        "engine/prefill_seconds": total.prefill_seconds,
+        "engine/decode_seconds": total.decode_seconds,
+        "engine/host_seconds": seconds - total.prefill_seconds - total.decode_seconds,
+    }
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean; 0 of nothing."""
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else 0.0

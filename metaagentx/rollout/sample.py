@@ -1,0 +1,79 @@
+"""One rollout: questions in, trees and trajectories out. What training, evaluation and solving call."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from metaagentx.rollout.compilation import count_compilations
+from metaagentx.rollout.conversation import Dialogue
+from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.language import Language
+from metaagentx.rollout.measure import measure_engines, measure_trajectories, measure_trees
+from metaagentx.rollout.options import SamplingOptions, TreeOptions
+from metaagentx.rollout.scheduler import Bounds, Tools, run
+from metaagentx.rollout.trajectory import Trajectory, Tree
+from metaagentx.rollout.tree import forest
+from metaagentx.tasks.task import Question, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What was sampled for a batch of questions. Trajectories appear in their trees too."""
+
+    trees: list[Tree]
+    trajectories: list[Trajectory]
+    metrics: dict[str, float]
+
+
+def sample(
+    task: Task,
+    questions: Sequence[Question],
+    engines: Mapping[str, Engine],
+    chat: Dialogue,
+    toolbox: Tools,
+    language: Language,
+    options: TreeOptions,
+    sampling: Mapping[str, SamplingOptions],
+    *,
+    seed: int,
+    step: int,
+    bounds: Bounds | None = None,
+) -> Rollout:
+    """Grow the trees of `questions`. `engines` and `sampling` have the keys "designer" and "executor".
+
+    The same arguments and weights give the same rollout, whatever ran before.
+    """
+    distinct = list({id(engine): engine for engine in engines.values()}.values())
+    for engine in distinct:
+        engine.take_work()
+    begun = time.perf_counter()
+    with count_compilations() as compilations:
+        process = forest(questions, task, options, language)
+        trees, trajectories, spent = run(
+            process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds
+        )
+    seconds = time.perf_counter() - begun
+    attach(trees, trajectories)
+    metrics = {
+        **measure_trees(trees),
+        **measure_trajectories(trajectories),
+        **measure_engines([engine.take_work() for engine in distinct], seconds),
+        "rollout/refused_calls": float(spent.refused),
+        "rollout/compilations": float(compilations.count),
+    }
+    return Rollout(trees, trajectories, metrics)
+
+
+def attach(trees: Sequence[Tree], trajectories: Iterable[Trajectory]) -> None:
+    """Join trajectories to the designs and executions that they belong to, by their ids."""
+    by_execution: dict[tuple[int, int, int], list[Trajectory]] = defaultdict(list)
+    for trajectory in trajectories:
+        by_execution[trajectory.question, trajectory.design, trajectory.execution].append(trajectory)
+    for q, tree in enumerate(trees):
+        for d, design in enumerate(tree.designs):
+            design.trajectory = next(iter(by_execution[q, d, -1]), None)
+            for e, execution in enumerate(design.executions):
+                execution.trajectories = tuple(by_execution[q, d, e])

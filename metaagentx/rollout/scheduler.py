@@ -1,0 +1,223 @@
+"""Drives processes: an explicit table of generators, no threads and no event loop.
+
+All branches of all forks advance as far as they can; then every engine takes a step, and the replies let some of
+them advance again. Tools are pure functions here and run at once. The order is a function of the engines' answers
+alone; the ids of calls and the rows of trajectories are functions of the fork paths alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaagentx.rollout.conversation import Conversation, Dialogue, as_mappings
+from metaagentx.rollout.identity import AXES, Path, identify
+from metaagentx.rollout.options import SamplingOptions
+from metaagentx.rollout.sampled import Sampled, Sampler
+from metaagentx.rollout.trajectory import Trajectory
+from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, Process, Reply, ToolCall, ToolResult
+
+T = TypeVar("T")
+
+
+class Tools(Protocol):
+    """Runs a tool by name; never raises on what a model wrote."""
+
+    def run(self, name: str, arguments: Mapping[str, Any]) -> ToolResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one `run` may spend in all; None: no bound. Calls beyond it get an OVER_BUDGET reply."""
+
+    calls: int | None = None
+    tokens: int | None = None  # generated tokens
+
+    def __post_init__(self) -> None:
+        for name in ("calls", "tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"bounds.{name} must be None or 0 and above, not {value}")
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One running generator."""
+
+    process: Process[Any]
+    path: Path
+    order: tuple[int, ...]  # where it stands among all tasks: the number of the fork and of the branch, level by level
+    parent: Task | None = None
+    branch: int = 0  # its place in the parent's fork
+    calls: int = 0
+    axes: list[str] = field(default_factory=list)  # of its forks so far
+    conversations: dict[int, Conversation] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)  # conversations begun so far, by agent
+    results: list[Any] = field(default_factory=list)  # of the open fork's branches
+    joined: dict[str, int] = field(default_factory=dict)  # `turns` as its branches leave them
+    open: int = 0  # branches still running
+    value: Any = None  # what the root returned
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a run used."""
+
+    calls: int = 0
+    tokens: int = 0
+    tool_calls: int = 0
+    refused: int = 0  # calls that got no sample: too long or over budget
+
+
+@dataclass(slots=True)
+class Table:
+    """The tasks of one `run`, and everything they share."""
+
+    engines: Mapping[str, Sampler]
+    chat: Dialogue
+    toolbox: Tools
+    sampling: Mapping[str, SamplingOptions]
+    seed: int
+    step: int
+    bounds: Bounds
+    ready: deque[tuple[Task, Any]] = field(default_factory=deque)
+    waiting: dict[int, tuple[Task, Call, Conversation, NDArray[np.int32]]] = field(default_factory=dict)
+    encoded: dict[tuple[Message, ...], NDArray[np.int32]] = field(default_factory=dict)
+    finished: list[tuple[tuple[int, ...], int, Conversation]] = field(default_factory=list)
+    spent: Spent = field(default_factory=Spent)
+    tickets: int = 0
+
+    def advance(self, task: Task, value: Any) -> None:
+        """Give `task` the result it waits for and let it run until it must wait again."""
+        while True:
+            try:
+                request = task.process.send(value)
+            except StopIteration as stop:
+                return self.finish(task, stop.value)
+            if isinstance(request, ToolCall):
+                self.spent.tool_calls += 1
+                value = self.toolbox.run(request.name, request.arguments)
+            elif isinstance(request, Fork):
+                if request.branches:
+                    return self.fork(task, request)
+                value = ()
+            elif isinstance(request, Call):
+                reply = self.call(task, request)
+                if reply is None:
+                    return None
+                value = reply
+            else:
+                raise TypeError(f"a process may yield Call, ToolCall or Fork, not {type(request).__name__}")
+
+    def fork(self, task: Task, request: Fork) -> None:
+        """Start the branches; `task` goes on when all have returned."""
+        if request.axis in task.axes:
+            raise ValueError(f"axis {request.axis!r} is used twice by one process: its calls would share random keys")
+        task.results, task.open = [None] * len(request.branches), len(request.branches)
+        task.joined = dict(task.turns)
+        for index, branch in enumerate(request.branches):
+            path = (*task.path, (request.axis, index))
+            turns = {} if request.axis in AXES else dict(task.turns)
+            order = (*task.order, len(task.axes), index)
+            self.ready.append((Task(branch, path, order, task, index, turns=turns), None))
+        task.axes.append(request.axis)
+
+    def finish(self, task: Task, value: Any) -> None:
+        """Hand a task's conversations over and its value to its parent."""
+        for number, conversation in task.conversations.items():
+            if conversation.replies:
+                self.finished.append((task.order, number, conversation))
+        parent = task.parent
+        if parent is None:
+            task.value = value
+            return
+        parent.results[task.branch] = value
+        for agent, count in task.turns.items():
+            parent.joined[agent] = max(parent.joined.get(agent, 0), count)
+        parent.open -= 1
+        if not parent.open:
+            if task.path[-1][0] not in AXES:
+                parent.turns = parent.joined
+            self.ready.append((parent, tuple(parent.results)))
+
+    def call(self, task: Task, request: Call) -> Reply | None:
+        """Submit a call; None, or the reply where it is refused at once."""
+        over_calls = self.bounds.calls is not None and self.spent.calls >= self.bounds.calls
+        over_tokens = self.bounds.tokens is not None and self.spent.tokens >= self.bounds.tokens
+        if over_calls or over_tokens:
+            self.spent.refused += 1
+            return Reply("", Outcome.OVER_BUDGET)
+        engine = self.engines[request.role]
+        conversation = task.conversations.get(request.conversation)
+        if conversation is None:
+            turn = task.turns.get(request.agent, 0)
+            task.turns[request.agent] = turn + 1
+            conversation = Conversation(task.path, request.role, request.agent, turn, engine.version)
+            task.conversations[request.conversation] = conversation
+
+        first = None if conversation.replies else self.encode(request.messages)
+        prompt = conversation.prompt(request.messages, self.chat, first)
+        sampling = self.sampling[request.role]
+        if request.max_tokens is not None and request.max_tokens < sampling.max_tokens:
+            sampling = SamplingOptions(sampling.temperature, request.max_tokens)
+        self.waiting[self.tickets] = (task, request, conversation, prompt)
+        engine.submit(self.tickets, prompt, identify(task.path, task.calls, self.seed, self.step), sampling)
+        self.tickets += 1
+        self.spent.calls += 1
+        task.calls += 1
+        return None
+
+    def encode(self, messages: tuple[Message, ...]) -> NDArray[np.int32]:
+        """A first prompt; the M designs of a question and the N runs of a design ask the same, so it is kept."""
+        ids = self.encoded.get(messages)
+        if ids is None:
+            ids = self.encoded[messages] = np.asarray(self.chat.begin(as_mappings(messages)), np.int32)
+        return ids
+
+    def receive(self, ticket: int, sampled: Sampled) -> None:
+        """Put a sampled reply into its conversation and wake its task."""
+        task, _, conversation, prompt = self.waiting.pop(ticket)
+        if len(sampled.tokens):
+            conversation.add(prompt, sampled)
+        else:
+            self.spent.refused += 1
+        visible = sampled.outcome in (Outcome.OK, Outcome.CUT)
+        text = self.chat.decode(sampled.tokens) if visible else ""
+        self.spent.tokens += len(sampled.tokens)
+        self.ready.append((task, Reply(text, sampled.outcome, len(sampled.tokens))))
+
+
+def run(
+    process: Process[T],
+    engines: Mapping[str, Sampler],
+    chat: Dialogue,
+    toolbox: Tools,
+    sampling: Mapping[str, SamplingOptions],
+    *,
+    seed: int,
+    step: int,
+    bounds: Bounds | None = None,
+) -> tuple[T, list[Trajectory], Spent]:
+    """Run `process` to its end.
+
+    Returns its value, one trajectory per conversation in which anything was sampled (in the order of the fork
+    paths), and what was spent. `engines` and `sampling` map roles; two roles may share an engine.
+    """
+    root = Task(process, (), ())
+    table = Table(engines, chat, toolbox, sampling, seed, step, bounds or Bounds())
+    table.ready.append((root, None))
+    distinct = list({id(engine): engine for engine in engines.values()}.values())
+    while table.ready or table.waiting:
+        while table.ready:
+            table.advance(*table.ready.popleft())
+        if table.waiting:
+            for engine in distinct:
+                for ticket, sampled in engine.step():
+                    table.receive(ticket, sampled)
+    table.finished.sort(key=lambda entry: entry[:2])
+    return root.value, [conversation.trajectory() for _, _, conversation in table.finished], table.spent

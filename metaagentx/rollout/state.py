@@ -1,0 +1,162 @@
+"""The engine's state, and the pure functions on it: prefill prompts, start calls, decode.
+
+Letters: S slots, C capacity (tokens of cache per slot), V vocabulary, K key-value heads, H head_dim; of one
+dispatch: U distinct prompts padded to P tokens, A calls. Rows of padding name slot S, which no array has: their
+writes are dropped. Every shape is static and comes from `EngineOptions`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
+from metaagentx.policy.params import Params
+from metaagentx.rollout.draw import call_keys, draw
+
+
+@struct.dataclass
+class EngineState:
+    """What S slots hold. A slot's cache rows below its `position` are those of its prompt and reply so far.
+
+    `tokens` and `logprobs` keep a finished call's reply until the slot is started again; `logits` are those after
+    the slot's prompt, so that another call with the same prompt starts from them.
+    """
+
+    cache: Cache  # of each layer, keys and values, each [S, K, C, H]
+    logits: jax.Array  # [S, V] float32, after the prompt
+    position: jax.Array  # [S] int32, where `token` goes
+    token: jax.Array  # [S] int32, the last one drawn, not yet in the cache
+    active: jax.Array  # [S] bool
+    count: jax.Array  # [S] int32, tokens generated
+    bound: jax.Array  # [S] int32, tokens to generate at most
+    temperature: jax.Array  # [S] float32, 0 is greedy
+    keys: jax.Array  # [S] random keys of the calls
+    tokens: jax.Array  # [S, C] int32, generated
+    logprobs: jax.Array  # [S, C] float32, of `tokens` at temperature 1
+    steps: jax.Array  # [] int32, decode steps of the last dispatch
+    busy: jax.Array  # [] int32, active slots summed over those steps
+
+
+def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
+    """No slot active."""
+
+    def full(dtype: jnp.dtype, *shape: int) -> jax.Array:
+        return jnp.zeros((slots, *shape), dtype)
+
+    return EngineState(
+        cache=empty_cache(config, slots, capacity),
+        logits=full(jnp.float32, config.vocab_size),
+        position=full(jnp.int32),
+        token=full(jnp.int32),
+        active=full(jnp.bool_),
+        count=full(jnp.int32),
+        bound=full(jnp.int32),
+        temperature=full(jnp.float32),
+        keys=call_keys(full(jnp.uint32, 6)),
+        tokens=full(jnp.int32, capacity),
+        logprobs=full(jnp.float32, capacity),
+        steps=jnp.zeros((), jnp.int32),
+        busy=jnp.zeros((), jnp.int32),
+    )
+
+
+def fill(
+    config: ModelConfig, params: Params, state: EngineState, prompts: jax.Array, lengths: jax.Array, slots: jax.Array
+) -> EngineState:
+    """Prefill each prompt once, into the slot of the first call that has it.
+
+    Args:
+      prompts: [U, P] int32, padded on the right with anything.
+      lengths: [U] int32, at least 1.
+      slots: [U] int32, distinct; S for padding.
+    """
+    logits, fresh = prefill(params, config, prompts, lengths)
+    width = prompts.shape[1]
+
+    def write(kept: jax.Array, new: jax.Array) -> jax.Array:
+        return kept.at[slots, :, :width].set(new, mode="drop")
+
+    cache = jax.tree.map(write, state.cache, fresh)
+    return state.replace(cache=cache, logits=state.logits.at[slots].set(logits, mode="drop"))
+
+
+def start(
+    width: int,
+    state: EngineState,
+    eos: jax.Array,
+    source: jax.Array,
+    slots: jax.Array,
+    lengths: jax.Array,
+    ids: jax.Array,
+    bound: jax.Array,
+    temperature: jax.Array,
+) -> EngineState:
+    """Start calls: fork the first `width` cache rows of the slot that holds the prompt, and draw the first token.
+
+    Args:
+      width: tokens to copy, at least every prompt's length.
+      eos: [E] int32, ids that end a reply.
+      source: [A] int32, the slot whose cache begins with the call's prompt.
+      slots: [A] int32, distinct, where the call goes; may be its source; S for padding.
+      lengths: [A] int32, tokens of the prompt.
+      ids: [A, 6] uint32, what the call's random key is made of.
+      bound: [A] int32, at least 1.
+      temperature: [A] float32.
+    """
+
+    def fork(kept: jax.Array) -> jax.Array:
+        return kept.at[slots, :, :width].set(kept[source, :, :width], mode="drop")
+
+    def put(kept: jax.Array, new: jax.Array) -> jax.Array:
+        return kept.at[slots].set(new, mode="drop")
+
+    keys, logits = call_keys(ids), state.logits[source]
+    token, logprob = draw(logits, temperature, keys, lengths)
+    active = ~jnp.isin(token, eos) & (bound > 1)
+    return state.replace(
+        cache=jax.tree.map(fork, state.cache),
+        logits=put(state.logits, logits),
+        position=put(state.position, lengths),
+        token=put(state.token, token),
+        active=put(state.active, active),
+        count=put(state.count, jnp.ones_like(lengths)),
+        bound=put(state.bound, bound),
+        temperature=put(state.temperature, temperature),
+        keys=put(state.keys, keys),
+        tokens=state.tokens.at[slots, 0].set(token, mode="drop"),
+        logprobs=state.logprobs.at[slots, 0].set(logprob, mode="drop"),
+    )
+
+
+def decode(config: ModelConfig, steps: int, params: Params, state: EngineState, eos: jax.Array) -> EngineState:
+    """Draw up to `steps` more tokens in every active slot; stops early when no slot is active. `eos` as in `start`."""
+    def unfinished(state: EngineState) -> jax.Array:
+        return (state.steps < steps) & jnp.any(state.active)
+
+    def step(state: EngineState) -> EngineState:
+        active = state.active
+        logits, cache = decode_step(params, config, state.cache, state.token, state.position)
+        position = state.position + active
+        token, logprob = draw(logits, state.temperature, state.keys, position)
+
+        rows = jnp.arange(active.shape[0])
+        column = jnp.where(active, state.count, state.tokens.shape[1])  # beyond the end: dropped
+        count = state.count + active
+        ended = jnp.isin(token, eos) | (count >= state.bound)
+        return state.replace(
+            cache=cache,
+            position=position,
+            token=jnp.where(active, token, state.token),
+            active=active & ~ended,
+            count=count,
+            tokens=state.tokens.at[rows, column].set(token, mode="drop"),
+            logprobs=state.logprobs.at[rows, column].set(logprob, mode="drop"),
+            steps=state.steps + 1,
+            busy=state.busy + jnp.sum(active, dtype=jnp.int32),
+        )
+
+    zero = jnp.zeros((), jnp.int32)
+    return jax.lax.while_loop(unfinished, step, state.replace(steps=zero, busy=zero))

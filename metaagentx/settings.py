@@ -1,0 +1,270 @@
+"""A run's settings: every key of a config, typed, checked and read.
+
+A config file returns an `ml_collections.ConfigDict` whose tree mirrors the dataclasses here; `read` turns it into
+`Settings`. Since each section is the very options object that its room takes, a key that nothing reads cannot exist,
+and an unknown key, a missing key, a wrong type or a value out of range is an error that names the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from metaagentx.learn.options import (
+    CreditOptions,
+    LossOptions,
+    OptimizerOptions,
+    PackOptions,
+    RoleOptions,
+    StageOptions,
+)
+from metaagentx.policy.config import ModelConfig
+from metaagentx.rollout.options import EngineOptions, SamplingOptions, TreeOptions
+from metaagentx.tasks.gym import GymOptions
+from metaagentx.tasks.teacher import TeacherOptions
+from metaagentx.workflow.ir import Limits
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A config that cannot be used; the message names the key and says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """Devices along each axis of the mesh. `data` 0: all that the other two leave."""
+
+    data: int = 0
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        if self.data < 0 or self.fsdp < 1 or self.tensor < 1:
+            raise ValueError("mesh.fsdp and mesh.tensor must be at least 1, and mesh.data at least 0 (0: the rest)")
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSampling:
+    designer: SamplingOptions = SamplingOptions()
+    executor: SamplingOptions = SamplingOptions()
+
+    def by_role(self) -> dict[str, SamplingOptions]:
+        return {"designer": self.designer, "executor": self.executor}
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTraining:
+    designer: RoleOptions = RoleOptions()
+    executor: RoleOptions = RoleOptions()
+
+    def by_role(self) -> dict[str, RoleOptions]:
+        return {"designer": self.designer, "executor": self.executor}
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStartOptions:
+    """Supervised fine-tuning of the one policy on demonstrations of both roles, before any reinforcement."""
+
+    steps: int = 700
+    demonstrations: int = 20_000  # written by the task's teacher, shown in a new order each pass
+    batch: int = 192  # demonstrations of one step
+    optimizer: OptimizerOptions = OptimizerOptions()
+    log_every: int = 50
+    checkpoint_every: int = 200
+    weights_from: str = ""  # work directory whose finished cold start is used instead of making one
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "demonstrations", "batch", "log_every", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"cold_start.{key} must be at least 1, not {getattr(self, key)}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """The reinforcement learning loop."""
+
+    steps: int = 120
+    questions: int = 16  # per step
+    token_budget: int = 0  # stop once so many tokens have been generated in training; 0: no bound
+    evaluate_every: int = 10  # steps between evaluations on validation questions
+    checkpoint_every: int = 10
+    keep: int = 2  # checkpoints kept
+    gap_bound: float = 0.05  # largest mean |log-prob gap| between sampler and trainer before the run stops
+    episodes_every: int = 20  # steps between episodes recorded for reading
+
+    def __post_init__(self) -> None:
+        for key in ("questions", "evaluate_every", "checkpoint_every", "keep", "episodes_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"train.{key} must be at least 1, not {getattr(self, key)}")
+        for key in ("steps", "token_budget", "gap_bound"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"train.{key} must be 0 or above, not {getattr(self, key)}")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """How held-out accuracy is measured: every question with so many designs, each run so many times."""
+
+    questions: int = 400  # test questions of the final table; 0: all
+    validation_questions: int = 100  # of the curve during training
+    designs: int = 2
+    executions: int = 2
+    temperature: float = 1.0  # of both roles
+    final: bool = True  # whether training ends with the table on test questions
+
+    def __post_init__(self) -> None:
+        for key in ("validation_questions", "designs", "executions"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"evaluate.{key} must be at least 1, not {getattr(self, key)}")
+        for key in ("questions", "temperature"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"evaluate.{key} must be 0 or above, not {getattr(self, key)}")
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """Where prepared questions are kept."""
+
+    directory: str = "~/.cache/metaagentx/data"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a run can be told."""
+
+    model: ModelConfig
+    seed: int = 0
+    mesh: MeshOptions = MeshOptions()
+    data: DataOptions = DataOptions()
+    task: GymOptions = field(default_factory=GymOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    limits: Limits = Limits()
+    engine: EngineOptions = EngineOptions()
+    sampling: RoleSampling = RoleSampling()
+    tree: TreeOptions = TreeOptions()
+    credit: CreditOptions = CreditOptions()
+    loss: LossOptions = LossOptions()
+    roles: RoleTraining = RoleTraining()
+    stages: StageOptions = StageOptions()
+    pack: PackOptions = PackOptions()
+    cold_start: ColdStartOptions = ColdStartOptions()
+    train: TrainOptions = TrainOptions()
+    evaluate: EvaluateOptions = EvaluateOptions()
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or above, not {self.seed}")
+        if self.engine.capacity > self.model.max_length:
+            raise ValueError(
+                f"engine.capacity ({self.engine.capacity}) must not exceed model.max_length ({self.model.max_length})"
+            )
+        if self.pack.row_length < self.engine.capacity:
+            raise ValueError(
+                f"pack.row_length ({self.pack.row_length}) must be at least engine.capacity "
+                f"({self.engine.capacity}), or a trajectory may not fit into a row"
+            )
+
+
+def read(config: Mapping[str, Any]) -> Settings:
+    """The settings that `config` (a ConfigDict or plain mapping) describes. Raises SettingsError."""
+    return _build(Settings, config, "config")
+
+
+def defaults(cls: type = Settings) -> dict[str, Any]:
+    """Every key of a config with its default; a key without one holds its type."""
+    hints = typing.get_type_hints(cls)
+    tree: dict[str, Any] = {}
+    for item in dataclasses.fields(cls):
+        hint = hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            tree[item.name] = defaults(typing.cast(type, hint))
+        elif item.default is not dataclasses.MISSING:
+            tree[item.name] = item.default
+        elif item.default_factory is not dataclasses.MISSING:
+            tree[item.name] = item.default_factory()
+        else:
+            tree[item.name] = hint
+    return tree
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as nested dictionaries, lists and scalars, for JSON and for comparing runs."""
+    return _jsonable(dataclasses.asdict(settings))
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "config") -> list[str]:
+    """The keys in which two plain settings differ, each with both values."""
+    lines: list[str] = []
+    for key in sorted(set(ours) | set(theirs)):
+        path, a, b = f"{prefix}.{key}", ours.get(key), theirs.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, path)
+        elif a != b:
+            lines.append(f"{path}: {a!r} here, {b!r} there")
+    return lines
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_jsonable(item) for item in value]
+    return value
+
+
+def _build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
+    if not isinstance(values, Mapping) and not hasattr(values, "items"):
+        raise SettingsError(f"{path} must be a section with keys, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+
+    for key, value in values.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {path}.{near[0]}?" if near else f"; known keys: {', '.join(sorted(fields))}"
+            raise SettingsError(f"{path}.{key} is not a known key{hint}")
+        arguments[key] = _convert(hints[key], value, f"{path}.{key}")
+
+    for key, item in fields.items():
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if key not in arguments and required:
+            raise SettingsError(f"{path}.{key} is missing: it has no default and must be given")
+
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, typing.cast(type, hint)):
+            return value
+        return _build(typing.cast(type, hint), value, path)
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise SettingsError(f"{path} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        return value
+    if origin is tuple:
+        inner = typing.get_args(hint)[0]
+        if not isinstance(value, tuple | list):
+            raise SettingsError(f"{path} must be a tuple, not {value!r}")
+        return tuple(_convert(inner, item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(a for a in typing.get_args(hint) if a is not type(None)), value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise SettingsError(f"{path} must be of type {hint.__name__}, not {type(value).__name__} ({value!r})")
+    return value

@@ -1,0 +1,247 @@
+"""MetaAgent-X end to end (arXiv 2605.14212, Algorithm 1): one policy learns to design and to execute.
+
+    python -m metaagentx.train --config=configs/tiny.py --workdir=runs/tiny
+
+Cold start, then reinforcement: sample the trees, grade, credit, pack, update, log, save. Killed at any moment, the same
+command goes on where it was and ends with the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from metaagentx import command_line, report, sft
+from metaagentx.checkpoint import Checkpoints, claim
+from metaagentx.evaluate import compare, mix, save_scores, validate
+from metaagentx.learn.credit import Assigned, assign
+from metaagentx.learn.pack import pack
+from metaagentx.learn.schedule import phase as phase_of
+from metaagentx.learn.update import Recipe, update
+from metaagentx.metrics import JsonLines, MetricWriter, Progress
+from metaagentx.policy.params import Params
+from metaagentx.preemption import notice
+from metaagentx.report.records import episode
+from metaagentx.rollout.sample import Rollout, sample
+from metaagentx.settings import Settings, differences, plain
+from metaagentx.workbench import Workbench, open_workbench
+
+
+def train(settings: Settings, workdir: Path) -> dict[str, Any]:
+    """The whole run. Returns what `results.json` holds."""
+    workdir = Path(workdir)
+    claim(workdir, plain(settings), differences)
+    with open_workbench(settings) as bench, notice() as stop, _writer(workdir) as writer:
+        # ----- Cold start: imitate a noisy teacher in both roles
+        cold = sft.cold_start(bench, workdir, writer, stop)
+
+        # ----- Reinforcement
+        trained, spent = reinforce(bench, workdir, cold, writer, stop)
+
+        # ----- The final table, on questions that no training step has seen
+        results = _about(settings) | spent
+        if settings.evaluate.final:
+            found, scores = compare(bench, cold, trained)
+            results |= found
+            save_scores(workdir / "scores.npz", scores)
+        _write_json(workdir / "results.json", results)
+        report.write(workdir)
+    return results
+
+
+def reinforce(
+    bench: Workbench, workdir: Path, cold: Params, writer: MetricWriter, stop: threading.Event
+) -> tuple[Params, dict[str, int]]:
+    """The reinforcement learning loop. Returns the trained weights, and the steps and tokens that it took."""
+    settings = bench.settings
+    options, roles, sampling = settings.train, settings.roles.by_role(), settings.sampling.by_role()
+    recipe = Recipe(bench.compute, settings.loss, tuple(roles.items()), settings.stages.moments, options.gap_bound)
+
+    # ----- State: a checkpoint if there is one, else the cold start
+    state = bench.fresh_state(cold)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=options.keep)
+    episodes = JsonLines(workdir / "episodes.jsonl")
+    episodes.repair()
+    step = cursor = tokens = 0
+    if checkpoints.latest() is not None:
+        state, record = checkpoints.restore(state)
+        step, cursor, tokens = record["step"], record["cursor"], record["tokens"]
+        writer.restore(record["history"])
+    else:
+        writer.rewind(-1)
+    episodes.keep(lambda line: line["step"] < step)
+
+    engine = bench.engine()
+    engine.load(state.params, version=step)
+    engine.warmup()
+    both = {"designer": engine, "executor": engine}
+
+    def save() -> None:
+        record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
+        checkpoints.save(step, state, record)
+
+    with Progress(options.steps, start=step) as progress:
+        if step == 0:
+            score = validate(bench, engine, 0)
+            writer.write(0, {"eval/accuracy": score.accuracy}, phase="start")
+            progress.update(0, phase="start", accuracy=score.accuracy)
+
+        while step < options.steps and not 0 < options.token_budget <= tokens:
+            phase = phase_of(settings.stages, step)
+            clock = Clock()
+
+            # ----- Sample the trees, and grade their executions
+            questions = [
+                bench.task.question("train", cursor + i, seed=settings.seed) for i in range(options.questions)
+            ]
+            engine.load(state.params, version=step)
+            rollout = sample(
+                bench.task,
+                questions,
+                both,
+                bench.chat,
+                bench.toolbox,
+                bench.language,
+                settings.tree,
+                sampling,
+                seed=settings.seed,
+                step=step,
+            )
+            clock.lap("rollout")
+
+            # ----- Credit: one advantage a trajectory
+            assigned = assign(rollout.trees, settings.credit)
+            clock.lap("credit")
+
+            # ----- Pack the rows of the roles that train now
+            batches = {
+                role: pack(
+                    *assigned.of(role),
+                    settings.pack,
+                    settings.loss,
+                    keep_zero=bool(roles[role].entropy or roles[role].kl),
+                )
+                for role, scale in phase.trains.items()
+                if scale > 0
+            }
+            clock.lap("pack")
+
+            # ----- Update
+            state, found = update(state, batches, phase, recipe)
+            found = {f"train/{name}": float(value) for name, value in jax.device_get(found).items()}
+            clock.lap("update")
+            for role in batches:
+                if found.get(f"train/{role}/gap_exceeded"):
+                    raise RuntimeError(
+                        f"step {step}: sampler and trainer disagree on the {role}'s log-probabilities by "
+                        f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({options.gap_bound})"
+                    )
+
+            # ----- Log
+            if step % options.episodes_every == 0:
+                _record_episode(episodes, rollout, assigned, step, phase.name)
+            step, cursor = step + 1, cursor + options.questions
+            tokens += int(rollout.metrics["rollout/generated_tokens"])
+            found |= rollout.metrics | mix(rollout.trees) | {f"credit/{k}": v for k, v in assigned.metrics.items()}
+            found |= clock.laps() | {"train/tokens": float(tokens)}
+            accuracy = None
+            if step % options.evaluate_every == 0 or step == options.steps:
+                engine.load(state.params, version=step)
+                score = validate(bench, engine, step)
+                accuracy = found["eval/accuracy"] = score.accuracy
+                found["eval/tokens_per_question"] = float(score.tokens.mean())
+                found |= {f"eval/accuracy/{kind}": value for kind, value in score.row("")["by_kind"].items()}
+            writer.write(step, found, phase=phase.name)
+            rate = rollout.metrics["rollout/tokens_per_second"]
+            progress.update(step, phase=phase.name, accuracy=accuracy, tokens_per_second=rate)
+
+            # ----- Save
+            if step % options.checkpoint_every == 0 or step == options.steps or stop.is_set():
+                save()
+            if stop.is_set():
+                raise command_line.Preempted(f"preempted after step {step}: saved; run the same command again")
+
+    save()
+    checkpoints.close()
+    return state.params, {"train_steps": step, "train_tokens": tokens}
+
+
+class Clock:
+    """Seconds of each part of a step."""
+
+    def __init__(self) -> None:
+        self._last, self._laps = time.perf_counter(), {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps[f"time/{name}"], self._last = now - self._last, now
+
+    def laps(self) -> dict[str, float]:
+        return self._laps
+
+
+def _writer(workdir: Path) -> MetricWriter:
+    return MetricWriter(workdir, active=jax.process_index() == 0)
+
+
+def _record_episode(episodes: JsonLines, rollout: Rollout, assigned: Assigned, step: int, phase: str) -> None:
+    """One tree of this step for people to read, with the advantages that were trained on."""
+    index = step % len(rollout.trees)
+    advantage = {
+        (t.design, t.execution): float(a)
+        for t, a in zip(assigned.trajectories, assigned.advantages, strict=True)
+        if t.question == index
+    }
+    tree = rollout.trees[index]
+    episodes.append(
+        episode(
+            tree,
+            step=step,
+            phase=phase,
+            design_advantages=[advantage.get((d, -1), 0.0) for d in range(len(tree.designs))],
+            execution_advantages=[
+                [advantage.get((d, e), 0.0) for e in range(len(design.executions))]
+                for d, design in enumerate(tree.designs)
+            ],
+        )
+    )
+
+
+def _about(settings: Settings) -> dict[str, Any]:
+    packages = ("metaagentx", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "reasoning-gym")
+    versions = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    device = jax.devices()[0]
+    return {
+        "config": plain(settings),
+        "seed": settings.seed,
+        "device": f"{jax.device_count()} x {device.device_kind}",
+        "versions": versions,
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(json.dumps(value, indent=1) + "\n")
+    draft.replace(path)
+
+
+def main(settings: Settings, workdir: Path) -> None:
+    results = train(settings, workdir)
+    report.show(results)
+    print(f"report: {workdir / 'report.html'}")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,107 @@
+"""What every story of a run needs, made once from its settings: mesh, task, tokenizer, tools, engines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from metaagentx.learn.state import TrainState, create
+from metaagentx.learn.update import Compute
+from metaagentx.mesh import make_mesh
+from metaagentx.policy import params as weights
+from metaagentx.policy import tokenizer
+from metaagentx.policy.chat import Chat
+from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.language import Language
+from metaagentx.settings import Settings, SettingsError
+from metaagentx.tasks.answers import BoxedDelivery
+from metaagentx.tasks.gym_task import GymTask
+from metaagentx.tasks.palette import TINY_PALETTE
+from metaagentx.tasks.pieces import tiny_pieces
+from metaagentx.tools.calculator import make_calculator
+from metaagentx.tools.tool import Toolbox
+
+TINY_OPERATIONS = frozenset({"gcd", "*"})  # sums have to be reasoned, not typed into a calculator
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """The parts of one run. Nothing here changes while it runs."""
+
+    settings: Settings
+    mesh: Mesh | None  # None on a single device
+    task: GymTask
+    chat: Chat
+    toolbox: Toolbox
+    language: Language
+
+    @property
+    def compute(self) -> Compute:
+        """How the trainer cuts up its passes."""
+        pack = self.settings.pack
+        return Compute(self.settings.model, pack.micro_rows, pack.chunk, pack.remat)
+
+    def engine(self) -> Engine:
+        """A new engine: its slots and cache, no weights yet."""
+        return Engine(self.settings.model, self.settings.engine, self.chat.end_ids)
+
+    def fresh_params(self) -> weights.Params:
+        """Randomly initialised weights, a function of the seed."""
+        return weights.initialise(self.settings.model, jax.random.key(self.settings.seed), self.mesh)
+
+    def fresh_state(self, params: weights.Params) -> TrainState:
+        """A training state of its own around a copy of `params`."""
+        roles, moments = self.settings.roles.by_role(), self.settings.stages.moments
+        return create(jax.tree.map(jnp.copy, params), roles, moments)
+
+
+@contextlib.contextmanager
+def open_workbench(settings: Settings) -> Iterator[Workbench]:
+    """Prepare the questions and the mesh, and put the mesh in force.
+
+    Raises SettingsError where the settings do not fit this machine or each other.
+    """
+    _keep_compilations()
+    mesh = _mesh(settings)
+    pieces = tokenizer.build(tiny_pieces(), max_length=settings.model.max_length)
+    if len(pieces) != settings.model.vocab_size:
+        raise SettingsError(
+            f"config.model.vocab_size must be the tokenizer's {len(pieces)}, not {settings.model.vocab_size}"
+        )
+    data = Path(settings.data.directory).expanduser()
+    task = GymTask(settings.task, data, BoxedDelivery(), settings.teacher)
+    toolbox = Toolbox([make_calculator(TINY_OPERATIONS)])
+    language = Language(TINY_PALETTE, toolbox.names(), settings.limits)
+    bench = Workbench(settings, mesh, task, Chat(pieces), toolbox, language)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        yield bench
+
+
+def _mesh(settings: Settings) -> Mesh | None:
+    options, devices = settings.mesh, jax.device_count()
+    others = options.fsdp * options.tensor
+    if options.data == 0 and devices % others:
+        raise SettingsError(
+            f"config.mesh.fsdp * config.mesh.tensor = {others} does not divide the {devices} devices of this machine"
+        )
+    data = options.data or devices // others
+    if data * others == 1 == devices:
+        return None
+    try:
+        return make_mesh(data, options.fsdp, options.tensor)
+    except ValueError as error:
+        raise SettingsError(f"config.mesh: {error}") from error
+
+
+def _keep_compilations() -> None:
+    """Compiled programs are kept on disk, so that the next run starts warm (JAX_COMPILATION_CACHE_DIR says where)."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/metaagentx/jax").expanduser()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

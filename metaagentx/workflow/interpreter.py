@@ -1,0 +1,63 @@
+"""How a design runs: a workflow and a question become a process that asks for replies and ends in a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from metaagentx.workflow.context import Context, Said
+from metaagentx.workflow.conversation import Setting
+from metaagentx.workflow.ir import Workflow
+from metaagentx.workflow.ledger import Ledger
+from metaagentx.workflow.nodes import run_node
+from metaagentx.workflow.prompts import Wording
+from metaagentx.workflow.protocol import Delivery, Outcome, Process, RunResult
+
+_NO_TEXTS: Mapping[str, str] = MappingProxyType({})
+
+
+def run(
+    workflow: Workflow,
+    question_prompt: str,
+    delivery: Delivery,
+    *,
+    wording: Wording = Wording(),  # noqa: B008 (frozen)
+    max_calls: int,
+    role: str = "executor",
+    tool_texts: Mapping[str, str] = _NO_TEXTS,
+) -> Process[RunResult]:
+    """One run of `workflow` on one question.
+
+    Args:
+      workflow: a valid design.
+      question_prompt: what the first agent is asked.
+      delivery: how answers are handed in and read back.
+      wording: everything said to agents that neither the design nor the task says.
+      max_calls: model calls that may be sampled; later ones end as OVER_BUDGET without sampling.
+      role: whose policy answers.
+      tool_texts: a description of each tool by name, shown to the agents that may call it; none are shown by default.
+
+    Returns:
+      A process whose result depends on nothing but what it is answered: not on when, nor on the order in which parallel
+      branches are. `RunResult.turns` are in the order of the design, branch by branch.
+    """
+    ledger = Ledger(max_calls)
+    setting = Setting(delivery, wording, role, tool_texts)
+    said = yield from run_node(workflow, Context(question_prompt), setting, ledger)
+    last = said or Said.silent(workflow.name)
+    return RunResult(
+        text=last.text,
+        answer=last.answer,
+        outcome=_outcome(last),
+        calls=ledger.calls,
+        tool_calls=ledger.tool_calls,
+        tokens=ledger.tokens,
+        turns=tuple(ledger.turns),
+    )
+
+
+def _outcome(last: Said) -> Outcome:
+    """A cut reply that holds an answer counts; text without an answer is unparsable; silence keeps its reason."""
+    if last.is_silent:
+        return last.outcome
+    return Outcome.UNPARSABLE if last.answer is None else Outcome.OK

@@ -1,0 +1,66 @@
+"""What a run has cost and what was said in it, kept apart for each parallel branch so that order cannot matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from metaagentx.workflow.protocol import Call, Outcome, Process, Reply, ToolCall, ToolResult, Turn
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The account of one generator: its budget of calls, its counts, its turns in the order in which it took them."""
+
+    budget: int
+    calls: int = 0
+    tool_calls: int = 0
+    tokens: int = 0
+    turns: list[Turn] = field(default_factory=list)
+    conversations: int = 0
+    forks: int = 0
+
+    def new_conversation(self) -> int:
+        self.conversations += 1
+        return self.conversations - 1
+
+    def new_axis(self) -> str:
+        """A name for the next fork that this generator has not used before."""
+        self.forks += 1
+        return "member" if self.forks == 1 else f"member#{self.forks}"
+
+    def ask(self, call: Call) -> Process[Reply]:
+        """Sample one reply, if the budget allows it, and record the turn."""
+        reply = Reply("", Outcome.OVER_BUDGET)
+        if self.calls < self.budget:
+            reply = yield call
+            self.calls += 1
+            self.tokens += reply.tokens
+        self.turns.append(Turn(call.agent, call.messages, reply))
+        return reply
+
+    def use_tool(self, call: ToolCall) -> Process[ToolResult]:
+        """Run one tool."""
+        result: ToolResult = yield call
+        self.tool_calls += 1
+        return result
+
+    def record_tools(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
+        """Add tool calls and their results to the last turn."""
+        self.turns[-1] = replace(self.turns[-1], tool_calls=tuple(calls), tool_results=tuple(results))
+
+    def split(self, branches: int) -> tuple[Ledger, ...]:
+        """An account for each of several parallel branches: even shares of what is left, first branches first.
+
+        The shares depend on nothing that happens while the branches run.
+        """
+        share, rest = divmod(self.budget - self.calls, branches)
+        return tuple(Ledger(share + (index < rest)) for index in range(branches))
+
+    def absorb(self, branches: Sequence[Ledger]) -> None:
+        """Take over what finished branches cost and said, in the order of the branches."""
+        for branch in branches:
+            self.calls += branch.calls
+            self.tool_calls += branch.tool_calls
+            self.tokens += branch.tokens
+            self.turns.extend(branch.turns)

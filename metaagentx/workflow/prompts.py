@@ -1,0 +1,89 @@
+"""Everything an agent is told that no designer wrote, in one place, and how it is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from metaagentx.workflow.context import Context, Said
+from metaagentx.workflow.ir import Agent
+from metaagentx.workflow.protocol import Delivery, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The interpreter's own words. Places in braces are filled; all other braces stay."""
+
+    own_solution: str = "Now give your own solution."
+    no_reply: str = "(no reply)"
+    left_out: str = "(earlier steps left out)"
+    judge: str = "The members above answered independently. Weigh their solutions and give the final one."
+    debate: str = (
+        "Above are the solutions of the last round, yours among them. Weigh them and give your updated solution."
+    )
+    debate_judge: str = "Above are the final solutions of a debate. Weigh them and give the final one."
+    reflection: str = (
+        "Check this solution step by step:\n\n{response}\n\n"
+        "End with one line: VERDICT: CORRECT, or VERDICT: INCORRECT and what is wrong."
+    )
+    refinement: str = (
+        "Your solution was:\n\n{response}\n\nThis was said about it:\n\n{reflection}\n\n"
+        "Give an improved, complete solution."
+    )
+    route: str = "Which of these should go on: {routes}? Reply with one name."
+    tools: str = (
+        "You may call these tools:\n{tools}\nTo call one, write "
+        '<tool_call>{"name": ..., "arguments": {...}}</tool_call> and wait for its result.'
+    )
+    tool_error: str = "Error: {error}"
+    final: str = "No more tools now. Give your final answer."
+    room: int = 32768  # characters of earlier steps that an agent is shown; the newest are kept
+
+
+def system_message(
+    agent: Agent, delivery: Delivery, wording: Wording, tool_texts: Mapping[str, str]
+) -> tuple[Message, ...]:
+    """The agent's prompt, its tools where texts describe them, and how to deliver; nothing where all of it is empty."""
+    known = [tool_texts[name] for name in agent.tools if name in tool_texts]
+    tools = wording.tools.replace("{tools}", "\n".join(known)) if known else ""
+    text = "\n\n".join(part for part in (agent.system_prompt, tools, delivery.instruction) if part)
+    return (Message("system", text),) if text else ()
+
+
+def user_message(agent: Agent, context: Context, delivery: Delivery, wording: Wording) -> Message:
+    """What the agent is asked.
+
+    With a task: the task, answers spliced in, and neither the question nor other steps. Without: the question, then
+    each earlier step's delivery, then the request for an own solution. Requests of a composite around it (to criticise,
+    to judge) come last and stand in for that request.
+    """
+    parts: list[str]
+    if agent.task is not None:
+        parts = [context.spliced(agent.task), *context.requests]
+    else:
+        shown = _shown(context.messages, delivery, wording)
+        request = context.requests or ((wording.own_solution,) if shown else ())
+        parts = [context.question, *shown, *request]
+    return Message("user", "\n\n".join(parts))
+
+
+def block(said: Said, delivery: Delivery, wording: Wording) -> str:
+    """One step as later agents see it."""
+    if said.is_silent:
+        return f"[{said.name}]: {wording.no_reply}"
+    return f"[{said.name}]:\n{delivery.shorten(said.text)}"
+
+
+def _shown(messages: tuple[Said, ...], delivery: Delivery, wording: Wording) -> list[str]:
+    """The newest steps that fit into the room, oldest first; what was left out is said."""
+    blocks: list[str] = []
+    left = wording.room
+    for said in reversed(messages):
+        text = block(said, delivery, wording)
+        if len(text) > left:
+            if not blocks:
+                blocks.append(text[-left:])
+            return [wording.left_out, *reversed(blocks)]
+        left -= len(text)
+        blocks.append(text)
+    return blocks[::-1]

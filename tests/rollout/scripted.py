@@ -1,0 +1,76 @@
+"""An engine, a chat and tools that answer from a script: no model, no jax."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from metaagentx.rollout.options import SamplingOptions
+from metaagentx.rollout.sampled import CallIds, Sampled
+from metaagentx.workflow.protocol import Message, Outcome, ToolResult
+
+END = 0  # of a turn
+
+
+class Letters:
+    """Every character is its code; a role's mark is its first letter; END ends an assistant's turn."""
+
+    def begin(self, messages: Iterable[Mapping[str, str]]) -> np.ndarray:
+        return np.array([c for m in messages for c in (ord(m["role"][0]), *map(ord, m["content"]))] + [ord(">")])
+
+    def extend(self, ids: np.ndarray, messages: Iterable[Mapping[str, str]], ended: bool) -> np.ndarray:
+        return np.concatenate([ids, [] if ended else [END], self.begin(messages)]).astype(np.int32)
+
+    def decode(self, ids: np.ndarray) -> str:
+        return "".join(chr(i) for i in ids if i != END)
+
+
+class Scripted:
+    """Answers each prompt with `reply(prompt text)`; a reply of None does not fit; one ending in "~" is cut.
+
+    At most `slots` calls a step are answered, in the order `pick` gives.
+    """
+
+    version = 7
+
+    def __init__(self, reply: Callable[[str], str | None], slots: int = 100, newest_first: bool = False) -> None:
+        self.reply, self.slots, self.newest_first = reply, slots, newest_first
+        self.queue: deque[tuple[int, np.ndarray, SamplingOptions]] = deque()
+        self.prompts: list[np.ndarray] = []
+        self.ids: list[CallIds] = []
+        self.steps = 0
+
+    def submit(self, ticket: int, prompt: np.ndarray, ids: CallIds, sampling: SamplingOptions) -> None:
+        self.queue.append((ticket, prompt, sampling))
+        self.prompts.append(prompt)
+        self.ids.append(ids)
+
+    def step(self) -> list[tuple[int, Sampled]]:
+        self.steps += 1
+        done = []
+        for _ in range(min(self.slots, len(self.queue))):
+            ticket, prompt, sampling = self.queue.pop() if self.newest_first else self.queue.popleft()
+            text = self.reply("".join(map(chr, prompt)))
+            if text is None:
+                done.append((ticket, Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), Outcome.TOO_LONG)))
+                continue
+            tokens = [*map(ord, text.rstrip("~"))][: sampling.max_tokens]
+            cut = text.endswith("~")
+            tokens += [] if cut else [END]
+            outcome = Outcome.CUT if cut else Outcome.OK
+            done.append((ticket, Sampled(np.array(tokens, np.int32), -np.arange(len(tokens), dtype=np.float32), outcome)))
+        return done
+
+
+class Adder:
+    """The tool `add`."""
+
+    def run(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        return ToolResult(str(sum(arguments["numbers"])))
+
+
+def user(text: str) -> tuple[Message, ...]:
+    return (Message("user", text),)

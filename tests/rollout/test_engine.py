@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metaagentx.policy.logprobs import token_logprobs
+from metaagentx.policy.model import forward, unembed
+from metaagentx.rollout.compilation import count_compilations
+from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.options import SamplingOptions
+from metaagentx.workflow.protocol import Outcome
+
+EOS = 1
+PLAIN = SamplingOptions(temperature=1.0, max_tokens=8)
+
+
+def prompts(count, seed=0, longest=12):
+    """Ragged random prompts, every second one a repetition."""
+    rng = np.random.default_rng(seed)
+    fresh = [rng.integers(2, 13, rng.integers(1, longest + 1)).astype(np.int32) for _ in range(count)]
+    return [fresh[i // 2 * 2] for i in range(count)]
+
+
+def ids(number):
+    return (0, 0, 0, 0, -1, number)
+
+
+def finish(engine, expected):
+    done = {}
+    for _ in range(1000):
+        for ticket, sampled in engine.step():
+            assert ticket not in done
+            done[ticket] = sampled
+        if len(done) == expected:
+            return done
+    raise AssertionError("calls are missing")
+
+
+def sample(engine, rows, sampling=PLAIN, order=None):
+    for number in order if order is not None else range(len(rows)):
+        engine.submit(number, rows[number], ids(number), sampling)
+    return finish(engine, len(rows))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def scores(config, params, tokens):
+    """The trainer's view of rows [B, T]: most likely next tokens and log-probs of the actual ones, [B, T - 1]."""
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    hidden = forward(params, config, tokens, positions, jnp.ones_like(tokens))[:, :-1]
+    logprobs, _ = token_logprobs(params, config, hidden, tokens[:, 1:], chunk=8)
+    return jnp.argmax(unembed(params, config, hidden), axis=-1), logprobs
+
+
+def rescore(config, params, rows, done):
+    """For each of 8 calls, (most likely tokens, log-probs) at the places of its reply."""
+    tokens = np.zeros((8, 24), np.int32)  # one shape; causal, so the padding after a row is not seen
+    for i, sampled in done.items():
+        row = np.concatenate([rows[i], sampled.tokens])
+        tokens[i, : len(row)] = row
+    best, logprobs = map(np.asarray, scores(config, params, tokens))
+    places = {i: slice(len(rows[i]) - 1, len(rows[i]) - 1 + len(sampled.tokens)) for i, sampled in done.items()}
+    return {i: (best[i, place], logprobs[i, place]) for i, place in places.items()}
+
+
+def test_greedy_replies_are_the_stepwise_most_likely_tokens(config, params, engine):
+    rows = prompts(8)
+    done = sample(engine, rows, SamplingOptions(0.0, 6))
+    for i, (best, _) in rescore(config, params, rows, done).items():
+        np.testing.assert_array_equal(done[i].tokens, best)
+        assert done[i].tokens[-1] == EOS or len(done[i].tokens) == 6
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_stored_logprobs_are_the_trainers(config, params, engine, temperature):
+    rows = prompts(8)
+    done = sample(engine, rows, SamplingOptions(temperature, 8))
+    for i, (_, logprobs) in rescore(config, params, rows, done).items():
+        np.testing.assert_allclose(done[i].logprobs, logprobs, atol=1e-4)
+
+
+def test_a_calls_tokens_depend_on_nothing_but_the_call(config, params, options, engine):
+    rows = prompts(20)
+    expected = sample(engine, rows)
+    assert len({tuple(s.tokens) for s in expected.values()}) > 10
+
+    few = Engine(config, dataclasses.replace(options, slots=3, chunk=5, admit_buckets=(2,)), (EOS,))
+    few.load(params, 1)
+    order = np.random.default_rng(1).permutation(20)
+    alone = {}
+    for number in (4, 5, 17):
+        engine.load(params, 1)
+        engine.submit(number, rows[number], ids(number), PLAIN)
+        alone |= finish(engine, 1)
+    for other in (sample(few, rows, order=order), alone):
+        for number, sampled in other.items():
+            np.testing.assert_array_equal(sampled.tokens, expected[number].tokens)
+            np.testing.assert_allclose(sampled.logprobs, expected[number].logprobs, atol=1e-5)
+            assert sampled.outcome == expected[number].outcome
+
+
+def test_the_same_submissions_give_the_same_bits(params, engine):
+    first = sample(engine, prompts(20))
+    engine.load(params, 2)
+    second = sample(engine, prompts(20))
+    for number, sampled in first.items():
+        np.testing.assert_array_equal(sampled.tokens, second[number].tokens)
+        np.testing.assert_array_equal(sampled.logprobs, second[number].logprobs)
+
+
+def test_a_forked_prompt_samples_like_a_prefilled_one(params, engine):
+    row = prompts(1)[0]
+    forked = sample(engine, [row] * 8)
+    work = engine.take_work()
+    assert (work.prompt_tokens, work.prefilled_tokens) == (8 * len(row), len(row))
+    assert work.forked_tokens == 7 * len(row)
+    for number, sampled in forked.items():
+        engine.load(params, 1)  # forgets the prompt
+        engine.submit(number, row, ids(number), PLAIN)
+        separate = finish(engine, 1)[number]
+        np.testing.assert_array_equal(sampled.tokens, separate.tokens)
+        np.testing.assert_allclose(sampled.logprobs, separate.logprobs, atol=1e-5)
+    assert engine.take_work().prefilled_tokens == 8 * len(row)
+
+
+def test_a_prompt_is_forked_from_a_slot_that_still_holds_it(engine):
+    rows = [row for row in prompts(6) for _ in range(3)]
+    first = sample(engine, rows)
+    distinct = {row.tobytes(): len(row) for row in rows}
+    assert len(distinct) == 3
+    assert engine.take_work().prefilled_tokens == sum(distinct.values())  # 18 calls through 8 slots
+    again = sample(engine, rows)
+    for number, sampled in first.items():
+        np.testing.assert_array_equal(sampled.tokens, again[number].tokens)
+
+
+def test_new_weights_forget_every_prompt(config, params, engine):
+    rows = prompts(4)
+    sample(engine, rows)
+    other = jax.tree.map(lambda w: w * 0.5, params)
+    engine.load(other, 2)
+    fresh = Engine(config, engine.options, (EOS,))
+    fresh.load(other, 2)
+    again, expected = sample(engine, rows), sample(fresh, rows)
+    for number, sampled in again.items():
+        np.testing.assert_array_equal(sampled.tokens, expected[number].tokens)
+        np.testing.assert_array_equal(sampled.logprobs, expected[number].logprobs)
+
+
+def test_nothing_compiles_after_warmup(config, params, options):
+    engine = Engine(config, dataclasses.replace(options, slots=7), (EOS,))
+    engine.load(params, 1)
+    with count_compilations() as during:
+        engine.warmup()
+    assert during.count > 0
+    with count_compilations() as after:
+        sample(engine, prompts(23, seed=1))
+        engine.load(jax.tree.map(lambda w: w + 0, params), 2)
+    # The copy of the weights compiles; sampling does not.
+    with count_compilations() as after:
+        sample(engine, prompts(5, seed=2, longest=4), SamplingOptions(0.7, 3))
+        sample(engine, prompts(1, seed=3))
+        sample(engine, prompts(40, seed=4))
+    assert after.count == 0
+
+
+def test_occupancy_counts_every_decode_step_of_every_slot(config, params, options):
+    never = Engine(config, options, (99,))  # no such token: lengths are the bounds
+    never.load(params, 1)
+    row = prompts(1)[0]
+    for number, bound in enumerate((1, 2, 6)):
+        never.submit(number, row, ids(number), SamplingOptions(1.0, bound))
+    done = finish(never, 3)
+    assert [len(done[i].tokens) for i in range(3)] == [1, 2, 6]
+    # The first token of a reply comes with its prompt; five steps bring the rest: two slots in the first, then one.
+    work = never.take_work()
+    assert (work.slot_steps, work.busy_slot_steps, work.generated_tokens) == (5 * 8, 1 + 5, 9)
+
+
+def test_outcomes(config, params, options):
+    row = np.array([2, 3, 4], np.int32)
+
+    def reply(prompt, eos):
+        engine = Engine(config, options, (eos,))
+        engine.load(params, 1)
+        engine.submit(0, prompt, ids(0), SamplingOptions(1.0, 50))
+        return finish(engine, 1)[0]
+
+    cut = reply(row, 99)  # no such token
+    assert (cut.outcome, len(cut.tokens)) == (Outcome.CUT, options.capacity - 3)
+    first = int(cut.tokens[0])
+    later = next(int(token) for token in cut.tokens if token != first)
+    assert reply(row, first).outcome == Outcome.EMPTY
+    assert reply(row, later).outcome == Outcome.OK
+    for length in (13, 40):
+        too_long = reply(np.full(length, 2, np.int32), EOS)
+        assert (too_long.outcome, len(too_long.tokens)) == (Outcome.TOO_LONG, 0)
+
+
+def test_misuse_is_named(config, params, options):
+    engine = Engine(config, options, (EOS,))
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        engine.submit(0, np.zeros(0, np.int32), ids(0), PLAIN)
+    engine.submit(0, np.array([2], np.int32), ids(0), PLAIN)
+    with pytest.raises(RuntimeError, match="load weights"):
+        engine.step()
+    with pytest.raises(RuntimeError, match="in flight"):
+        engine.load(params, 1)
+    with pytest.raises(ValueError, match=r"engine.capacity \(65\)"):
+        Engine(config, dataclasses.replace(options, capacity=65), (EOS,))

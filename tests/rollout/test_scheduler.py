@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaagentx.rollout.options import SamplingOptions
+from metaagentx.rollout.scheduler import Bounds, run
+from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, ToolCall
+from tests.rollout.scripted import END, Adder, Letters, Scripted, user
+
+SAMPLING = {"designer": SamplingOptions(), "executor": SamplingOptions()}
+
+
+def drive(process, engine, bounds=None, **engines):
+    engines = engines or {"designer": engine, "executor": engine}
+    return run(process, engines, Letters(), Adder(), SAMPLING, seed=3, step=5, bounds=bounds)
+
+
+def ask(text, agent="a", role="executor", **more):
+    reply = yield Call(role, agent, user(text), **more)
+    return reply.text
+
+
+def nested(widths):
+    """A fork of forks, asking as it goes; `widths` gives the number of leaves of each branch."""
+
+    def branch(i, leaves):
+        first = yield from ask(f"{i}")
+        rest = yield Fork(tuple(ask(f"{i}.{j}", "leaf") for j in range(leaves)), "execution")
+        return first, rest
+
+    return (yield Fork(tuple(branch(i, n) for i, n in enumerate(widths)), "design"))
+
+
+def test_branches_of_one_fork_reach_the_engine_together():
+    engine = Scripted(lambda prompt: prompt.upper())
+    drive(nested([2, 3]), engine)
+    assert engine.steps == 2
+
+
+def test_a_fork_returns_in_the_order_of_its_branches():
+    results, _, _ = drive(nested([2, 0]), Scripted(lambda p: p[1:-1] + "!", slots=1, newest_first=True))
+    assert results == (("0!", ("0.0!", "0.1!")), ("1!", ()))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(1, 9), st.booleans())
+def test_ids_and_trajectories_do_not_depend_on_the_order_of_replies(widths, slots, newest_first):
+    plain = Scripted(lambda p: p)
+    results, rows, _ = drive(nested(widths), plain)
+    other = Scripted(lambda p: p, slots, newest_first)
+    other_results, other_rows, _ = drive(nested(widths), other)
+    assert results == other_results
+    assert sorted(plain.ids) == sorted(other.ids)
+    assert len(set(plain.ids)) == len(plain.ids)
+    for a, b in zip(rows, other_rows, strict=True):
+        assert (a.design, a.execution, a.agent, a.turn) == (b.design, b.execution, b.agent, b.turn)
+        np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
+def test_ids_hold_seed_step_and_the_named_axes():
+    engine = Scripted(lambda p: p)
+    drive(nested([1]), engine)
+    assert [ids[:5] for ids in engine.ids] == [(3, 5, -1, 0, -1), (3, 5, -1, 0, 0)]
+
+
+def test_each_turn_continues_its_own_tokens_and_only_replies_carry_loss():
+    def talk():
+        first = yield Call("executor", "a", (Message("system", "s"), Message("user", "1 2")))
+        output = yield ToolCall("add", {"numbers": [1, 2]}, "a")
+        last = yield Call("executor", "a", (Message("tool", output.text),), turn=1)
+        return first, last
+
+    engine = Scripted(lambda p: "ok~" if p.endswith("2>") else "done")
+    (first, last), rows, spent = drive(talk(), engine)
+    assert (first.outcome, first.text, last.outcome, last.text) == (Outcome.CUT, "ok", Outcome.OK, "done")
+    text = "ssu1 2>ok" + chr(END) + "t3>done" + chr(END)
+    (row,) = rows
+    assert "".join(map(chr, row.tokens)) == text
+    assert "".join(c for c, m in zip(text, row.loss_mask, strict=True) if m) == "ok" + "done" + chr(END)
+    np.testing.assert_array_equal(row.logprobs[row.loss_mask], [0, -1, 0, -1, -2, -3, -4])
+    assert not row.logprobs[~row.loss_mask].any()
+    np.testing.assert_array_equal(engine.prompts[1][: len("ssu1 2>ok")], row.tokens[: len("ssu1 2>ok")])
+    assert (spent.calls, spent.tool_calls, spent.tokens, row.version, row.generated) == (2, 1, 7, 7, 7)
+
+
+def test_turn_counts_an_agents_conversations_and_parallel_ones_count_once():
+    def flow():
+        yield from ask("q", "solver", conversation=0)
+        yield Fork(tuple(ask(f"m{i}", "solver") for i in range(2)))
+        yield from ask("r", "solver", conversation=1)
+        yield from ask("s", "judge", conversation=2)
+
+    def root():
+        yield Fork((flow(), flow()), "execution")
+
+    _, rows, _ = drive(root(), Scripted(lambda p: p))
+    for execution in (0, 1):
+        turns = sorted((row.agent, row.turn) for row in rows if row.execution == execution)
+        assert turns == [("judge", 0), ("solver", 0), ("solver", 1), ("solver", 1), ("solver", 2)]
+
+
+def test_a_conversation_without_a_sample_leaves_no_trajectory():
+    def flow():
+        return (yield Call("executor", "a", user("x")))
+
+    reply, rows, spent = drive(flow(), Scripted(lambda p: None))
+    assert (reply.outcome, reply.text, reply.tokens) == (Outcome.TOO_LONG, "", 0)
+    assert rows == []
+    assert spent.refused == 1
+
+
+def test_a_prompt_that_no_longer_fits_leaves_the_turns_before_it():
+    def flow():
+        yield Call("executor", "a", user("x"))
+        return (yield Call("executor", "a", user("y"), turn=1))
+
+    reply, (row,), _ = drive(flow(), Scripted(lambda p: None if "y" in p else "fine"))
+    assert reply.outcome == Outcome.TOO_LONG
+    assert "".join(map(chr, row.tokens)) == "ux>fine" + chr(END)
+
+
+@pytest.mark.parametrize(("bounds", "sampled"), [(Bounds(calls=2), 2), (Bounds(tokens=4), 2), (Bounds(calls=0), 0)])
+def test_beyond_the_bounds_calls_end_over_budget(bounds, sampled):
+    def flow():
+        replies = []
+        for i in range(5):
+            replies.append((yield Call("executor", "a", user(f"{i}"), conversation=i)))
+        return replies
+
+    engine = Scripted(lambda p: "x")
+    replies, rows, spent = drive(flow(), engine, bounds)
+    assert [reply.outcome for reply in replies] == [Outcome.OK] * sampled + [Outcome.OVER_BUDGET] * (5 - sampled)
+    assert (len(rows), spent.calls, spent.refused) == (sampled, sampled, 5 - sampled)
+
+
+def test_roles_go_to_their_own_engines():
+    def flow():
+        yield from ask("d", role="designer")
+        yield from ask("e", conversation=1)
+
+    designer, executor = Scripted(lambda p: p), Scripted(lambda p: p)
+    _, rows, _ = drive(flow(), None, designer=designer, executor=executor)
+    assert (len(designer.ids), len(executor.ids)) == (1, 1)
+    assert [row.role for row in rows] == ["designer", "executor"]
+
+
+def test_a_calls_own_bound_is_the_smaller_one():
+    def flow():
+        return (yield Call("executor", "a", user("x"), max_tokens=2))
+
+    reply, _, _ = drive(flow(), Scripted(lambda p: "long~"))
+    assert reply.text == "lo"
+
+
+def test_an_axis_used_twice_is_refused():
+    def flow():
+        yield Fork((ask("a"),))
+        yield Fork((ask("b"),))
+
+    with pytest.raises(ValueError, match="axis 'member' is used twice"):
+        drive(flow(), Scripted(lambda p: p))
+
+
+def test_a_foreign_request_is_refused():
+    def flow():
+        yield "please"
+
+    with pytest.raises(TypeError, match="Call, ToolCall or Fork"):
+        drive(flow(), Scripted(lambda p: p))
