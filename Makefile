@@ -50,7 +50,7 @@ study: $(STAMP)
 	$(BIN)/python -m launch.sweep --config=configs/study.py --workdir=runs/study --parallel=$(PARALLEL) $(ARGS)
 
 notebooks: $(STAMP)
-	$(BIN)/python -m jupytext --to ipynb notebooks/*.py
+	$(BIN)/python notebooks/render.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -31,9 +31,14 @@ ROOMS = {
     "rollout": Rule(("rollout", "policy", "workflow", "tasks", "tools", "mesh")),
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
+    # The plumbing, one file each.
     "mesh": Rule(("mesh",)),
-    "metrics": Rule(("metrics",)),
-    "checkpoint": Rule(("checkpoint", "mesh", "metrics", "policy", "learn")),
+    "metrics": Rule(("metrics",), jax=False),
+    "checkpoint": Rule(("checkpoint", "mesh")),
+    "preemption": Rule(("preemption",), jax=False),
+    "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
+    "command_line": Rule(("command_line", "settings", "checkpoint", "preemption")),
+    "workbench": Rule(("workbench", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")),
 }
 STORIES = frozenset({"train", "sft", "evaluate", "solve"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})

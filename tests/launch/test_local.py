@@ -102,7 +102,7 @@ def test_a_signal_reaches_the_jobs_and_leaves_them_to_be_resumed(tmp_path: Path,
         time.sleep(0.02)
     launcher.send_signal(number)
     output, _ = launcher.communicate(timeout=20)
-    assert launcher.returncode == 143
+    assert launcher.returncode == local.SAVED
     assert "stopped  a" in output
     assert log.read_text().split() == ["ready", "saved"]
     assert not (tmp_path / "a" / "DONE").exists()
@@ -123,6 +123,12 @@ def test_jobs_do_not_outlive_a_killed_launcher(tmp_path: Path) -> None:
     while process.exists() and " Z " not in process.read_text() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not process.exists() or " Z " in process.read_text()
+
+
+def test_a_job_that_saved_and_left_is_neither_done_nor_failed(tmp_path: Path) -> None:
+    outcomes = local.run([job(tmp_path, "a", "raise SystemExit(75)"), job(tmp_path, "b", "", "a")], say=quiet)
+    assert outcomes == {"a": "stopped", "b": "skipped"}
+    assert local.exit_code(outcomes) == 75
 
 
 def test_results_of_another_command_are_an_error_and_not_a_result(tmp_path: Path) -> None:

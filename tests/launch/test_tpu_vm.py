@@ -87,6 +87,12 @@ def test_a_preempted_run_begins_again_on_a_tpu_of_the_same_name(cloud: Cloud) ->
     assert created[0] == created[1]
 
 
+def test_a_program_that_was_told_to_stop_goes_on_whatever_the_state_still_says(cloud: Cloud) -> None:
+    cloud.answer(describe=["READY", "READY", "READY", "ABSENT", "READY"], ssh=[75, 0])
+    assert tpu_vm.main([*RUN, "--", "--workdir=gs://b/a"]) == 0
+    assert cloud.verbs == ["scp", "ssh", "ssh", "delete", "create", "scp", "ssh", "ssh"]
+
+
 def test_a_failing_program_is_not_started_again(cloud: Cloud) -> None:
     cloud.answer(describe=["READY", "READY", "READY"], ssh=[7])
     assert tpu_vm.main([*RUN, "--", "--workdir=gs://b/a"]) == 7
