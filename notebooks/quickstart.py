@@ -10,8 +10,8 @@
 # # Quickstart: a model that designs its own team
 #
 # One small language model learns, by reinforcement, to **design** a multi-agent system for each question and to **be**
-# its agents ([MetaAgent-X](https://arxiv.org/abs/2605.14212)). This notebook trains it for a few minutes on a CPU, shows
-# the curves, asks it a question and reads an episode.
+# its agents ([MetaAgent-X](https://arxiv.org/abs/2605.14212)). This notebook trains it for a few minutes on a CPU,
+# shows the curves, asks it a question and reads an episode.
 
 # %%
 import os
