@@ -50,7 +50,7 @@ study: $(STAMP)
 	$(BIN)/python -m launch.sweep --config=configs/study.py --workdir=runs/study --parallel=$(PARALLEL) $(ARGS)
 
 notebooks: $(STAMP)
-	$(BIN)/python -m jupytext --to ipynb notebooks/*.py
+	$(BIN)/python notebooks/render.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -59,7 +59,7 @@ clean:
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "metaagentx needs Python 3.11 or newer; '$(PYTHON)' is $(or $(PYTHON_VERSION),not runnable)." \
-	    "Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	    "Name another: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot create virtual environments." \
 	    "On Debian and Ubuntu: sudo apt install python3-venv (or python$(PYTHON_VERSION)-venv)" >&2; exit 1; }

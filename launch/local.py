@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Literal
 
+SAVED = 75  # exit code of a program that was told to stop and has saved: not done, not failed
 CHILD = Path(__file__).with_name("child.py")
 Outcome = Literal["done", "failed", "stopped", "skipped"]  # skipped: a job that it depends on did not end well
 
@@ -95,7 +96,9 @@ def _stop(running: list[_Running]) -> None:
 def _finish(running: _Running, stopping: bool, say: Callable[[str], object]) -> Outcome:
     running.log.close()
     job, code, seconds = running.job, running.process.returncode, time.monotonic() - running.start
-    if stopping:  # a program that saves on SIGTERM may well exit with 0: only an undisturbed end counts
+    if (
+        stopping or code == SAVED
+    ):  # a program that saves on SIGTERM may well exit with 0, so only an undisturbed end counts
         say(f"stopped  {job.name}")
         return "stopped"
     if code == 0:
@@ -183,9 +186,9 @@ def run(
 
 
 def exit_code(outcomes: dict[str, Outcome]) -> int:
-    """0: all done; 143 (as after SIGTERM): stopped; 1: something failed."""
+    """0: all done; 1: something failed; else 75: stopped, the same command goes on."""
     values = set(outcomes.values())
-    return 143 if "stopped" in values else 1 if values - {"done"} else 0
+    return 1 if "failed" in values else SAVED if values - {"done"} else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

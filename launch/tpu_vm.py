@@ -24,6 +24,7 @@ from pathlib import Path
 
 Argv = list[str]
 
+SAVED = 75  # exit code of the training program after SIGTERM, which a TPU gets shortly before it is taken away
 GONE = ("PREEMPTED", "TERMINATED", "STOPPED", "FAILED", "SUSPENDING", "SUSPENDED", "DELETING", "ABSENT")
 
 
@@ -143,7 +144,7 @@ def train(tpu: Tpu, shell: Shell, command: Sequence[str], python: str, attempts:
         code = 1
         if wait(tpu, shell):
             code = copy(tpu, shell) or shell.run(tpu.ssh("bash", "metaagentx/launch/worker.sh", python, *command))
-            if code == 0 or shell.state(tpu) not in GONE:
+            if code == 0 or (code != SAVED and shell.state(tpu) not in GONE):
                 return code
         print(f"{tpu.name} was lost ({attempt + 1} of {attempts} attempts)", flush=True)
         clear(tpu, shell)

@@ -29,10 +29,8 @@ def quiet(text: str) -> None:
 def test_finished_jobs_are_skipped_and_failed_ones_run_again(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     flag = tmp_path / "flag"
-    jobs = [
-        job(tmp_path, "good", append(trace, "good")),
-        job(tmp_path, "bad", f"import os, sys; {append(trace, 'bad')}; sys.exit(0 if os.path.exists({str(flag)!r}) else 3)"),
-    ]  # fmt: skip
+    bad = f"import os, sys; {append(trace, 'bad')}; sys.exit(0 if os.path.exists({str(flag)!r}) else 3)"
+    jobs = [job(tmp_path, "good", append(trace, "good")), job(tmp_path, "bad", bad)]
     first = local.run(jobs, say=quiet)
     assert first == {"good": "done", "bad": "failed"}
     assert local.exit_code(first) == 1
@@ -59,7 +57,10 @@ def test_a_job_starts_after_what_it_depends_on_and_not_if_that_failed(tmp_path: 
 
 
 def test_no_more_than_parallel_jobs_run_at_once(tmp_path: Path) -> None:
-    code = "import os, time; p = {root!r} + '/{name}.on'; open(p, 'w'); time.sleep(0.2); print(sum(f.endswith('.on') for f in os.listdir({root!r}))); os.remove(p)"  # noqa: E501
+    code = (
+        "import os, time; p = {root!r} + '/{name}.on'; open(p, 'w'); time.sleep(0.2);"
+        "print(sum(f.endswith('.on') for f in os.listdir({root!r}))); os.remove(p)"
+    )
     names = ["a", "b", "c", "d"]
     local.run([job(tmp_path, n, code.format(root=str(tmp_path), name=n)) for n in names], parallel=2, say=quiet)
     seen = [int((tmp_path / name / "log.txt").read_text()) for name in names]
@@ -101,7 +102,7 @@ def test_a_signal_reaches_the_jobs_and_leaves_them_to_be_resumed(tmp_path: Path,
         time.sleep(0.02)
     launcher.send_signal(number)
     output, _ = launcher.communicate(timeout=20)
-    assert launcher.returncode == 143
+    assert launcher.returncode == local.SAVED
     assert "stopped  a" in output
     assert log.read_text().split() == ["ready", "saved"]
     assert not (tmp_path / "a" / "DONE").exists()
@@ -122,6 +123,12 @@ def test_jobs_do_not_outlive_a_killed_launcher(tmp_path: Path) -> None:
     while process.exists() and " Z " not in process.read_text() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not process.exists() or " Z " in process.read_text()
+
+
+def test_a_job_that_saved_and_left_is_neither_done_nor_failed(tmp_path: Path) -> None:
+    outcomes = local.run([job(tmp_path, "a", "raise SystemExit(75)"), job(tmp_path, "b", "", "a")], say=quiet)
+    assert outcomes == {"a": "stopped", "b": "skipped"}
+    assert local.exit_code(outcomes) == 75
 
 
 def test_results_of_another_command_are_an_error_and_not_a_result(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launch import local, sweep, table
 
-PROGRAM = '''
+PROGRAM = """
 import json, pathlib, sys
 flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
 work = pathlib.Path(flags["workdir"])
@@ -18,19 +18,19 @@ cold = pathlib.Path(flags["config.init"], "results.json") if "config.init" in fl
 start = json.loads(cold.read_text())["accuracy"]["all"] if cold else 0.0
 result = start + float(flags.get("config.gain", 0)) + 0.01 * int(flags["config.seed"])
 (work / "results.json").write_text(json.dumps({"accuracy": {"all": result}, "arm": "text"}))
-'''
-CONFIG = '''
+"""
+CONFIG = """
 from launch.sweep import fixed, product, sweep as axis
 
 def sweep():
     cold = [{"name": f"cold-{seed}", "group": "cold", "config.seed": seed} for seed in range(3)]
     trained = [
-        {"config.seed": seed, "config.gain": gain, "config.init": "{workdir}/cold-%d" % seed, "depends_on": f"cold-{seed}"}
-        for seed in range(3)
+        {"config.seed": seed, "config.gain": gain, "config.init": "{workdir}/" + start, "depends_on": start}
+        for seed, start in enumerate(["cold-0", "cold-1", "cold-2"])
         for gain in (0.1, 0.2)
     ]
     return [row | {"module": "program"} for row in trained + cold]
-'''
+"""
 
 
 @pytest.fixture
@@ -96,7 +96,9 @@ def test_product_and_zip_are_what_they_say() -> None:
         sweep.zipit(sweep.sweep("a", [1, 2]), sweep.sweep("b", [1, 2, 3]))
 
 
-@given(st.dictionaries(st.sampled_from(["config.a", "config.b", "module"]), st.integers(0, 3), min_size=1), st.randoms())
+@given(
+    st.dictionaries(st.sampled_from(["config.a", "config.b", "module"]), st.integers(0, 3), min_size=1), st.randoms()
+)
 @settings(max_examples=30, deadline=None)
 def test_a_job_is_called_after_its_flags_alone(row: dict[str, int], random: object) -> None:
     items = list(row.items())
@@ -137,7 +139,8 @@ def test_a_config_without_a_sweep_is_named(tmp_path: Path, capsys: pytest.Captur
 def test_one_value_has_no_interval_and_missing_results_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"accuracy": 0.5, "ok": true, "curve": [1, 2]}')
     summary = table.summarize(
-        [{"config.x": 1, "config.seed": 0}, {"config.x": 1, "config.seed": 1}], [tmp_path / "a.json", tmp_path / "b.json"]
+        [{"config.x": 1, "config.seed": 0}, {"config.x": 1, "config.seed": 1}],
+        [tmp_path / "a.json", tmp_path / "b.json"],
     )
     assert summary == {"x=1": {"accuracy": {"values": [0.5], "mean": 0.5, "low": None, "high": None}}}
     assert table.render(summary).splitlines()[-1].split("|")[1:4] == [" x=1 ", " 1 ", " 0.5      "]

@@ -87,6 +87,12 @@ def test_a_preempted_run_begins_again_on_a_tpu_of_the_same_name(cloud: Cloud) ->
     assert created[0] == created[1]
 
 
+def test_a_program_that_was_told_to_stop_goes_on_whatever_the_state_still_says(cloud: Cloud) -> None:
+    cloud.answer(describe=["READY", "READY", "READY", "ABSENT", "READY"], ssh=[75, 0])
+    assert tpu_vm.main([*RUN, "--", "--workdir=gs://b/a"]) == 0
+    assert cloud.verbs == ["scp", "ssh", "ssh", "delete", "create", "scp", "ssh", "ssh"]
+
+
 def test_a_failing_program_is_not_started_again(cloud: Cloud) -> None:
     cloud.answer(describe=["READY", "READY", "READY"], ssh=[7])
     assert tpu_vm.main([*RUN, "--", "--workdir=gs://b/a"]) == 7
@@ -120,7 +126,9 @@ def dry_run(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
     return [line.removeprefix("+ ") for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_dry_run_prints_what_a_run_would_do_and_calls_nothing(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_what_a_run_would_do_and_calls_nothing(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
     cloud.answer()
     printed = dry_run(capsys, *RUN)
     assert not (cloud.folder / "calls").exists()
@@ -148,7 +156,7 @@ def test_gcloud_knows_every_command_and_flag(capsys: pytest.CaptureFixture[str],
     commands = list(dict.fromkeys(line for line in lines if line.startswith("gcloud")))
     wrong = "gcloud compute tpus tpu-vm create mx --bogus=1"
     file = tmp_path / "commands.json"
-    file.write_text(json.dumps([*commands, wrong]))
+    file.write_text(json.dumps([{"command_string": line} for line in [*commands, wrong]]))
     lint = ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={file}"]
     verdicts = json.loads(subprocess.run(lint, check=True, capture_output=True, text=True).stdout)
     assert [verdict["success"] for verdict in verdicts] == [True] * len(commands) + [False]
