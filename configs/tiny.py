@@ -26,21 +26,21 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config = base.get_config()
 
     config.model = ConfigDict(
-        dict(
-            vocab_size=86,
-            d_model=96,
-            layers=3,
-            heads=4,
-            kv_heads=2,
-            head_dim=24,
-            d_ff=192,
-            rope_theta=10_000.0,
-            norm_eps=1e-6,
-            qk_norm=True,
-            tied_embeddings=True,
-            max_length=64,
-            dtype="float32",
-        )
+        {
+            "vocab_size": 86,
+            "d_model": 96,
+            "layers": 3,
+            "heads": 4,
+            "kv_heads": 2,
+            "head_dim": 24,
+            "d_ff": 192,
+            "rope_theta": 10_000.0,
+            "norm_eps": 1e-6,
+            "qk_norm": True,
+            "tied_embeddings": True,
+            "max_length": 64,
+            "dtype": "float32",
+        }
     )
     config.limits.agents = 12
     config.limits.model_calls = 12

@@ -30,8 +30,6 @@ from metaagentx.tools.tool import Toolbox
 from metaagentx.workflow.prompts import Wording
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Workbench:
     """The parts of one run. Nothing here changes while it runs."""

@@ -25,9 +25,7 @@ def forest(
     return list(trees)
 
 
-def grow(
-    question: Question, task: Task, options: TreeOptions, language: Language, given: str = ""
-) -> Process[Tree]:
+def grow(question: Question, task: Task, options: TreeOptions, language: Language, given: str = "") -> Process[Tree]:
     """Sample M designs (or take the given one M times), run each valid one N times, grade and reward all."""
     if given:
         parsed = language.read_fixed(given)

@@ -46,9 +46,7 @@ def test_a_packed_conversation_equals_the_conversation_alone(weights):
     hidden = forward(weights, config, tokens, positions, segments, False)
     for start, stop in ((0, 5), (5, 9)):
         alone = tokens[:, start:stop]
-        expected = model.forward(
-            weights, config, alone, positions[:, start:stop], np.ones_like(alone), remat=False
-        )
+        expected = model.forward(weights, config, alone, positions[:, start:stop], np.ones_like(alone), remat=False)
         np.testing.assert_allclose(hidden[:, start:stop], expected, atol=1e-5)
 
 
