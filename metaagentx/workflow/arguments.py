@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Set
+from collections.abc import Collection, Iterator, Set
 from typing import Any
 
 from metaagentx.workflow import methods
@@ -14,31 +14,43 @@ from metaagentx.workflow.values import Values
 
 
 def given(values: Values, call: ast.Call) -> tuple[list[Any], dict[str, Any]]:
+    """The values of the positional and of the keyword arguments of `call`."""
     positional: list[Any] = []
     for node in call.args:
         if isinstance(node, ast.Starred):
             positional.extend(methods.items(values.read(node.value), node))
         else:
             positional.append(values.read(node))
-    return positional, {keyword: argument.value for keyword, argument in keywords(values, call).items()}
+    return positional, {key: argument.value for key, argument in keywords(values, call)}
 
 
-def keywords(values: Values, call: ast.Call, nodes: Set[str] = frozenset()) -> dict[str, Argument]:
-    """The keyword arguments of `call`, `**` of a known dictionary included. `nodes`: those that want nodes."""
-    found: dict[str, Argument] = {}
+def keywords(
+    values: Values, call: ast.Call, known: Collection[str] | None = None, nodes: Set[str] = frozenset()
+) -> Iterator[tuple[str, Argument]]:
+    """The keyword arguments of `call` in order, read one by one, `**` of a known dictionary included.
+
+    known: the keywords that there are (None: any). nodes: those that want nodes.
+    """
+    seen: set[str] = set()
     for keyword in call.keywords:
-        value = values.read(keyword.value, keyword.arg in nodes)
-        if keyword.arg is None:
-            if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-                raise Refused(Refusal.BAD_VALUE, "** takes a dictionary with string keys", keyword.value)
-            added = {key: Argument(part, keyword.value) for key, part in value.items()}
-        else:
-            added = {keyword.arg: Argument(value, keyword.value)}
-        for key, argument in added.items():
-            if key in found:
-                raise Refused(Refusal.SYNTAX, f"the keyword {key[:40]!r} is given twice", keyword)
-            found[key] = argument
-    return found
+        if keyword.arg is not None:
+            _check_keyword(keyword.arg, known, seen, keyword)
+            yield keyword.arg, Argument(values.read(keyword.value, keyword.arg in nodes), keyword.value)
+            continue
+        table = values.read(keyword.value)
+        if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+            raise Refused(Refusal.BAD_VALUE, "** takes a dictionary with string keys", keyword.value)
+        for key, value in table.items():
+            _check_keyword(key, known, seen, keyword.value)
+            yield key, Argument(value, keyword.value)
+
+
+def _check_keyword(key: str, known: Collection[str] | None, seen: set[str], at: ast.AST) -> None:
+    if known is not None and key not in known:
+        raise Refused(Refusal.UNKNOWN_KEYWORD, f"there is no {key[:40]!r} here, but {', '.join([*known][:12])}", at)
+    if key in seen:
+        raise Refused(Refusal.SYNTAX, f"the keyword {key[:40]!r} is given twice", at)
+    seen.add(key)
 
 
 def bind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from typing import Any
 
 from metaagentx.workflow import constructors
@@ -35,19 +36,17 @@ class Assembly:
         if call.args:
             first = next(iter(table))
             raise Refused(Refusal.BAD_VALUE, f"{kind} takes keywords only: {first}=...", call.args[0])
-        for keyword in call.keywords:
-            if keyword.arg is not None and keyword.arg not in table and keyword.arg not in constructors.IGNORED:
-                raise Refused(Refusal.UNKNOWN_KEYWORD, f"{kind} takes {', '.join(table)}; not {keyword.arg}", keyword)
-        arguments = keywords(self.values, call, constructors.NODE_KEYWORDS)
-        for key, argument in arguments.items():
-            if key not in table:
-                if key not in constructors.IGNORED:
-                    message = f"{kind} takes {', '.join(table)}; not {key[:40]}"
-                    raise Refused(Refusal.UNKNOWN_KEYWORD, message, argument.at)
-                self.remarks.append((f"{key} of {kind} has no meaning here", argument.at))
-        kept = {key: argument for key, argument in arguments.items() if key in table}
         self._drafts += 1
-        return construct(kind, kept, call, self._drafts, self.limits, self.values.read)
+        return construct(kind, self._meant(kind, call), call, self._drafts, self.limits, self.values.read)
+
+    def _meant(self, kind: str, call: ast.Call) -> Iterator[tuple[str, Argument]]:
+        """The keyword arguments of a constructor that mean something here."""
+        table = constructors.TABLE[kind]
+        for key, argument in keywords(self.values, call, (*table, *constructors.IGNORED), constructors.NODE_KEYWORDS):
+            if key in table:
+                yield key, argument
+            else:
+                self.remarks.append((f"{key} of {kind} has no meaning here", argument.at))
 
     def register(self, registry: Registry, call: ast.Call) -> None:
         arguments = bind(self.values, call, "register", ("name", "func", "description", "parameters"))

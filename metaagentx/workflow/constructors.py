@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -28,27 +28,11 @@ NODE_KEYWORDS = {
 }
 COMPOSED = {"Workflow", "ConditionalWorkflow", "LoopWorkflow", "AgentGraph"}  # nodes are added to these
 # Keywords of the published constructors that have no meaning here.
-IGNORED = {
-    "ai_client",
-    "tokenizer",
-    "server_address",
-    "ppo_trainer_config",
-    "enable_thinking",
-    "enable_conversation_logging",
-    "model",
-    "model_name",
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "api_key",
-    "base_url",
-    "timeout",
-    "verbose",
-    "logger",
-    "description",
-    "metadata",
-    "config",
-}
+IGNORED = (
+    *("ai_client", "tokenizer", "server_address", "ppo_trainer_config", "enable_thinking"),
+    *("enable_conversation_logging", "model", "model_name", "temperature", "top_p", "max_tokens", "api_key"),
+    *("base_url", "timeout", "verbose", "logger", "description", "metadata", "config"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +215,17 @@ _DEFAULT_NAMES = {
 
 def construct(
     kind: str,
-    arguments: Mapping[str, Argument],
+    given: Iterable[tuple[str, Argument]],
     call: ast.Call,
     order: int,
     limits: Limits,
     evaluate: Callable[[ast.expr], Any],
 ) -> Draft:
-    """The node that `kind(**arguments)` builds; `None` for a keyword means that it was left out."""
+    """The node that `kind(**given)` builds; `None` for a keyword means that it was left out."""
     fields: dict[str, Any] = {}
-    for keyword, argument in arguments.items():
+    arguments: dict[str, Argument] = {}
+    for keyword, argument in given:
+        arguments[keyword] = argument
         if argument.value is None and keyword not in _NEEDED.get(kind, ()):
             continue
         fields[keyword] = TABLE[kind][keyword](argument, f"{keyword} of {kind}", limits)

@@ -169,6 +169,8 @@ REFUSED: dict[str, tuple[str, str, int, int]] = {
         3,
         5,
     ),
+    "first of two bad arguments": (f"{HEAD}x = AgentNode(name=3, system_prompt=prompt, y=1)\n", "bad_value", 1, 20),
+    "unknown keyword before its value": (f"{HEAD}x = AgentNode(name='x', y=prompt)\n", "unknown_keyword", 1, 25),
     "first refusal of two": (f"{HEAD}x = prompt\nwhile True:\n    pass\n", "unknown_name", 1, 5),
     "dead code is read": (f"{HEAD}Workflow().add_node(a).run(question)\nopen('x')\n", "forbidden", 2, 1),
 }
