@@ -55,7 +55,7 @@ class NodeReader(Reader):
             if reference != QUESTION:
                 self.refuse(
                     Refusal.UNKNOWN_NAME,
-                    f"no earlier step is named {reference[:80]!r}; there is question, {', '.join(names)}",
+                    f"no earlier step is named {reference[:80]!r}; the steps are {', '.join(names)}",
                     at,
                 )
         workflow = Workflow(name, tuple(steps))
