@@ -53,7 +53,11 @@ class NodeReader(Reader):
             self.refuse(Refusal.SYNTAX, f"';' or the end is expected after a step, not {self.next_piece()}")
         for reference, at in self.open:
             if reference != QUESTION:
-                self.refuse(Refusal.UNKNOWN_NAME, f"no earlier step is named {reference[:80]!r}", at)
+                self.refuse(
+                    Refusal.UNKNOWN_NAME,
+                    f"no earlier step is named {reference[:80]!r}; the steps are {', '.join(names)}",
+                    at,
+                )
         workflow = Workflow(name, tuple(steps))
         fault = check(workflow, self.limits)
         if fault is not None:
