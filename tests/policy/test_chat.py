@@ -8,7 +8,7 @@ from metaagentx.policy.chat import Chat
 from metaagentx.policy.tokenizer import SPECIAL, build
 
 PIECES = [" + ", " - ", "\\boxed{", "solve(", "b=solve(", '"}}</tool_call>', "<tool_call>", "a", "\n"]
-CHARACTERS = "0123456789bcdelnosv{}()=+-|<>\" ?"
+CHARACTERS = '0123456789bcdelnosv{}()=+-|<>" ?'
 TOKENIZER = build(PIECES, CHARACTERS, max_length=64)
 CHAT = Chat(TOKENIZER)
 

@@ -46,9 +46,7 @@ def test_a_packed_conversation_equals_the_conversation_alone(weights):
     hidden = forward(weights, config, tokens, positions, segments, False)
     for start, stop in ((0, 5), (5, 9)):
         alone = tokens[:, start:stop]
-        expected = model.forward(
-            weights, config, alone, positions[:, start:stop], np.ones_like(alone), remat=False
-        )
+        expected = model.forward(weights, config, alone, positions[:, start:stop], np.ones_like(alone), remat=False)
         np.testing.assert_allclose(hidden[:, start:stop], expected, atol=1e-5)
 
 
@@ -95,7 +93,7 @@ def test_remat_changes_no_gradient(weights):
 def test_bfloat16_weights_give_finite_bfloat16_states_and_float32_logits():
     config = tiny.config(dtype="bfloat16")
     weights = params.initialise(config, jax.random.key(0))
-    hidden = model.forward(weights, config, *packed())
+    hidden = forward(weights, config, *packed(), False)
     assert hidden.dtype == jnp.bfloat16
     logits = model.unembed(weights, config, hidden)
     assert logits.dtype == jnp.float32
