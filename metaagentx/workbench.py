@@ -68,6 +68,8 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     Raises SettingsError where the settings do not fit this machine or each other.
     """
     _keep_compilations()
+    # float32 means float32: GPUs and TPUs would multiply in fewer bits, and the sampler's log-probabilities drift.
+    jax.config.update("jax_default_matmul_precision", "float32" if settings.model.dtype == "float32" else "default")
     mesh = _mesh(settings)
     pieces = tokenizer.build(tiny_pieces(), characters="", max_length=settings.model.max_length)
     if len(pieces) != settings.model.vocab_size:
@@ -77,7 +79,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     data = Path(settings.data.directory).expanduser()
     task = GymTask(settings.task, data, BoxedDelivery(instruction=""), settings.teacher)
     toolbox = Toolbox([make_calculator(TINY_OPERATIONS)])
-    language = Language(TINY_PALETTE, toolbox.names(), settings.limits, Wording(tool_error="Error"))
+    language = Language(TINY_PALETTE, toolbox.names(), settings.limits, Wording(tool_error="Error"), {})
     bench = Workbench(settings, mesh, task, Chat(pieces), toolbox, language)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench

@@ -10,7 +10,7 @@ from metaagentx import mesh
 from metaagentx.policy import decode, logprobs, model, params
 from tests.policy import tiny
 
-CONFIG = tiny.config()
+CONFIG = tiny.config(layers=1)
 LAYOUTS = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
 TOKENS = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (8, 10)).astype(np.int32)
 SEGMENTS = np.where(np.arange(10) < 8, np.arange(10) // 4 + 1, 0).astype(np.int32) * np.ones((8, 1), np.int32)
@@ -18,39 +18,48 @@ POSITIONS = np.broadcast_to(np.arange(10, dtype=np.int32) % 4, TOKENS.shape)
 
 
 def loss(weights):
-    hidden = model.forward(weights, CONFIG, TOKENS, POSITIONS, SEGMENTS, remat=True)
+    hidden = model.forward(weights, CONFIG, TOKENS, POSITIONS, SEGMENTS, remat=False)
     logprob, entropy = logprobs.token_logprobs(weights, CONFIG, hidden, TOKENS, chunk=4, with_entropy=True)
     return jnp.mean((logprob + 0.1 * entropy) * (SEGMENTS > 0)), (hidden, logprob, entropy)
 
 
 def sample(weights):
-    lengths = np.full(8, 5, np.int32)
-    first, _ = decode.prefill(weights, CONFIG, TOKENS, lengths)
+    first, _ = decode.prefill(weights, CONFIG, TOKENS, np.full(8, 5, np.int32))
     cache = decode.empty_cache(CONFIG, slots=8, capacity=6)
     second, cache = decode.decode_step(weights, CONFIG, cache, TOKENS[:, 0], np.zeros(8, np.int32))
     return first, second, cache
 
 
-def everything(layout=None):
-    """Loss, states, gradients and sampler's logits, on one device without a mesh or on all under one."""
-    study = jax.jit(lambda weights: (jax.value_and_grad(loss, has_aux=True)(weights), sample(weights)))
+def result(study, layout=None):
+    """What `study` computes from weights, on one device without a mesh or on eight under one."""
     if layout is None:
-        return jax.device_get(study(params.initialise(CONFIG, jax.random.key(0))))
+        return jax.device_get(jax.jit(study)(params.initialise(CONFIG, jax.random.key(0))))
     eight = mesh.make_mesh(*layout)
     with jax.set_mesh(eight):
         weights = params.initialise(CONFIG, jax.random.key(0), eight)
         assert jax.tree.map(lambda w: w.sharding, weights) == params.shardings(CONFIG, eight)
-        return jax.device_get(study(weights))
+        return jax.device_get(jax.jit(study)(weights))
+
+
+def assert_close(one, other):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other)
+
+
+learn = jax.value_and_grad(loss, has_aux=True)
 
 
 @pytest.fixture(scope="module")
-def alone():
-    return everything()
+def learnt_alone():
+    return result(learn)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: "x".join(map(str, layout)))
-def test_eight_devices_compute_what_one_does(alone, layout):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), everything(layout), alone)
+def test_eight_devices_learn_what_one_does(learnt_alone, layout):
+    assert_close(result(learn, layout), learnt_alone)
+
+
+def test_eight_devices_sample_what_one_does():
+    assert_close(result(sample, (2, 2, 2)), result(sample))
 
 
 def test_weights_are_cut_as_the_table_says():

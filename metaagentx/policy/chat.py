@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -34,7 +35,7 @@ class Chat:
         if closing is None:
             raise ValueError("the tokenizer's chat_template must end an assistant's message with a special token")
         self._end = closing.group()
-        self.end = tokenizer.convert_tokens_to_ids(self._end)
+        self.end = cast(int, tokenizer.convert_tokens_to_ids(self._end))
         self._begin = functools.lru_cache(cached)(self._render_begin)
         self._extension = functools.lru_cache(cached)(self._render_extension)
 
@@ -80,7 +81,8 @@ class Chat:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return cast(str, text)
 
     def _render_begin(self, key: Key) -> tuple[int, ...]:
         return self._ids(self._template([dict(items) for items in key], prompt=True))
@@ -94,7 +96,8 @@ class Chat:
     def _template(self, messages: Sequence[Message], prompt: bool) -> str:
         # What a message says can neither open nor close a turn.
         plain = [{**message, "content": self._plain(message["content"])} for message in messages]
-        return self.tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=prompt)
+        text = self.tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=prompt)
+        return cast(str, text)
 
     def _plain(self, text: str) -> str:
         # A space in its place: what stands around it does not become one token, let alone another special one.

@@ -6,6 +6,7 @@ Letters: S slots, U prompts, P prompt length, C capacity, K key-value heads, G q
 from __future__ import annotations
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -86,4 +87,4 @@ def write(cache: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
 
 def unstacked(params: Params, config: ModelConfig) -> list[Params]:
     """The weights of each layer: unrolled, decoding is faster than scanned."""
-    return [jax.tree.map(lambda w: w[i], params["layers"]) for i in range(config.layers)]
+    return [jax.tree.map(operator.itemgetter(i), params["layers"]) for i in range(config.layers)]

@@ -83,7 +83,7 @@ def attend_within(mask: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> 
 
 
 def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """Grouped-query attention (arXiv 2305.13245) of q [B, N, T, H] over k, v [B, K, S, H] where mask [B, T, S] allows."""
+    """Grouped-query attention (arXiv 2305.13245): q [B, N, T, H] over k, v [B, K, S, H] where mask [B, T, S] allows."""
     rows, heads, length, width = q.shape
     kv_heads, axes = k.shape[1], ("batch", "kv_heads", None, None)
     # The queries that share a key are stacked, so that both products are plain batched matrix products.

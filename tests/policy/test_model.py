@@ -93,7 +93,7 @@ def test_remat_changes_no_gradient(weights):
 def test_bfloat16_weights_give_finite_bfloat16_states_and_float32_logits():
     config = tiny.config(dtype="bfloat16")
     weights = params.initialise(config, jax.random.key(0))
-    hidden = model.forward(weights, config, *packed())
+    hidden = forward(weights, config, *packed(), False)
     assert hidden.dtype == jnp.bfloat16
     logits = model.unembed(weights, config, hidden)
     assert logits.dtype == jnp.float32
