@@ -31,13 +31,9 @@ def initialise(config: ModelConfig, key: jax.Array, mesh: Mesh | None = None) ->
 
     def draw(key: jax.Array) -> Params:
         keys = jax.random.split(key, len(specs))
-<<<<<<< HEAD
-        return tree.unflatten([spec.init(k, spec.shape, config.dtype) for spec, k in zip(specs, keys, strict=True)])
-=======
         return jax.tree.unflatten(
             tree, [spec.init(k, spec.shape, config.dtype) for spec, k in zip(specs, keys, strict=True)]
         )
->>>>>>> policy
 
     return jax.jit(draw, out_shardings=None if mesh is None else shardings(config, mesh))(key)
 
