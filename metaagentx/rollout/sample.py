@@ -62,6 +62,8 @@ def sample(
         **measure_trees(trees),
         **measure_trajectories(trajectories),
         **measure_engines([engine.take_work() for engine in distinct], seconds),
+        "rollout/calls_per_question": spent.calls / max(1, len(trees)),
+        "rollout/tokens_per_question": spent.tokens / max(1, len(trees)),
         "rollout/refused_calls": float(spent.refused),
         "rollout/compilations": float(compilations.count),
     }

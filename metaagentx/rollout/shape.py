@@ -11,7 +11,7 @@ SHAPES = ("single", "vote", "chain", "chain+vote", "tool", "other")
 
 
 def shape(workflow: Workflow) -> str:
-    """`other` if there is more than agents, votes and sequences; else `tool` if any agent has tools; else what it is."""
+    """`other`: more than agents, votes and sequences. `tool`: an agent has tools. Else what it is made of."""
     nodes = list(walk(workflow))
     if not all(isinstance(node, Agent | Ensemble | Workflow) for node in nodes):
         return "other"

@@ -9,16 +9,17 @@ import pytest
 
 from metaagentx.rollout.draw import call_keys, draw
 
+COUNT = 20_000
 LOGITS = jnp.array([0.0, 1.0, -1.0, 2.0, -jnp.inf, 0.5])
+PLACES = jnp.arange(COUNT)
+draw_many = jax.jit(draw)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
 def test_frequencies_match_probabilities(temperature):
-    count = 20_000
-    keys = jax.random.split(jax.random.key(1), count)
-    logits = jnp.broadcast_to(LOGITS, (count, 6))
-    tokens, logprobs = jax.jit(draw)(logits, jnp.full(count, temperature), keys, jnp.arange(count))
-    expected = count * np.asarray(jax.nn.softmax(LOGITS / temperature))
+    keys = jax.random.split(jax.random.key(1), COUNT)
+    tokens, logprobs = draw_many(jnp.broadcast_to(LOGITS, (COUNT, 6)), jnp.full(COUNT, temperature), keys, PLACES)
+    expected = COUNT * np.asarray(jax.nn.softmax(LOGITS / temperature))
     observed = np.bincount(tokens, minlength=6)
     assert observed[4] == 0
     kept = expected > 0
@@ -28,18 +29,18 @@ def test_frequencies_match_probabilities(temperature):
 
 
 def test_temperature_zero_takes_the_most_likely_token():
-    keys = jax.random.split(jax.random.key(1), 50)
-    tokens, _ = draw(jnp.broadcast_to(LOGITS, (50, 6)), jnp.zeros(50), keys, jnp.arange(50))
+    keys = jax.random.split(jax.random.key(1), COUNT)
+    tokens, _ = draw_many(jnp.broadcast_to(LOGITS, (COUNT, 6)), jnp.zeros(COUNT), keys, PLACES)
     assert set(tokens.tolist()) == {3}
 
 
 def test_positions_of_one_call_draw_independently():
-    count = 4000
-    keys = call_keys(jnp.zeros((count, 6), jnp.uint32))
-    flat = jnp.zeros((count, 2))
-    tokens, _ = draw(flat, jnp.ones(count), keys, jnp.arange(count))
+    keys = jnp.broadcast_to(jax.random.key(5), COUNT)
+    halves = jnp.where(jnp.arange(6) < 2, 0.0, -jnp.inf)
+    tokens, _ = draw_many(jnp.broadcast_to(halves, (COUNT, 6)), jnp.ones(COUNT), keys, PLACES)
     pairs = np.bincount(np.asarray(tokens[:-1]) * 2 + np.asarray(tokens[1:]), minlength=4)
-    np.testing.assert_allclose(pairs / (count - 1), 0.25, atol=0.04)
+    # Five standard errors.
+    np.testing.assert_allclose(pairs / (COUNT - 1), 0.25, atol=5 * np.sqrt(0.25 * 0.75 / COUNT))
 
 
 def test_distinct_calls_never_share_a_key():

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metaagentx.mesh import make_mesh
 from metaagentx.policy.logprobs import token_logprobs
 from metaagentx.policy.model import forward, unembed
+from metaagentx.policy.params import shardings
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import SamplingOptions
@@ -17,6 +19,17 @@ from metaagentx.workflow.protocol import Outcome
 
 EOS = 1
 PLAIN = SamplingOptions(temperature=1.0, max_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def few(config, params, options):
+    """Another engine: fewer slots, longer chunks, one bucket of rows."""
+    few = Engine(config, dataclasses.replace(options, slots=3, chunk=5, admit_buckets=(2,)), (EOS,))
+    few.load(params, 1)
+    with count_compilations() as compilations:
+        few.warmup()
+    assert compilations.count > 0
+    return few
 
 
 def prompts(count, seed=0, longest=12):
@@ -83,20 +96,17 @@ def test_stored_logprobs_are_the_trainers(config, params, engine, temperature):
         np.testing.assert_allclose(done[i].logprobs, logprobs, atol=1e-4)
 
 
-def test_a_calls_tokens_depend_on_nothing_but_the_call(config, params, options, engine):
+def test_a_calls_tokens_depend_on_nothing_but_the_call(engine, few):
     rows = prompts(20)
     expected = sample(engine, rows)
     assert len({tuple(s.tokens) for s in expected.values()}) > 10
 
-    few = Engine(config, dataclasses.replace(options, slots=3, chunk=5, admit_buckets=(2,)), (EOS,))
-    few.load(params, 1)
-    order = np.random.default_rng(1).permutation(20)
     alone = {}
     for number in (4, 5, 17):
-        engine.load(params, 1)
+        engine.load(engine._params, 1)
         engine.submit(number, rows[number], ids(number), PLAIN)
         alone |= finish(engine, 1)
-    for other in (sample(few, rows, order=order), alone):
+    for other in (sample(few, rows, order=np.random.default_rng(1).permutation(20)), alone):
         for number, sampled in other.items():
             np.testing.assert_array_equal(sampled.tokens, expected[number].tokens)
             np.testing.assert_allclose(sampled.logprobs, expected[number].logprobs, atol=1e-5)
@@ -151,21 +161,30 @@ def test_new_weights_forget_every_prompt(config, params, engine):
         np.testing.assert_array_equal(sampled.logprobs, expected[number].logprobs)
 
 
-def test_nothing_compiles_after_warmup(config, params, options):
-    engine = Engine(config, dataclasses.replace(options, slots=7), (EOS,))
-    engine.load(params, 1)
-    with count_compilations() as during:
-        engine.warmup()
-    assert during.count > 0
+def test_nothing_compiles_after_warmup(few):
+    sample(few, prompts(23, seed=1))
+    few.load(few._params, 2)
     with count_compilations() as after:
-        sample(engine, prompts(23, seed=1))
-        engine.load(jax.tree.map(lambda w: w + 0, params), 2)
-    # The copy of the weights compiles; sampling does not.
-    with count_compilations() as after:
-        sample(engine, prompts(5, seed=2, longest=4), SamplingOptions(0.7, 3))
-        sample(engine, prompts(1, seed=3))
-        sample(engine, prompts(40, seed=4))
+        sample(few, prompts(5, seed=2, longest=4), SamplingOptions(0.7, 3))
+        sample(few, prompts(1, seed=3))
+        sample(few, prompts(40, seed=4))
     assert after.count == 0
+
+
+def test_a_mesh_changes_no_token_and_compiles_nothing_later(config, params, options, engine):
+    rows = prompts(20)
+    expected = sample(engine, rows)
+    mesh = make_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        cut = Engine(config, dataclasses.replace(options, prompt_buckets=(12,), admit_buckets=(8,)), (EOS,))
+        cut.load(jax.device_put(params, shardings(config, mesh)), 1)
+        cut.warmup()
+        with count_compilations() as after:
+            done = sample(cut, rows)
+    assert after.count == 0
+    for number, sampled in done.items():
+        np.testing.assert_array_equal(sampled.tokens, expected[number].tokens)
+        np.testing.assert_allclose(sampled.logprobs, expected[number].logprobs, atol=1e-4)
 
 
 def test_occupancy_counts_every_decode_step_of_every_slot(config, params, options):

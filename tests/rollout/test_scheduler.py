@@ -5,7 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaagentx.policy.chat import Chat
+from metaagentx.policy.tokenizer import build
 from metaagentx.rollout.options import SamplingOptions
+from metaagentx.rollout.sampled import Sampled
 from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, ToolCall
 from tests.rollout.scripted import END, Adder, Letters, Scripted, user
@@ -84,6 +87,34 @@ def test_each_turn_continues_its_own_tokens_and_only_replies_carry_loss():
     assert not row.logprobs[~row.loss_mask].any()
     np.testing.assert_array_equal(engine.prompts[1][: len("ssu1 2>ok")], row.tokens[: len("ssu1 2>ok")])
     assert (spent.calls, spent.tool_calls, spent.tokens, row.version, row.generated) == (2, 1, 7, 7, 7)
+
+
+def test_a_real_tokenizers_turns_are_exact_prefixes_of_each_other():
+    chat = Chat(build(["calculator(", "hello "], "0123456789+)abc ", 64))
+
+    class Engine(Scripted):
+        def step(self):
+            ticket, _, _ = self.queue.popleft()
+            tokens = [[*chat.encode("hello a"), chat.end], chat.encode("calculator(1"), [chat.end]][len(self.ids) - 1]
+            outcome = [Outcome.OK, Outcome.CUT, Outcome.EMPTY][len(self.ids) - 1]
+            return [(ticket, Sampled(np.array(tokens, np.int32), np.zeros(len(tokens), np.float32), outcome))]
+
+    def talk():
+        replies = []
+        for turn, text in enumerate("abc"):
+            replies.append((yield Call("executor", "a", user(f"{turn}{text}"), turn=turn)))
+        return [reply.text for reply in replies]
+
+    engine = Engine(lambda p: p)
+    texts, (row,), _ = run(talk(), {"executor": engine}, chat, Adder(), SAMPLING, seed=0, step=0)
+    assert texts == ["hello a", "calculator(1", ""]
+    shown = chat.tokenizer.convert_ids_to_tokens(row.tokens.tolist())
+    assert "".join(shown) == (
+        "<|user|>0a<|assistant|>hello a<|end|><|user|>1b<|assistant|>calculator(1<|end|><|user|>2c<|assistant|><|end|>"
+    )
+    assert "".join(np.array(shown)[row.loss_mask]) == "hello a<|end|>" + "calculator(1" + "<|end|>"
+    for prompt in engine.prompts:
+        np.testing.assert_array_equal(prompt, row.tokens[: len(prompt)])
 
 
 def test_turn_counts_an_agents_conversations_and_parallel_ones_count_once():
