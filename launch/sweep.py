@@ -72,7 +72,9 @@ def load(path: str) -> list[Overrides]:
     spec.loader.exec_module(module)
     if not hasattr(module, "sweep"):
         raise ValueError(f"{file} defines no sweep(); it should return a list of dicts from flags to values")
-    return module.sweep()
+    if not (rows := list(module.sweep())):
+        raise ValueError(f"sweep() of {file} returns no jobs")
+    return rows
 
 
 def job_name(overrides: Mapping[str, Any]) -> str:
@@ -156,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     summary = table.summarize(rows, [args.workdir / job_name(row) / "results.json" for row in rows])
+    args.workdir.mkdir(parents=True, exist_ok=True)
     (args.workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(table.render(summary, [name for name in args.metrics.split(",") if name]))
     return local.exit_code(outcomes)

@@ -128,9 +128,15 @@ def test_a_wrong_shard_is_refused(text: str, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_config_without_a_sweep_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "plain.py"
-    file.write_text("x = 1\n")
-    for path, message in [(file, "defines no sweep()"), (tmp_path / "none.py", "must be a Python file")]:
+    plain, empty = tmp_path / "plain.py", tmp_path / "empty.py"
+    plain.write_text("x = 1\n")
+    empty.write_text("def sweep():\n    return []\n")
+    cases = [
+        (plain, "defines no sweep()"),
+        (empty, "returns no jobs"),
+        (tmp_path / "none.py", "must be a Python file"),
+    ]
+    for path, message in cases:
         with pytest.raises(SystemExit):
             sweep.main([f"--config={path}", f"--workdir={tmp_path}"])
         assert message in capsys.readouterr().err
