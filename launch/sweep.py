@@ -5,7 +5,7 @@
 The config file defines `sweep() -> list[dict]`: each dict is one job, from flags of the training program to values,
 `{"config.seed": 1, "config.stages.mode": "joint"}`. Four keys are not flags:
   name        names the job and its directory; else a hash of the flags does
-  group       its row in the table; else everything but seeds and paths tells rows apart
+  group       its row in the table; else the flags that differ between jobs, seeds aside
   depends_on  the name of a job, or a list of them, to run first
   module      the program, "metaagentx.train" if not given
 In a value, "{workdir}" stands for the sweep's directory: "{workdir}/cold-0" is where the job "cold-0" worked.
