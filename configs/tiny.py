@@ -26,29 +26,29 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config = base.get_config()
 
     config.model = ConfigDict(
-        dict(
-            vocab_size=87,
-            d_model=96,
-            layers=3,
-            heads=4,
-            kv_heads=2,
-            head_dim=24,
-            d_ff=192,
-            rope_theta=10_000.0,
-            norm_eps=1e-6,
-            qk_norm=True,
-            tied_embeddings=True,
-            max_length=96,
-            dtype="float32",
-        )
+        {
+            "vocab_size": 86,
+            "d_model": 96,
+            "layers": 3,
+            "heads": 4,
+            "kv_heads": 2,
+            "head_dim": 24,
+            "d_ff": 192,
+            "rope_theta": 10_000.0,
+            "norm_eps": 1e-6,
+            "qk_norm": True,
+            "tied_embeddings": True,
+            "max_length": 64,
+            "dtype": "float32",
+        }
     )
     config.limits.agents = 12
     config.limits.model_calls = 12
 
     config.engine.slots = 256
-    config.engine.capacity = 96
-    config.engine.prompt_buckets = (16, 32, 64)
-    config.engine.admit_buckets = (32, 128, 256)
+    config.engine.capacity = 64
+    config.engine.prompt_buckets = (16, 48)
+    config.engine.admit_buckets = (32, 256)
     config.engine.chunk = 4
     config.sampling.designer.max_tokens = 40
     config.sampling.executor.max_tokens = 14
@@ -70,9 +70,9 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.stages.mode = "stagewise"
     config.stages.length = 10
 
-    config.pack.row_length = 256
-    config.pack.row_buckets = (8, 16, 32, 64, 96, 128, 192)
-    config.pack.micro_rows = 32
+    config.pack.row_length = 64
+    config.pack.row_buckets = (64, 128, 256, 512)
+    config.pack.micro_rows = 64
 
     config.cold_start.steps = 700
     config.cold_start.optimizer.name = "muon"

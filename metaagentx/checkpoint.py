@@ -87,7 +87,9 @@ def claim(workdir: epath.Path, settings: Mapping[str, Any], differences: Any) ->
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise CheckpointError(f"the work directory {workdir} cannot be written ({error}); give another --workdir") from error
+        raise CheckpointError(
+            f"the work directory {workdir} cannot be written ({error}); give another --workdir"
+        ) from error
 
     if path.exists():
         try:

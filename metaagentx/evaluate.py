@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaagentx import command_line, sft
+from metaagentx import command_line, report, sft
 from metaagentx.checkpoint import Checkpoints
 from metaagentx.policy.params import Params
-from metaagentx.report import tables
 from metaagentx.report.statistics import mean_interval
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.sample import sample
@@ -242,7 +241,7 @@ def newest(bench: Workbench, workdir: Path) -> Params:
 def main(settings: Settings, workdir: Path) -> None:
     with open_workbench(settings) as bench:
         results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
-    tables.show(results)
+    report.show(results)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
 
 
 def finished(bench: Workbench, workdir: Path) -> Params:
-    """The weights of the finished cold start of another work directory. Raises CheckpointError if it is not finished."""
+    """The weights of the finished cold start in `workdir`. Raises CheckpointError if it is not finished."""
     options = bench.settings.cold_start
     state, record = Checkpoints(workdir / "cold_start", keep=1).restore(begin(bench.fresh_params(), options.optimizer))
     if record["step"] != options.steps:

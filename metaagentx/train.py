@@ -98,9 +98,7 @@ def reinforce(
             clock = Clock()
 
             # ----- Sample the trees, and grade their executions
-            questions = [
-                bench.task.question("train", cursor + i, seed=settings.seed) for i in range(options.questions)
-            ]
+            questions = [bench.task.question("train", cursor + i, seed=settings.seed) for i in range(options.questions)]
             engine.load(state.params, version=step)
             rollout = sample(
                 bench.task,

@@ -23,12 +23,11 @@ from metaagentx.rollout.language import Language
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.gym_task import GymTask
-from metaagentx.tasks.palette import TINY_PALETTE
+from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tools.calculator import make_calculator
 from metaagentx.tools.tool import Toolbox
-
-TINY_OPERATIONS = frozenset({"gcd", "*"})  # sums have to be reasoned, not typed into a calculator
+from metaagentx.workflow.prompts import Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Workbench:
 
     def engine(self) -> Engine:
         """A new engine: its slots and cache, no weights yet."""
-        return Engine(self.settings.model, self.settings.engine, self.chat.end_ids)
+        return Engine(self.settings.model, self.settings.engine, (self.chat.end,))
 
     def fresh_params(self) -> weights.Params:
         """Randomly initialised weights, a function of the seed."""
@@ -70,15 +69,15 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     """
     _keep_compilations()
     mesh = _mesh(settings)
-    pieces = tokenizer.build(tiny_pieces(), max_length=settings.model.max_length)
+    pieces = tokenizer.build(tiny_pieces(), characters="", max_length=settings.model.max_length)
     if len(pieces) != settings.model.vocab_size:
         raise SettingsError(
             f"config.model.vocab_size must be the tokenizer's {len(pieces)}, not {settings.model.vocab_size}"
         )
     data = Path(settings.data.directory).expanduser()
-    task = GymTask(settings.task, data, BoxedDelivery(), settings.teacher)
+    task = GymTask(settings.task, data, BoxedDelivery(instruction=""), settings.teacher)
     toolbox = Toolbox([make_calculator(TINY_OPERATIONS)])
-    language = Language(TINY_PALETTE, toolbox.names(), settings.limits)
+    language = Language(TINY_PALETTE, toolbox.names(), settings.limits, Wording(tool_error="Error"))
     bench = Workbench(settings, mesh, task, Chat(pieces), toolbox, language)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from metaagentx.learn.options import CreditOptions
+from metaagentx.mesh import place
 
 LEAD, FOLLOW = 0, 1  # `Samples.role`: designer or main agent; executor or sub-agent
 
@@ -108,6 +109,7 @@ def advantages(samples: Samples, counts: Counts, options: CreditOptions) -> Cred
     A group settles nothing if it has one unit or if its rewards differ by at most 1e-6 * max(1, |R|). `mean` leaves
     out the division (Dr. GRPO, arXiv 2503.20783); `loo` subtracts the mean of the *other* units (RLOO).
     """
+    samples = jax.tree.map(lambda x: place(x, None), samples)  # small: whole on every device of a mesh
     reward = samples.reward.astype(jnp.float32)
     unit, units, group, groups = _unit_and_group(samples, counts, options.grouping)
 

@@ -10,6 +10,7 @@ import optax
 from optax.contrib import MuonDimensionNumbers
 
 from metaagentx.learn.options import OptimizerOptions
+from metaagentx.policy.params import Params
 
 
 def optimizer(options: OptimizerOptions) -> optax.GradientTransformation:
@@ -60,3 +61,13 @@ def layer_matrices(params: Any) -> Any:
         return MuonDimensionNumbers(reduction_axis=2, output_axis=1) if matrix else None
 
     return jax.tree_util.tree_map_with_path(one, params)
+
+
+def descend(rule: optax.GradientTransformation, gradient: Params, moments: Any, params: Params) -> tuple[Params, Any]:
+    """One step of `rule` in float32: what to add to the weights, and the new moments, laid out as the old ones."""
+    wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+    if jax.sharding.get_abstract_mesh().empty:
+        return rule.update(gradient, moments, wide)
+    # Muon's products of cut matrices leave open how their results are cut: the compiler may choose.
+    layout = jax.tree.map(lambda x: jax.typeof(x).sharding, (gradient, moments))
+    return jax.sharding.auto_axes(rule.update, out_sharding=layout)(gradient, moments, wide)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metaagentx.learn.options import RoleOptions
 from metaagentx.learn.optimizer import optimizer
+from metaagentx.learn.options import RoleOptions
 from metaagentx.policy.params import Params
 
 SHARED = "shared"  # the one key of `opt_states` where roles share their moments

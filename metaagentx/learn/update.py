@@ -20,6 +20,7 @@ from metaagentx.learn.loss import (
     surrogate,
     token_ratio,
 )
+from metaagentx.learn.optimizer import descend
 from metaagentx.learn.options import LossOptions, RoleOptions
 from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import Phase
@@ -34,16 +35,23 @@ Metrics = dict[str, jax.Array]
 
 
 @dataclass(frozen=True, slots=True)
+class Compute:
+    """How a forward and backward pass is cut up: no result depends on it but for rounding."""
+
+    config: ModelConfig
+    micro_rows: int  # rows of one pass; gradients are accumulated over passes
+    chunk: int  # positions of a row whose logits exist at a time
+    remat: bool  # recompute blocks in the backward pass
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """What stays the same from step to step; hashable, so that it is static under jit."""
 
-    config: ModelConfig
+    compute: Compute
     loss: LossOptions
     roles: tuple[tuple[str, RoleOptions], ...]  # every role that this policy serves
     moments: Literal["per_role", "shared"]
-    micro_rows: int  # rows of one forward and backward pass
-    chunk: int  # positions of a row whose logits exist at a time
-    remat: bool  # recompute blocks in the backward pass
     gap_bound: float  # mean |log-probability gap| between sampler and trainer above which `gap_exceeded` is 1
 
 
@@ -63,7 +71,7 @@ def update(state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe
     scales = {role: scale for role, scale in phase.trains.items() if scale > 0 and role in batches}
     if not scales:
         return state.replace(step=state.step + 1), {}
-    micro = {role: split(batches[role], recipe.micro_rows) for role in scales}
+    micro = {role: split(batches[role], recipe.compute.micro_rows) for role in scales}
     return _update(state, micro, scales, recipe)
 
 
@@ -95,9 +103,8 @@ def _update(
     if recipe.moments == "shared":
         gradients, weights = {SHARED: mix(gradients, weights)}, {SHARED: 1.0}
     rules, opt_states, updates = optimizers(roles, recipe.moments), dict(state.opt_states), {}
-    wide = jax.tree.map(lambda w: w.astype(jnp.float32), state.params)
     for key, gradient in gradients.items():
-        updates[key], opt_states[key] = rules[key].update(gradient, state.opt_states[key], wide)
+        updates[key], opt_states[key] = descend(rules[key], gradient, state.opt_states[key], state.params)
 
     params = optax.apply_updates(state.params, mix(updates, weights))
     state = state.replace(params=params, opt_states=opt_states, step=state.step + 1, version=state.version + 1)
@@ -135,7 +142,7 @@ def policy_loss(
 ) -> tuple[jax.Array, Metrics]:
     """The loss of one micro-batch [R, L], a plain sum, and what it knows of every token."""
     options = recipe.loss
-    logp, entropy = logprobs(params, batch, recipe)
+    logp, entropy = logprobs(params, batch, recipe.compute)
     old = jax.lax.stop_gradient(logp) if batch.old is None else batch.old
     if options.ratio == "sequence":
         ratio = sequence_ratio(logp, old, batch.mask, batch.segments)
@@ -150,16 +157,16 @@ def policy_loss(
         "clip_share": clipped(ratio, batch.advantages, options.clip_low, options.clip_high),
     }
     if role.kl:
-        fixed = jax.lax.stop_gradient(logprobs(reference, batch, recipe)[0])
+        fixed = jax.lax.stop_gradient(logprobs(reference, batch, recipe.compute, with_entropy=False)[0])
         token_loss += role.kl * ESTIMATORS[options.kl_estimator](logp, fixed)
         tokens["kl"] = k3(logp, fixed)
     return jnp.sum(batch.weights * token_loss), tokens
 
 
-def logprobs(params: Params, batch: Batch, recipe: Recipe) -> tuple[jax.Array, jax.Array]:
+def logprobs(params: Params, batch: Batch, compute: Compute, with_entropy: bool = True) -> tuple[jax.Array, jax.Array]:
     """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32."""
-    hidden = forward(params, recipe.config, batch.tokens, batch.positions, batch.segments, recipe.remat)
-    return token_logprobs(params, recipe.config, hidden, batch.targets, recipe.chunk)
+    hidden = forward(params, compute.config, batch.tokens, batch.positions, batch.segments, compute.remat)
+    return token_logprobs(params, compute.config, hidden, batch.targets, compute.chunk, with_entropy)
 
 
 def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
@@ -182,12 +189,15 @@ def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
     return found
 
 
-@partial(jax.jit, static_argnames="recipe")
-def _score(params: Params, batch: Batch, recipe: Recipe) -> jax.Array:
-    return jax.lax.map(lambda micro: logprobs(params, micro, recipe)[0], rows_over_mesh(batch))
-
-
-def freeze_old(params: Params, batch: Batch, recipe: Recipe) -> Batch:
+def freeze_old(params: Params, batch: Batch, compute: Compute) -> Batch:
     """`batch` with the trainer's log-probabilities of now as `old`: for several updates on one batch."""
-    old = _score(params, split(batch, recipe.micro_rows), recipe)
+    old = _score(params, split(batch, compute.micro_rows), compute)
     return batch.replace(old=old.reshape(batch.tokens.shape))
+
+
+@partial(jax.jit, static_argnames="compute")
+def _score(params: Params, batch: Batch, compute: Compute) -> jax.Array:
+    def score(micro: Batch) -> jax.Array:
+        return logprobs(params, micro, compute, with_entropy=False)[0]
+
+    return jax.lax.map(score, rows_over_mesh(batch))

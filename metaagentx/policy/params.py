@@ -31,9 +31,7 @@ def initialise(config: ModelConfig, key: jax.Array, mesh: Mesh | None = None) ->
 
     def draw(key: jax.Array) -> Params:
         keys = jax.random.split(key, len(specs))
-        return tree.unflatten(
-            [spec.init(k, spec.shape, config.dtype) for spec, k in zip(specs, keys, strict=True)]
-        )
+        return tree.unflatten([spec.init(k, spec.shape, config.dtype) for spec, k in zip(specs, keys, strict=True)])
 
     return jax.jit(draw, out_shardings=None if mesh is None else shardings(config, mesh))(key)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from html import escape
+from typing import Any, TypeVar
 
 from metaagentx.metrics import COLD_START
 from metaagentx.report import plot
 
 Record = Mapping[str, Any]
+T = TypeVar("T")
 FIELDS = ("step", "phase", "time")
 SIGNATURES = ("single", "vote", "chain", "chain+vote", "tool", "other", "invalid")
 SIGNATURE_COLORS = (0, 1, 2, 3, 4, 6, 7)
 COLORS = {"designer": 5, "executor": 1, "all": 0, "held-out": 2}
 WINDOW = 9  # steps of the running mean
+MOST = 500  # points of one line
 
 
 def names(records: Sequence[Record]) -> list[str]:
@@ -23,9 +27,17 @@ def names(records: Sequence[Record]) -> list[str]:
 
 def curve(records: Sequence[Record], name: str) -> tuple[tuple[plot.Point, float], ...]:
     """The values of one metric."""
-    return tuple(
-        ((record["phase"], record["step"]), float(record[name])) for record in records if record.get(name) is not None
-    )
+    return tuple(((r["phase"], r["step"]), float(r[name])) for r in records if r.get(name) is not None)
+
+
+def thin(rows: Sequence[T]) -> Sequence[T]:
+    """At most about MOST of a long history, evenly spaced, the last one among them: a page must stay light."""
+    return rows[:: -max(1, -(-len(rows) // MOST))][::-1]
+
+
+def extent(records: Sequence[Record]) -> list[plot.Point]:
+    """Every (phase, step) of a run."""
+    return [(record["phase"], record["step"]) for record in records]
 
 
 def running_mean(points: Sequence[tuple[plot.Point, float]]) -> tuple[tuple[plot.Point, float], ...]:
@@ -41,17 +53,28 @@ def running_mean(points: Sequence[tuple[plot.Point, float]]) -> tuple[tuple[plot
 def panels(records: Sequence[Record]) -> list[str]:
     """The curves that tell the story, as figures."""
     accuracy = [
-        plot.Series(name.removeprefix("eval/accuracy").strip("/") or "all", curve(records, name), i, dashed=i > 0)
-        for i, name in enumerate(sorted(n for n in names(records) if n == "eval/accuracy" or n.startswith("eval/accuracy/")))
+        plot.Series(name.removeprefix("eval/accuracy").strip("/") or "all", curve(records, name), i, thin=i > 0)
+        for i, name in enumerate(
+            sorted(n for n in names(records) if n == "eval/accuracy" or n.startswith("eval/accuracy/"))
+        )
     ]
-    figures = [plot.lines(accuracy, title="Held-out accuracy", percent=True)]
+    tokens = [
+        plot.Series(shown, tuple(thin(curve(records, name))), color)
+        for name, shown, color in (
+            ("eval/tokens_per_question", "held-out question, its design included", 2),
+            ("rollout/tokens_per_execution", "execution in training", 1),
+        )
+    ]
+    figures = [plot.lines(accuracy, title="Held-out accuracy", percent=True, extent=extent(records))]
     for word, title in (
         ("reward", f"Reward (mean of {WINDOW} steps)"),
         ("entropy", "Entropy, nats per token"),
-        ("tokens_per_question", "Generated tokens per question"),
-        ("calls_per_question", "Model calls per question"),
+        ("kl", "KL divergence to the cold start, nats per token"),
     ):
         figures.append(_panel(records, word, title))
+    figures.append(plot.lines(tokens, title="Generated tokens", extent=extent(records)))
+    loss = [plot.Series("loss", tuple(thin(curve(records, "cold_start/loss"))), 0)]
+    figures.append(plot.lines(loss, title="Cold start: loss, nats per token"))
     return [f for f in figures if f]
 
 
@@ -62,15 +85,17 @@ def _panel(records: Sequence[Record], word: str, title: str) -> str:
         parts = name.split("/")
         if word not in parts:
             continue
-        rest = [p for p in parts if p not in (word, "train", "rollout", "learn", "update")]
+        rest = [p for p in parts if p not in (word, "train", "rollout", "credit")]
         shown = " ".join("held-out" if p == "eval" else p for p in rest) or "all"
         color = COLORS.get(shown, len(series) % 8)
         points = curve(records, name)
         if word == "reward" and len(points) > 4 * WINDOW:
-            series.append(plot.Series(shown, points, color, faint=True))
+            series.append(plot.Series(shown, tuple(thin(points)), color, faint=True))
             points = running_mean(points)
-        series.append(plot.Series(shown, points, color))
-    return plot.lines(series[:12], title=title)
+        series.append(plot.Series(shown, tuple(thin(points)), color))
+    if {"designer", "executor"} & {s.name for s in series}:
+        series = [s for s in series if s.name != "all"]
+    return plot.lines(series[:12], title=title, extent=extent(records))
 
 
 def mixes(records: Sequence[Record]) -> list[str]:
@@ -93,10 +118,9 @@ def mixes(records: Sequence[Record]) -> list[str]:
             mean = [sum(column) / len(present) for column in zip(*present, strict=True)]
             total.append(((record["phase"], record["step"]), mean))
     everything = [("all kinds", total)] if len(kinds) > 1 and "all" not in kinds else []
+    draw = partial(plot.shares, SIGNATURES, colors=SIGNATURE_COLORS, width=360, height=180, legend=False)
     return [
-        plot.shares(SIGNATURES, shown, title=kind, colors=SIGNATURE_COLORS, legend=False)
-        for kind, shown in [*everything, *rows.items()]
-        if shown
+        draw(thin(shown), title=kind, extent=extent(records)) for kind, shown in [*everything, *rows.items()] if shown
     ]
 
 
@@ -105,10 +129,19 @@ def mix_key() -> str:
     return plot.key(list(zip(SIGNATURES, SIGNATURE_COLORS, strict=True)))
 
 
+def phase_key(records: Sequence[Record]) -> str:
+    """The legend of the shading."""
+    present = {record["phase"] for record in records}
+    phases = [phase for phase in (COLD_START, "executor", "designer", "joint") if phase in present]
+    items = (f'<li><i class="phase {escape(p)}"></i>{escape(p.replace("_", " "))}</li>' for p in phases)
+    return f'<ul class="key">{"".join(items)}</ul>'
+
+
 def small_multiples(records: Sequence[Record]) -> list[str]:
     """Every metric in a small chart of its own."""
+    draw = partial(plot.lines, width=360, height=150, legend=False, extent=extent(records))
     return [
-        plot.lines([plot.Series(name, curve(records, name), 0)], title=name, width=360, height=150, legend=False)
+        draw([plot.Series(name, tuple(thin(curve(records, name))), 0)], title=name)
         for name in sorted(names(records))
         if not name.startswith("designs/")
     ]

@@ -33,13 +33,16 @@ def episode(record: Json, *, opened: bool = False) -> str:
     invalid = sum(not design["valid"] for design in designs)
     count = f"{right} of {len(runs)} runs right" + (f", {invalid} invalid" if invalid else "")
     summary = (
-        f'<summary><span class="tag">{escape(question["kind"])}</span><span class="q">{text(question["prompt"], 160)}</span>'
+        f'<summary><span class="tag">{escape(question["kind"])}</span>'
+        f'<span class="q">{text(question["prompt"], 160)}</span>'
         f'<span class="num">{count}</span><span class="num">{escape(record["phase"].replace("_", " "))}'
         f" step {record['step']:,}</span></summary>"
     )
     body = "".join(_design(design, number) for number, design in enumerate(designs, 1))
     prompt = f'<div class="who"><b>question</b></div><pre>{text(question["prompt"])}</pre>'
-    return f'<details class="episode"{" open" if opened else ""}>{summary}<div class="body">{prompt}{body}</div></details>'
+    return (
+        f'<details class="episode"{" open" if opened else ""}>{summary}<div class="body">{prompt}{body}</div></details>'
+    )
 
 
 def text(content: Any, limit: int = LONGEST) -> str:
@@ -67,8 +70,8 @@ def _design(design: Json, number: int) -> str:
     else:
         fault = design["diagnosis"]
         parts.append(
-            f'<p class="diagnosis">Refused ({escape(fault["refusal"])}, line {fault["line"]}, column {fault["column"]}):'
-            f" {text(fault['message'], 400)}</p>"
+            f'<p class="diagnosis">Refused ({escape(fault["refusal"])}, line {fault["line"]},'
+            f" column {fault['column']}): {text(fault['message'], 400)}</p>"
         )
     written = f'<div class="who"><b>the designer wrote</b></div><pre class="reply">{text(design["text"])}</pre>'
     parts.append(written)
@@ -92,10 +95,14 @@ def _turn(turn: Json) -> str:
     parts = []
     for message in turn["messages"]:
         role = escape(message["role"])
-        parts.append(f'<div class="who">{role} to <b>{text(turn["agent"], 80)}</b></div><pre>{text(message["content"])}</pre>')
+        parts.append(
+            f'<div class="who">{role} to <b>{text(turn["agent"], 80)}</b></div><pre>{text(message["content"])}</pre>'
+        )
     ended = "" if turn["outcome"] == "ok" else f" · {escape(turn['outcome'].replace('_', ' '))}"
     if turn["reply"] or turn["outcome"] != "ok":
-        parts.append(f'<div class="who"><b>{text(turn["agent"], 80)}</b> replies · {turn["tokens"]} tokens{ended}</div>')
+        parts.append(
+            f'<div class="who"><b>{text(turn["agent"], 80)}</b> replies · {turn["tokens"]} tokens{ended}</div>'
+        )
         parts.append(f'<pre class="reply">{text(turn["reply"]) or "(nothing)"}</pre>')
     for i, call in enumerate(turn["tool_calls"]):
         parts.append(f'<div class="who">calls the tool <b>{text(call["name"], 80)}</b></div>')

@@ -1,4 +1,4 @@
-"""How much of what training gained is the designer's and how much the executor's: cross-play of cold and trained roles."""
+"""How much of what training gained is the designer's and how much the executor's, from cross-play."""
 
 from __future__ import annotations
 

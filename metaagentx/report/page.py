@@ -19,12 +19,13 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a work directory holds. `results` is empty until the run is over."""
+    """What a work directory holds. `results` is empty until the run is over, `config` where none was written."""
 
     name: str
     metrics: Sequence[Mapping[str, Any]]
     episodes: Sequence[Mapping[str, Any]]
     results: Mapping[str, Any]
+    config: Mapping[str, Any]
 
     @property
     def finished(self) -> bool:
@@ -36,16 +37,13 @@ def load(workdir: str | Path) -> Run:
     folder = Path(workdir)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a directory; give the work directory of a run")
-    file = folder / "results.json"
-    try:
-        results = json.loads(file.read_text()) if file.exists() else {}
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}); delete it and evaluate again") from None
+    results = _object(folder / "results.json")
     run = Run(
         folder.resolve().name,
         JsonLines(folder / "metrics.jsonl").read(),
         JsonLines(folder / "episodes.jsonl").read(),
         results,
+        results.get("config") or _object(folder / "config.json"),
     )
     if not (run.metrics or run.episodes or run.results):
         raise FileNotFoundError(
@@ -54,12 +52,20 @@ def load(workdir: str | Path) -> Run:
     return run
 
 
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is no file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); delete it, and run the same command again") from None
+
+
 def write(workdir: str | Path) -> Path:
     """Write `report.html` into the work directory, atomically, and return its path."""
     path = Path(workdir) / "report.html"
     page = render(load(workdir))
     draft = path.with_name(path.name + ".new")
-    draft.write_text(page, encoding="utf-8")
+    draft.write_text(page, encoding="utf-8", errors="replace")  # a model may have written half a character
     os.replace(draft, path)
     return path
 
@@ -78,15 +84,18 @@ def render(run: Run) -> str:
 
 def _header(run: Run) -> str:
     results = run.results
-    facts = {"seed": results.get("seed"), "device": results.get("device"), **results.get("versions", {})}
+    facts = {"seed": results.get("seed", run.config.get("seed")), "device": results.get("device")}
+    if results.get("train_tokens"):
+        facts["tokens generated in training"] = f"{results['train_tokens']:,}"
+    facts |= results.get("versions", {})
     chips = "".join(f"<li>{escape(str(k))} <b>{escape(str(v))}</b></li>" for k, v in facts.items() if v is not None)
     warm = [record["step"] for record in run.metrics if record["phase"] != COLD_START]
     state = "" if run.finished else " The run is still going: this page shows what there is so far."
     length = f" {max(warm):,} steps of reinforcement learning." if warm else ""
     return (
         f"<h1>{escape(run.name)}</h1>"
-        "<p class='soft'>One language model learns to design multi-agent systems and to be their agents: a designer writes"
-        f" a workflow for each question, executors run it.{length}{state}</p>"
+        '<p class="soft">One language model learns to design multi-agent systems and to be their agents:'
+        f" a designer writes a workflow for each question, executors run it.{length}{state}</p>"
         f'<ul class="chips">{chips}</ul>{_headline(run)}'
     )
 
@@ -130,13 +139,17 @@ def _curves(run: Run) -> list[str]:
     parts = []
     panels = charts.panels(run.metrics)
     if panels:
-        note = "Against training steps; the cold start counts its own. Shaded: which role trains."
-        parts.append(f'<h2>Learning curves</h2><p class="note">{note}</p><div class="grid">{"".join(panels)}</div>')
+        note = "Against training steps; the cold start counts its own. The shading shows which role trains:"
+        phases = charts.phase_key(run.metrics)
+        parts.append(
+            f'<h2>Learning curves</h2><div class="note">{note}{phases}</div><div class="grid">{"".join(panels)}</div>'
+        )
     mixes = charts.mixes(run.metrics)
     if mixes:
+        note = "Share of the sampled designs, by kind of question; lines part the phases."
         parts.append(
-            '<h2>Mix of designs over time</h2><p class="note">Share of the sampled designs, by kind of question.</p>'
-            f'{charts.mix_key()}<div class="grid three">{"".join(mixes)}</div>'
+            f'<h2>Mix of designs over time</h2><div class="note">{note}{charts.mix_key()}</div>'
+            f'<div class="grid three">{"".join(mixes)}</div>'
         )
     return parts
 
@@ -147,8 +160,8 @@ def _episodes(run: Run) -> list[str]:
     chosen = episode_page.choose(run.episodes)
     shown = "".join(episode_page.episode(record, opened=i == 0) for i, record in enumerate(chosen))
     note = (
-        f"{len(chosen)} of {len(run.episodes):,} recorded, newest first: a question, the designs sampled for it, and every"
-        " run of each. Open one to read what each agent was shown and replied."
+        f"{len(chosen)} of {len(run.episodes):,} recorded, newest first: a question, the designs sampled for it, and"
+        " every run of each. Open one to read what each agent was shown and replied."
     )
     return [f'<h2>Episodes to read</h2><p class="note">{note}</p>{shown}']
 
@@ -161,7 +174,7 @@ def _appendix(run: Run) -> list[str]:
             "<h2>Everything else</h2><details><summary>All metrics</summary>"
             f'<div class="body"><div class="grid three">{small}</div></div></details>'
         )
-    if run.results.get("config"):
-        config = escape(json.dumps(run.results["config"], indent=2, ensure_ascii=False, default=str))
+    if run.config:
+        config = escape(json.dumps(run.config, indent=2, ensure_ascii=False, default=str))
         parts.append(f'<details><summary>Configuration</summary><div class="body"><pre>{config}</pre></div></details>')
     return parts

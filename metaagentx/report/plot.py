@@ -15,7 +15,7 @@ from metaagentx.metrics import COLD_START
 
 Point = tuple[str, int]  # (phase, step)
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 22.0, 26.0  # margins, in pixels of the drawing
-GAP = 10.0  # between the cold start's strip and the rest
+GAP = 26.0  # between the cold start's strip and the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Series:
     name: str
     points: tuple[tuple[Point, float], ...]
     color: int
-    dashed: bool = False
+    thin: bool = False
     faint: bool = False  # the noisy line behind a running mean; not in the legend
 
 
@@ -61,7 +61,7 @@ class Timeline:
             else:
                 left = spans[-1][2] if spans and spans[-1][0] != COLD_START else x
                 spans.append((phase, left, x))
-        return spans
+        return [span for span in spans if span[2] > span[1]] or spans
 
     def ticks(self) -> list[tuple[float, str]]:
         """(x, label): the ends of the cold start, round steps of the rest."""
@@ -73,6 +73,28 @@ class Timeline:
         return marks
 
 
+def stretches(points: Sequence[tuple[Point, float]]) -> list[list[tuple[Point, float]]]:
+    """A series cut where it is silent: after the cold start, and over gaps far longer than its usual one.
+
+    What is measured only while a role trains is not drawn through the phases in which the role is frozen.
+    """
+    parts: list[list[tuple[Point, float]]] = []
+    for cold in (True, False):
+        part = [p for p in points if (p[0][0] == COLD_START) == cold]
+        gaps = sorted(after[0][1] - before[0][1] for before, after in pairwise(part))
+        for i, point in enumerate(part):
+            if i == 0 or point[0][1] - part[i - 1][0][1] > 3 * max(1, gaps[len(gaps) // 2]):
+                parts.append([])
+            parts[-1].append(point)
+    return parts
+
+
+def _span(shown: Sequence[Point], extent: Sequence[Point]) -> list[Point]:
+    """The points that a chart's axis must hold: the extent, but a cold start only where the chart shows one."""
+    cold, warm = (any((phase == COLD_START) == c for phase, _ in shown) for c in (True, False))
+    return [*shown, *(p for p in extent if (cold if p[0] == COLD_START else warm))]
+
+
 def _round_ticks(low: float, high: float, count: int) -> list[float]:
     """At most about `count` round numbers within [low, high]."""
     if high <= low:
@@ -81,7 +103,7 @@ def _round_ticks(low: float, high: float, count: int) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [first * step + i * step for i in range(int(math.floor(high / step + 1e-9)) - first + 1)]
+    return [first * step + i * step for i in range(math.floor(high / step + 1e-9) - first + 1)]
 
 
 def label(value: float, percent: bool) -> str:
@@ -103,7 +125,7 @@ def _frame(timeline: Timeline, ticks: Sequence[tuple[float, str]], width: float,
             f' height="{bottom - TOP:.1f}"><title>{escape(phase.replace("_", " "))}</title></rect>'
         )
         name = phase.replace("_", " ")
-        if right - left > 6.2 * len(name):
+        if right - left > 6.6 * len(name) + 6:
             parts.append(f'<text class="phasename" x="{(left + right) / 2:.1f}" y="{TOP - 7}">{escape(name)}</text>')
     for y, text in ticks:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -124,8 +146,12 @@ def lines(
     height: float = 250,
     percent: bool = False,
     legend: bool = True,
+    extent: Sequence[Point] = (),
 ) -> str:
-    """A line chart as a <figure>. Empty if no series holds a point."""
+    """A line chart as a <figure>. Empty if no series holds a point.
+
+    extent: all points of the run, so that charts share their horizontal axis whichever steps they show.
+    """
     shown = [s for s in series if s.points]
     if not shown:
         return ""
@@ -135,24 +161,25 @@ def lines(
         low = 0.0
     if high - low < 1e-9:
         low, high = low - 0.5 * abs(low) - 1e-3, high + 0.5 * abs(high) + 1e-3
-    high += 0.04 * (high - low)
+    low, high = low - (0.08 * (high - low) if low else 0), high + 0.04 * (high - low)
     if percent:
         high = min(high, 1.02)
-    timeline = Timeline([point for s in shown for point, _ in s.points], width)
+    timeline = Timeline(_span([point for s in shown for point, _ in s.points], extent), width)
 
     def y(value: float) -> float:
         return height - BOTTOM - (height - BOTTOM - TOP) * (value - low) / (high - low)
 
-    ticks = [(y(v), label(v, percent)) for v in _round_ticks(low, high, 4)]
+    ticks = [(y(v), label(v, percent)) for v in _round_ticks(low, high, 5)]
     parts = [_frame(timeline, ticks, width, height, title)]
     for s in shown:
-        kind = f"line c{s.color % 8}" + (" faint" if s.faint else "")
-        style = f'class="{kind}"' + (' stroke-dasharray="5 3"' if s.dashed else "")
-        for cold in (True, False):
-            points = [(timeline.x(p), y(v)) for p, v in s.points if (p[0] == COLD_START) == cold]
+        style = f'class="line c{s.color % 8}{" faint" if s.faint else ""}{" thin" if s.thin else ""}"'
+        for stretch in stretches(s.points):
+            points = [(timeline.x(p), y(v)) for p, v in stretch]
             if len(points) == 1:
-                parts.append(f'<circle class="dot c{s.color % 8}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5"/>')
-            elif points:
+                parts.append(
+                    f'<circle class="dot c{s.color % 8}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5"/>'
+                )
+            else:
                 path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
                 parts.append(f'<polyline {style} points="{path}"/>')
     parts.append("</svg>")
@@ -169,11 +196,12 @@ def shares(
     width: float = 560,
     height: float = 210,
     legend: bool = True,
+    extent: Sequence[Point] = (),
 ) -> str:
     """A stacked area chart of shares that add up to one. rows: (point, one share a name), in order of time."""
     if not rows:
         return ""
-    timeline = Timeline([point for point, _ in rows], width)
+    timeline = Timeline(_span([point for point, _ in rows], extent), width)
     bottom, room = height - BOTTOM, height - BOTTOM - TOP
     ticks = [(bottom - room * v, label(v, True)) for v in (0, 0.5, 1)]
     parts = [_frame(timeline, ticks, width, height, title)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from enum import StrEnum
 from typing import Any
 
 from metaagentx.rollout.trajectory import DesignRollout, Execution, Tree
-from metaagentx.workflow.ir import Diagnosis
+from metaagentx.workflow.ir import Design, Diagnosis
 from metaagentx.workflow.protocol import Turn
 
 
@@ -17,6 +18,8 @@ def to_json(value: Any) -> Any:
         return {"type": type(value).__name__} | {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
+    if isinstance(value, StrEnum):
+        return str(value)
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"a {type(value).__name__} has no place in a workflow")
@@ -56,13 +59,13 @@ def _design(design: DesignRollout, advantage: float | None, advantages: Sequence
     by_execution = advantages if advantages is not None else [None] * len(design.executions)
     if len(by_execution) != len(design.executions):
         raise ValueError(f"{len(by_execution)} advantages, but {len(design.executions)} executions")
-    refused = isinstance(design.parsed, Diagnosis)
+    parsed = design.parsed
     return {
         "text": design.text,
         "short": design.short,
         "valid": design.valid,
-        "diagnosis": to_json(design.parsed) | {"refusal": str(design.parsed.refusal)} if refused else None,
-        "workflow": None if refused else to_json(design.parsed.workflow),
+        "diagnosis": to_json(parsed) if isinstance(parsed, Diagnosis) else None,
+        "workflow": to_json(parsed.workflow) if isinstance(parsed, Design) else None,
         "outcome": str(design.outcome),
         "masked": design.masked,
         "reward": float(design.reward),

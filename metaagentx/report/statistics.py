@@ -88,7 +88,8 @@ def _bootstrap(x: Array, resamples: int, seed: int, level: float) -> Interval:
 
     How often each row and column is drawn is multinomial, so a resampled mean is one bilinear form. Few rows
     show too little spread (a factor (S - 1) / S of the variance), hence their counts are stretched about 1. In
-    simulation with five rows a 95 % interval covered 95 % where rows vary most, and more where columns do.
+    simulation with five rows a 95 % interval covered 87 % where nothing but rows varies (there Student's t of the row
+    means is exact), 95 % where rows vary twice as much as noise leaves in their means, 98 to 99 % where they vary less.
     """
     rows, columns = x.shape
     if resamples < 100:
@@ -103,7 +104,9 @@ def _bootstrap(x: Array, resamples: int, seed: int, level: float) -> Interval:
         counts = random.multinomial(columns, np.full(columns, 1 / columns), size=part.stop - start)
         means[part] = np.einsum("br,bc,rc->b", row_weights[part], counts / columns, x, optimize=True)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    notes = [f"one {name}: its variation is not covered" for n, name in ((rows, "seed"), (columns, "question")) if n == 1]
+    notes = [
+        f"one {name}: its variation is not covered" for n, name in ((rows, "seed"), (columns, "question")) if n == 1
+    ]
     return Interval(float(x.mean()), float(low), float(high), "; ".join(notes))
 
 

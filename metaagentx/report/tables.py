@@ -44,9 +44,10 @@ def final(table: Sequence[Row]) -> str:
 
 def _whisker(low: float, mid: float, high: float) -> str:
     """An interval on a rail from 0 to the largest bound of the table; arguments in [0, 1]."""
-    a, b, c = (4 + 152 * max(0.0, min(1.0, v)) for v in (low, mid, high))
+    a, b, c = (4 + 212 * max(0.0, min(1.0, v)) for v in (low, mid, high))
     return (
-        '<svg class="whisker" width="160" height="16" aria-hidden="true"><line class="rail" x1="4" x2="156" y1="8" y2="8"/>'
+        '<svg class="whisker" width="220" height="16" aria-hidden="true">'
+        '<line class="rail" x1="4" x2="216" y1="8" y2="8"/>'
         f'<line x1="{a:.1f}" x2="{c:.1f}" y1="8" y2="8"/><circle cx="{b:.1f}" cy="8" r="4"/></svg>'
     )
 
@@ -56,10 +57,11 @@ def crossplay(scores: Mapping[str, float]) -> str:
     gain = split(scores)
     rows = []
     for designer in ("cold", "trained"):
+        pair = [float(scores[f"{designer}/{executor}"]) for executor in ("cold", "trained")]
         cells = "".join(
-            f'<td class="cell" style="background:color-mix(in srgb,var(--c2) {70 * scores[f"{designer}/{executor}"]:.0f}%,'
-            f'transparent)">{percent(scores[f"{designer}/{executor}"])}</td>'
-            for executor in ("cold", "trained")
+            f'<td class="cell" style="background:color-mix(in srgb,var(--c2) {70 * score:.0f}%,transparent)">'
+            f"{percent(score)}</td>"
+            for score in pair
         )
         rows.append(f'<tr><th class="row">{designer} designer</th>{cells}</tr>')
     table = f"<table><tr><th></th><th>cold executor</th><th>trained executor</th></tr>{''.join(rows)}</table>"
@@ -86,7 +88,7 @@ def designs_by_kind(designs: Mapping[str, Sequence[Row]], *, most: int = 6) -> s
     for kind, rows in designs.items():
         ordered = sorted(rows, key=lambda row: -row["share"])
         items = "".join(
-            f'<li><span class="name" title="{escape(str(row["design"]), quote=True)}">{escape(str(row["design"]))}</span>'
+            f'<li><span class="name" title="{escape(str(row["design"]))}">{escape(str(row["design"]))}</span>'
             f'<span class="track"><i style="width:{100 * min(1.0, max(0.0, row["share"])):.1f}%"></i></span>'
             f"<em>{100 * row['share']:.0f} %</em><em>{_right(row.get('accuracy'))}</em></li>"
             for row in ordered[:most]

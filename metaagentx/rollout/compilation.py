@@ -21,7 +21,7 @@ def count_compilations() -> Iterator[Compilations]:
     """Counts the compilations of this process while the context is open."""
     compilations = Compilations()
 
-    def listen(event: str, duration: float, **_: str | int) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.endswith("backend_compile_duration"):
             compilations.count += 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,17 +18,15 @@ from metaagentx.workflow.protocol import Message, Outcome
 class Dialogue(Protocol):
     """How messages become token ids and back. Messages are mappings with "role" and "content"."""
 
-    def begin(self, messages: Iterable[Mapping[str, str]]) -> NDArray[np.int32]:
+    def begin(self, messages: Sequence[Mapping[str, str]]) -> Sequence[int]:
         """The ids of a first prompt, up to where the reply begins."""
         ...
 
-    def extend(
-        self, ids: NDArray[np.int32], messages: Iterable[Mapping[str, str]], ended: bool
-    ) -> NDArray[np.int32]:
+    def extend(self, ids: Sequence[int], messages: Sequence[Mapping[str, str]], ended: bool) -> Sequence[int]:
         """`ids` and what follows them: an end of turn unless `ended`, `messages`, and where the reply begins."""
         ...
 
-    def decode(self, ids: NDArray[np.int32]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         """The visible text of a reply."""
         ...
 
@@ -51,11 +49,10 @@ class Conversation:
     replies: list[tuple[int, Sampled]] = field(default_factory=list)  # (where it begins, what was sampled)
     outcome: Outcome = Outcome.OK
 
-    def prompt(self, messages: tuple[Message, ...], chat: Dialogue, first: NDArray[np.int32] | None) -> NDArray[np.int32]:
-        """The ids to continue from. `first`: the encoded messages of a first prompt, where the caller has them."""
-        if not self.replies:
-            return chat.begin(as_mappings(messages)) if first is None else first
-        return np.asarray(chat.extend(self.tokens, as_mappings(messages), self.outcome != Outcome.CUT), np.int32)
+    def extended(self, messages: tuple[Message, ...], chat: Dialogue) -> NDArray[np.int32]:
+        """The tokens so far, `messages`, and where the next reply begins."""
+        ended = self.outcome != Outcome.CUT
+        return np.array(chat.extend(self.tokens.tolist(), as_mappings(messages), ended), np.int32)
 
     def add(self, prompt: NDArray[np.int32], sampled: Sampled) -> None:
         """Append what was sampled after `prompt`, of which the tokens so far must be a prefix."""

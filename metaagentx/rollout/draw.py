@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from metaagentx.mesh import place
+
 
 def call_keys(ids: jax.Array) -> jax.Array:
     """Random keys [A] of calls from their ids [A, 6] uint32: (seed, step, question, design, execution, call)."""
@@ -34,8 +36,11 @@ def draw(
       positions: [B] int32, the token's position in its sequence.
 
     Returns:
-      (tokens [B] int32, log-probabilities [B] float32).
+      (tokens [B] int32, log-probabilities [B] float32), on a mesh replicated.
     """
+    # On a mesh each device draws for its own rows, and needs their whole distribution.
+    logits = place(logits, "batch", None)
+    temperature, keys, positions = (place(x, "batch") for x in (temperature, keys, positions))
     greedy = temperature == 0
     scaled = logits / jnp.where(greedy, 1.0, temperature)[:, None]
     uniform = jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position)))(keys, positions)
@@ -45,4 +50,4 @@ def draw(
     best = jnp.argmax(logits, axis=-1)
     tokens = jnp.minimum(jnp.where(greedy, best, sampled), logits.shape[-1] - 1).astype(jnp.int32)
     logprobs = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens[:, None], axis=-1)[:, 0]
-    return tokens, logprobs
+    return place(tokens, None), place(logprobs, None)

@@ -198,8 +198,9 @@ class Engine:
     def _dispatches(self, placed: list[Placed]) -> Iterator[tuple[int, int, list[Placed]]]:
         """(prompt bucket, admit bucket, calls): calls sorted by prompt bucket and cut into admit buckets."""
         by_width: dict[int, list[Placed]] = {}
+        widths = self.options.prompt_buckets
         for entry in placed:
-            by_width.setdefault(fit(len(entry[0].prompt), self.options.prompt_buckets), []).append(entry)
+            by_width.setdefault(fit(len(entry[0].prompt), widths) or widths[-1], []).append(entry)
         for width, entries in sorted(by_width.items()):
             for begin, end, rows in portions(len(entries), self.options.admit_buckets):
                 yield width, rows, entries[begin:end]
@@ -226,9 +227,7 @@ class Engine:
             temperature[:count] = [request.temperature for request, _, _ in part]
             slots, source, lengths, bound = table[:, :4].astype(np.int32).T
             ids = table[:, 4:].astype(np.uint32)  # -1, "not there", becomes the largest number
-            self._state = _start(
-                width, self._state, self.eos, source, slots, lengths, ids, bound, temperature
-            )
+            self._state = _start(width, self._state, self.eos, source, slots, lengths, ids, bound, temperature)
 
     def _harvest(self) -> list[tuple[int, Sampled]]:
         """The calls that ended; their slots are free again."""

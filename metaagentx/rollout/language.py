@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from metaagentx.workflow.canonical import key
 from metaagentx.workflow.ir import Design, Diagnosis, Limits, Role, Workflow
@@ -18,16 +18,16 @@ class Language:
 
     palette: Mapping[str, Role]  # roles that a short form may name
     tools: frozenset[str]  # tools that exist
-    limits: Limits = Limits()
-    wording: Wording = Wording()
-    tool_texts: Mapping[str, str] = field(default_factory=dict)  # a tool's description, shown to agents that have it
+    limits: Limits  # what a design may cost
+    wording: Wording  # what agents are told beside the design's and the task's words
+    tool_texts: Mapping[str, str]  # a tool's description, shown to agents that have it
 
     def read(self, response: str) -> Design | Diagnosis:
         """A designer's response: a script or a short form."""
         return parse_response(response, palette=self.palette, limits=self.limits, tools=self.tools)
 
     def read_fixed(self, text: str) -> Design:
-        """A design that the configuration gives. A ValueError says what is wrong with it."""
+        """A design that the configuration gives, in the short form. A ValueError says what is wrong with it."""
         parsed = parse_short(text, palette=self.palette, limits=self.limits, tools=self.tools)
         if isinstance(parsed, Diagnosis):
             raise ValueError(f"tree.fixed_design {text!r}, column {parsed.column}: {parsed.message}")
@@ -38,5 +38,5 @@ class Language:
         return print_short(workflow, self.palette)
 
     def key(self, workflow: Workflow) -> str:
-        """Equal for designs that differ in names alone."""
+        """Equal for designs that differ in immaterial ways alone."""
         return key(workflow)

@@ -40,9 +40,12 @@ def sample(
     *,
     seed: int,
     step: int,
+    designs: Sequence[str] = (),
     bounds: Bounds | None = None,
 ) -> Rollout:
     """Grow the trees of `questions`. `engines` and `sampling` have the keys "designer" and "executor".
+
+    `designs`: a short-form design for each question; then no designer is asked.
 
     The same arguments and weights give the same rollout, whatever ran before.
     """
@@ -51,10 +54,8 @@ def sample(
         engine.take_work()
     begun = time.perf_counter()
     with count_compilations() as compilations:
-        process = forest(questions, task, options, language)
-        trees, trajectories, spent = run(
-            process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds
-        )
+        process = forest(questions, task, options, language, designs)
+        trees, trajectories, spent = run(process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds)
     seconds = time.perf_counter() - begun
     attach(trees, trajectories)
     metrics = {

@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 class Tools(Protocol):
-    """Runs a tool by name; never raises on what a model wrote."""
+    """Runs tools; never raises on what a model wrote."""
 
-    def run(self, name: str, arguments: Mapping[str, Any]) -> ToolResult: ...
+    def run(self, call: ToolCall) -> ToolResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Table:
                 return self.finish(task, stop.value)
             if isinstance(request, ToolCall):
                 self.spent.tool_calls += 1
-                value = self.toolbox.run(request.name, request.arguments)
+                value = self.toolbox.run(request)
             elif isinstance(request, Fork):
                 if request.branches:
                     return self.fork(task, request)
@@ -160,8 +160,10 @@ class Table:
             conversation = Conversation(task.path, request.role, request.agent, turn, engine.version)
             task.conversations[request.conversation] = conversation
 
-        first = None if conversation.replies else self.encode(request.messages)
-        prompt = conversation.prompt(request.messages, self.chat, first)
+        if conversation.replies:
+            prompt = conversation.extended(request.messages, self.chat)
+        else:
+            prompt = self.encode(request.messages)
         sampling = self.sampling[request.role]
         if request.max_tokens is not None and request.max_tokens < sampling.max_tokens:
             sampling = SamplingOptions(sampling.temperature, request.max_tokens)
@@ -176,7 +178,7 @@ class Table:
         """A first prompt; the M designs of a question and the N runs of a design ask the same, so it is kept."""
         ids = self.encoded.get(messages)
         if ids is None:
-            ids = self.encoded[messages] = np.asarray(self.chat.begin(as_mappings(messages)), np.int32)
+            ids = self.encoded[messages] = np.array(self.chat.begin(as_mappings(messages)), np.int32)
         return ids
 
     def receive(self, ticket: int, sampled: Sampled) -> None:
@@ -187,7 +189,7 @@ class Table:
         else:
             self.spent.refused += 1
         visible = sampled.outcome in (Outcome.OK, Outcome.CUT)
-        text = self.chat.decode(sampled.tokens) if visible else ""
+        text = self.chat.decode(sampled.tokens.tolist()) if visible else ""
         self.spent.tokens += len(sampled.tokens)
         self.ready.append((task, Reply(text, sampled.outcome, len(sampled.tokens))))
 

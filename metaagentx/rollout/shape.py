@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from metaagentx.workflow.bounds import parts
 from metaagentx.workflow.ir import Agent, Ensemble, Node, Workflow
 
 SHAPES = ("single", "vote", "chain", "chain+vote", "tool", "other")
 
 
 def shape(workflow: Workflow) -> str:
-    """`tool` if any agent has tools; `other` if there is more than agents, votes and sequences; else what it is."""
+    """`other` if there is more than agents, votes and sequences; else `tool` if any agent has tools; else what it is."""
     nodes = list(walk(workflow))
-    if any(not isinstance(node, Agent | Ensemble | Workflow) for node in nodes):
+    if not all(isinstance(node, Agent | Ensemble | Workflow) for node in nodes):
         return "other"
     if any(isinstance(node, Agent) and node.tools for node in nodes):
         return "tool"
@@ -24,11 +25,7 @@ def shape(workflow: Workflow) -> str:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and all nodes inside sequences and votes."""
+    """The node and everything inside it."""
     yield node
-    if isinstance(node, Workflow):
-        for step in node.steps:
-            yield from walk(step)
-    elif isinstance(node, Ensemble):
-        for member in (*node.agents, *((node.judge,) if node.judge else ())):
-            yield from walk(member)
+    for part in parts(node):
+        yield from walk(part)

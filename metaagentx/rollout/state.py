@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from metaagentx.mesh import cut, place
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
 from metaagentx.policy.params import Params
 from metaagentx.rollout.draw import call_keys, draw
 
 
-@struct.dataclass
-class EngineState:
+class EngineState(struct.PyTreeNode):
     """What S slots hold. A slot's cache rows below its `position` are those of its prompt and reply so far.
 
     `tokens` and `logprobs` keep a finished call's reply until the slot is started again; `logits` are those after
@@ -74,13 +74,15 @@ def fill(
       slots: [U] int32, distinct; S for padding.
     """
     logits, fresh = prefill(params, config, prompts, lengths)
-    width = prompts.shape[1]
+    cache = jax.tree.map(lambda kept, rows: write(kept, slots, rows), state.cache, fresh)
+    return state.replace(cache=cache, logits=state.logits.at[slots].set(place(logits, None, None), mode="drop"))
 
-    def write(kept: jax.Array, new: jax.Array) -> jax.Array:
-        return kept.at[slots, :, :width].set(new, mode="drop")
 
-    cache = jax.tree.map(write, state.cache, fresh)
-    return state.replace(cache=cache, logits=state.logits.at[slots].set(logits, mode="drop"))
+def write(cache: jax.Array, slots: jax.Array, rows: jax.Array) -> jax.Array:
+    """cache [S, K, C, H] of one layer, with rows [U, K, P, H] at the beginning of `slots` [U]."""
+    where = cut(("batch", "kv_heads", None, None), cache.shape)
+    rows = place(rows, None, "kv_heads", None, None)  # on a mesh every device sees all rows, and keeps its slots'
+    return cache.at[slots, :, : rows.shape[2]].set(rows, mode="drop", out_sharding=where)
 
 
 def start(
@@ -108,7 +110,8 @@ def start(
     """
 
     def fork(kept: jax.Array) -> jax.Array:
-        return kept.at[slots, :, :width].set(kept[source, :, :width], mode="drop")
+        where = cut((None, "kv_heads", None, None), (source.shape[0], kept.shape[1], width, kept.shape[3]))
+        return write(kept, slots, kept.at[source, :, :width].get(out_sharding=where))
 
     def put(kept: jax.Array, new: jax.Array) -> jax.Array:
         return kept.at[slots].set(new, mode="drop")
@@ -133,6 +136,7 @@ def start(
 
 def decode(config: ModelConfig, steps: int, params: Params, state: EngineState, eos: jax.Array) -> EngineState:
     """Draw up to `steps` more tokens in every active slot; stops early when no slot is active. `eos` as in `start`."""
+
     def unfinished(state: EngineState) -> jax.Array:
         return (state.steps < steps) & jnp.any(state.active)
 

@@ -14,17 +14,24 @@ from metaagentx.workflow.ir import Design, Workflow
 from metaagentx.workflow.protocol import Call, Fork, Outcome, Process, Reply
 
 
-def forest(questions: Sequence[Question], task: Task, options: TreeOptions, language: Language) -> Process[list[Tree]]:
-    """The trees of many questions, side by side."""
-    trees = yield Fork(tuple(grow(question, task, options, language) for question in questions), "question")
+def forest(
+    questions: Sequence[Question], task: Task, options: TreeOptions, language: Language, designs: Sequence[str] = ()
+) -> Process[list[Tree]]:
+    """The trees of many questions, side by side. `designs`: a short-form design for each, instead of sampled ones."""
+    given = designs or [options.fixed_design] * len(questions)
+    trees = yield Fork(
+        tuple(grow(q, task, options, language, design) for q, design in zip(questions, given, strict=True)), "question"
+    )
     return list(trees)
 
 
-def grow(question: Question, task: Task, options: TreeOptions, language: Language) -> Process[Tree]:
+def grow(question: Question, task: Task, options: TreeOptions, language: Language, given: str = "") -> Process[Tree]:
     """Sample M designs (or take the given one M times), run each valid one N times, grade and reward all."""
-    if options.fixed_design:
-        given = language.read_fixed(options.fixed_design)
-        branches = [repeat(given, question, task, options, language) for _ in range(options.designs)]
+    if given:
+        parsed = language.read_fixed(given)
+        branches = [
+            execute(given, Outcome.OK, parsed, question, task, options, language) for _ in range(options.designs)
+        ]
     else:
         branches = [design(question, task, options, language) for _ in range(options.designs)]
     designs = yield Fork(tuple(branches), "design")
@@ -39,13 +46,6 @@ def design(question: Question, task: Task, options: TreeOptions, language: Langu
         lost = reply.outcome == Outcome.FAILED
         return DesignRollout(reply.text, parsed, "", "", -options.w_invalid, reply.outcome, masked=lost)
     return (yield from execute(reply.text, reply.outcome, parsed, question, task, options, language))
-
-
-def repeat(
-    given: Design, question: Question, task: Task, options: TreeOptions, language: Language
-) -> Process[DesignRollout]:
-    """The executions of a given design."""
-    return (yield from execute(options.fixed_design, Outcome.OK, given, question, task, options, language))
 
 
 def execute(

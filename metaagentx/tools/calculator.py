@@ -5,15 +5,20 @@ from __future__ import annotations
 import ast
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from metaagentx.tools.tool import Tool, ToolError
 
 LONGEST = 500  # characters of an expression
-DEEPEST = 40  # operations within each other
+DEEPEST = 100  # operations within each other
 LARGEST = 4096  # bits of a numerator or denominator
 DIGITS = 50  # significant digits of a result that is no short exact decimal
+
+# Numbers, words and signs: the parser is shown nothing that it would warn of. Possessive, hence linear.
+_NUMBER = r"(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+(?![\w.])"
+_TOKENS = re.compile(rf"(?:[ +\-*/%(),]|{_NUMBER}|[A-Za-z_][A-Za-z_0-9]*+)*+")
 
 _BINARY: Mapping[type[ast.operator], str] = {
     ast.Add: "+",
@@ -58,7 +63,9 @@ def calculate(expression: str, *, allowed: frozenset[str] = OPERATIONS) -> str:
     """
     if len(expression) > LONGEST:
         raise ToolError(f"an expression may have at most {LONGEST} characters, not {len(expression)}")
-    source = expression.strip().replace("^", "**").replace("×", "*").replace("·", "*").replace("÷", "/")
+    source = " ".join(expression.split()).replace("^", "**").replace("×", "*").replace("·", "*").replace("÷", "/")
+    if not _TOKENS.fullmatch(source):
+        raise ToolError(f"not an arithmetic expression: {expression[:80]!r}")
     try:
         tree = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -95,7 +102,7 @@ def _literal(node: ast.Constant, source: str, number: int | float) -> Fraction:
         return Fraction(number)
     if not math.isfinite(number) or (number != 0 and not 1e-300 < abs(number) < 1e300):
         raise ToolError("a number is too large or too small")
-    return Fraction((ast.get_source_segment(source, node) or repr(number)).replace("_", ""))
+    return Fraction(ast.get_source_segment(source, node) or repr(number))
 
 
 def _permit(operation: str, allowed: frozenset[str]) -> None:

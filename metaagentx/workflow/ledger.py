@@ -49,13 +49,18 @@ class Ledger:
         """Add tool calls and their results to the last turn."""
         self.turns[-1] = replace(self.turns[-1], tool_calls=tuple(calls), tool_results=tuple(results))
 
-    def split(self, branches: int) -> tuple[Ledger, ...]:
-        """An account for each of several parallel branches: even shares of what is left, first branches first.
+    def split(self, most: Sequence[int]) -> tuple[Ledger, ...]:
+        """An account for each of several parallel branches, which make at most `most` calls each.
 
-        The shares depend on nothing that happens while the branches run.
+        What is left is shared evenly, and what a branch cannot need goes to the others: a budget that suffices for all
+        starves none. The shares depend on nothing that happens while the branches run.
         """
-        share, rest = divmod(self.budget - self.calls, branches)
-        return tuple(Ledger(share + (index < rest)) for index in range(branches))
+        left = self.budget - self.calls
+        shares = [0] * len(most)
+        for done, index in enumerate(sorted(range(len(most)), key=lambda index: most[index])):
+            shares[index] = min(most[index], -(-left // (len(most) - done)))
+            left -= shares[index]
+        return tuple(Ledger(share) for share in shares)
 
     def absorb(self, branches: Sequence[Ledger]) -> None:
         """Take over what finished branches cost and said, in the order of the branches."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from metaagentx.workflow.bounds import bounds, live_edges, steps_to_finish
 from metaagentx.workflow.conditions import holds
 from metaagentx.workflow.context import Context, Said
 from metaagentx.workflow.conversation import Setting, converse
@@ -18,6 +19,7 @@ from metaagentx.workflow.ir import (
     Branch,
     ConditionRule,
     Debate,
+    Edge,
     Ensemble,
     Graph,
     KeywordRule,
@@ -80,7 +82,7 @@ def _sequence(
 
 def _together(nodes: Sequence[Node], context: Context, setting: Setting, ledger: Ledger) -> Process[tuple[Said, ...]]:
     """Run nodes side by side on the same context."""
-    ledgers = ledger.split(len(nodes))
+    ledgers = ledger.split([bounds(Workflow("", (node,))).model_calls for node in nodes])
     branches = tuple(_speak(node, context, setting, branch) for node, branch in zip(nodes, ledgers, strict=True))
     said: tuple[Said, ...] = yield Fork(branches, ledger.new_axis())
     ledger.absorb(ledgers)
@@ -176,8 +178,8 @@ def _router(node: Router, context: Context, setting: Setting, ledger: Ledger) ->
             request = fill(setting.wording.route, {"routes": ", ".join(routes)})
             said = yield from converse(agent, context.asking(request), setting, ledger)
             choice = _named(said, tuple(routes))
-    chosen = routes.get(choice or node.default or "")
-    return None if chosen is None else (yield from run_node(chosen, context, setting, ledger))
+    choice = node.default if choice is None else choice
+    return None if choice is None else (yield from run_node(routes[choice], context, setting, ledger))
 
 
 def _named(said: Said, routes: tuple[str, ...]) -> str | None:
@@ -205,24 +207,22 @@ def _loop(node: Loop, context: Context, setting: Setting, ledger: Ledger) -> Pro
 
 
 def _graph(node: Graph, context: Context, setting: Setting, ledger: Ledger) -> Process[Said | None]:
+    """Walk the graph; an edge counts only while a finish can still be reached from its target in the steps left."""
     context = context.fresh()
     nodes = {each.name: each for each in node.nodes}
+    edges, needed = live_edges(node), steps_to_finish(node)
     last: Said | None = None
     here: str | None = node.entry
-    for _ in range(node.max_steps):
-        if here is None:
-            break
+    left = node.max_steps
+    while here is not None:
         said = yield from run_node(nodes[here], context, setting, ledger)
         if said is not None:
             last, context = said, context.after(said)
-        if here in node.finish:
-            break
-        here = next(
-            (
-                edge.target
-                for edge in node.edges
-                if edge.source == here and (edge.condition is None or holds(edge.condition, context, setting.delivery))
-            ),
-            None,
-        )
+        left -= 1
+        reachable = (edge for edge in edges[here] if needed.get(edge.target, left + 1) <= left)
+        here = next((edge.target for edge in reachable if _open(edge, context, setting)), None)
     return last
+
+
+def _open(edge: Edge, context: Context, setting: Setting) -> bool:
+    return edge.condition is None or holds(edge.condition, context, setting.delivery)

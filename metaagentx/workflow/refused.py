@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from typing import NoReturn
 
 from metaagentx.workflow.ir import Diagnosis, Refusal
 
@@ -14,10 +13,6 @@ class Refused(Exception):
     def __init__(self, refusal: Refusal, message: str, at: ast.AST) -> None:
         super().__init__(message)
         self.refusal, self.message, self.at = refusal, message, at
-
-
-def refuse(refusal: Refusal, message: str, at: ast.AST) -> NoReturn:
-    raise Refused(refusal, message, at)
 
 
 class Places:

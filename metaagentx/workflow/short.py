@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Role, Workflow
+from metaagentx.workflow.short_kinds import KINDS
 from metaagentx.workflow.short_nodes import DEFAULT_NAME, NodeReader
 from metaagentx.workflow.short_print import show_steps
 from metaagentx.workflow.short_reader import Refused, named
@@ -30,7 +31,7 @@ def parse_short(text: str, *, palette: Mapping[str, Role], limits: Limits, tools
     if len(text) > LONGEST:
         message = f"a short form has at most {LONGEST} characters, not {len(text)}"
         return Diagnosis(Refusal.TOO_LONG, message, 1, LONGEST + 1)
-    reader = NodeReader(text.rstrip(), palette, limits, tools)
+    reader = NodeReader(text.rstrip(), KINDS, palette, limits, tools)
     try:
         workflow = reader.design()
     except Refused as refused:

@@ -35,11 +35,23 @@ RESULTS = {
     ],
     "crossplay": {"cold/cold": 0.286, "trained/cold": 0.527, "cold/trained": 0.394, "trained/trained": 0.668},
     "designs_by_kind": {
-        "sum3": [{"design": "a=solve({question});b=solve({a} - 7)", "share": 0.61, "accuracy": 0.71}]
-        + [{"design": "a=solve()x5", "share": 0.35, "accuracy": 0.64}, {"design": "invalid", "share": 0.04, "accuracy": 0.0}],
-        "sum5": [{"design": "chain+vote", "share": 0.83, "accuracy": 0.42}, {"design": "vote", "share": 0.17, "accuracy": 0.2}],
-        "tool": [{"design": "a=tool()", "share": 0.97, "accuracy": 0.91}, {"design": "single", "share": 0.03, "accuracy": 0.0}],
-        "spell": [{"design": "a=spell()x5", "share": 0.9, "accuracy": 0.76}, {"design": "single", "share": 0.1, "accuracy": 0.6}],
+        "sum3": [
+            {"design": "a=solve({question});b=solve({a} - 7)", "share": 0.61, "accuracy": 0.71},
+            {"design": "a=solve()x5", "share": 0.35, "accuracy": 0.64},
+            {"design": "invalid", "share": 0.04, "accuracy": 0.0},
+        ],
+        "sum5": [
+            {"design": "chain+vote", "share": 0.83, "accuracy": 0.42},
+            {"design": "vote", "share": 0.17, "accuracy": 0.2},
+        ],
+        "tool": [
+            {"design": "a=tool()", "share": 0.97, "accuracy": 0.91},
+            {"design": "single", "share": 0.03, "accuracy": 0.0},
+        ],
+        "spell": [
+            {"design": "a=spell()x5", "share": 0.9, "accuracy": 0.76},
+            {"design": "single", "share": 0.1, "accuracy": 0.6},
+        ],
     },
 }
 
@@ -49,30 +61,39 @@ def metrics(steps: int = 120, phase_length: int = 20) -> list[dict]:
     random = np.random.default_rng(0)
     lines: list[dict] = []
     for i in range(12):
-        line = {"step": 60 * (i + 1), "phase": "cold_start", "time": 10.0 * i, "train/loss": 3 * math.exp(-i / 3) + 0.4}
+        line = {
+            "step": 60 * (i + 1),
+            "phase": "cold_start",
+            "time": 10.0 * i,
+            "cold_start/loss": 3 * math.exp(-i / 3) + 0.4,
+        }
         if i % 3 == 2:
             line["eval/accuracy"] = 0.28 * (1 - math.exp(-i / 4))
         lines.append(line)
+    lines.append({"step": 0, "phase": "start", "time": 120.0, "eval/accuracy": 0.28})
     skill = taste = 0.0
     for step in range(1, steps + 1):
         phase = "executor" if (step - 1) // phase_length % 2 == 0 else "designer"
         skill, taste = skill + (phase == "executor") / 60, taste + (phase == "designer") / 60
         accuracy = 0.28 + 0.12 * skill + 0.26 * taste
         line = {"step": step, "phase": phase, "time": 120.0 + 2.5 * step}
-        line["train/reward/designer"] = accuracy + 0.05 * random.normal()
-        line["train/reward/executor"] = accuracy + 0.02 + 0.06 * random.normal()
-        line["train/entropy/designer"] = 1.4 - 0.8 * taste + 0.03 * random.normal()
-        line["train/entropy/executor"] = 0.5 - 0.3 * skill + 0.02 * random.normal()
-        line["rollout/tokens_per_question"] = 12.4 + 4 * taste + 0.5 * random.normal()
-        line["rollout/occupancy"] = 0.8 + 0.03 * random.normal()
+        line["credit/reward/designer"] = accuracy + 0.05 * random.normal()
+        line["credit/reward/executor"] = accuracy + 0.02 + 0.06 * random.normal()
+        entropy = {"designer": 1.4 - 0.8 * taste, "executor": 0.5 - 0.3 * skill}[phase]
+        line[f"train/{phase}/entropy"] = entropy + 0.03 * random.normal()  # measured while the role trains
+        line["rollout/tokens_per_execution"] = 12.4 + 4 * taste + 0.5 * random.normal()
+        line["engine/occupancy"] = 0.8 + 0.03 * random.normal()
         for k, kind in enumerate(KINDS):
-            weights = np.array([1.0 - 0.9 * taste, 1.2 - 0.8 * skill, 1.0, 1.0, 0.8, 0.6 - 0.5 * taste, 0.5 - 0.45 * taste])
+            weights = np.array(
+                [1.0 - 0.9 * taste, 1.2 - 0.8 * skill, 1.0, 1.0, 0.8, 0.6 - 0.5 * taste, 0.5 - 0.45 * taste]
+            )
             weights[(3, 3, 4, 1)[k]] += 4 * taste
             weights = np.maximum(weights + 0.08 * random.normal(size=7), 0.01)
             for name, share in zip(SIGNATURES, weights / weights.sum(), strict=True):
                 line[f"designs/{kind}/{name}"] = float(share)
         if step % 10 == 0:
             line["eval/accuracy"] = accuracy + 0.01 * random.normal()
+            line["eval/tokens_per_question"] = 19.0 + 5 * taste + 0.3 * random.normal()
             for kind, scale in zip(KINDS, (1.0, 0.55, 1.25, 1.2), strict=True):
                 line[f"eval/accuracy/{kind}"] = min(0.98, accuracy * scale)
         lines.append(line)
@@ -96,7 +117,9 @@ def _run(turns: list[Turn], answer: str | None, correct: float) -> Execution:
 
 def tree(kind: str, number: int) -> Tree:
     """A chain, a vote, a tool call and a refused design for one question."""
-    question = Question(f"{kind}-{number}", kind, f"State the final answer to the following problem: 4 - 1 + {number} =", "text")
+    question = Question(
+        f"{kind}-{number}", kind, f"State the final answer to the following problem: 4 - 1 + {number} =", "text"
+    )
     solve = "You add two numbers, with care."
     chain = Workflow("w", (Agent("a", solve, task="4 - 1"), Agent("b", solve, task=f"{{a}} + {number}")))
     vote = Workflow("w", (Ensemble("a", tuple(Agent(f"a{i}", solve) for i in range(5))),))
@@ -106,7 +129,10 @@ def tree(kind: str, number: int) -> Tree:
     bad = [_turn("a", "4 - 1", HOSTILE), _turn("b", f" + {number}", "no idea")]
     votes = [_turn(f"a{i}", question.prompt, f"\\boxed{{{right if i % 2 else wrong}}}") for i in range(5)]
     call = '<tool_call>{"name": "calculator", "arguments": {"expression": "gcd(26, 38)"}}</tool_call>'
-    used = [_turn("a", question.prompt, call, tools=True), Turn("a", (Message("tool", "2"),), Reply("\\boxed{2}", Outcome.OK, 4))]
+    used = [
+        _turn("a", question.prompt, call, tools=True),
+        Turn("a", (Message("tool", "2"),), Reply("\\boxed{2}", Outcome.OK, 4)),
+    ]
     fault = Diagnosis(Refusal.UNKNOWN_NAME, f"no role is called 'slove'; roles: solve, tool {HOSTILE}", 1, 3)
 
     def rollout(text: str, flow: Workflow, reward: float, runs: list[Execution]) -> DesignRollout:
@@ -115,7 +141,9 @@ def tree(kind: str, number: int) -> Tree:
     return Tree(
         question,
         [
-            rollout(f"a=solve(4 - 1);b=solve({{a}} + {number})", chain, 0.6, [_run(good, right, 1.0), _run(bad, None, 0.0)]),
+            rollout(
+                f"a=solve(4 - 1);b=solve({{a}} + {number})", chain, 0.6, [_run(good, right, 1.0), _run(bad, None, 0.0)]
+            ),
             rollout("a=solve()x5", vote, 0.1, [_run(votes, wrong, 0.0), _run(votes, wrong, 0.0)]),
             rollout("a=tool()", tool, 0.1, [_run(used, "2", 0.0), _run(used, "2", 0.0)]),
             DesignRollout(f"a=slove() {HOSTILE}", fault, "", "", -0.2, Outcome.OK),

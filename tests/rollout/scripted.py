@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.sampled import CallIds, Sampled
-from metaagentx.workflow.protocol import Message, Outcome, ToolResult
+from metaagentx.workflow.protocol import Message, Outcome, ToolCall, ToolResult
 
 END = 0  # of a turn
 
@@ -18,13 +17,13 @@ END = 0  # of a turn
 class Letters:
     """Every character is its code; a role's mark is its first letter; END ends an assistant's turn."""
 
-    def begin(self, messages: Iterable[Mapping[str, str]]) -> np.ndarray:
-        return np.array([c for m in messages for c in (ord(m["role"][0]), *map(ord, m["content"]))] + [ord(">")])
+    def begin(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return [code for m in messages for code in (ord(m["role"][0]), *map(ord, m["content"]))] + [ord(">")]
 
-    def extend(self, ids: np.ndarray, messages: Iterable[Mapping[str, str]], ended: bool) -> np.ndarray:
-        return np.concatenate([ids, [] if ended else [END], self.begin(messages)]).astype(np.int32)
+    def extend(self, ids: Sequence[int], messages: Sequence[Mapping[str, str]], ended: bool) -> list[int]:
+        return [*ids, *([] if ended else [END]), *self.begin(messages)]
 
-    def decode(self, ids: np.ndarray) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(i) for i in ids if i != END)
 
 
@@ -61,15 +60,17 @@ class Scripted:
             cut = text.endswith("~")
             tokens += [] if cut else [END]
             outcome = Outcome.CUT if cut else Outcome.OK
-            done.append((ticket, Sampled(np.array(tokens, np.int32), -np.arange(len(tokens), dtype=np.float32), outcome)))
+            done.append(
+                (ticket, Sampled(np.array(tokens, np.int32), -np.arange(len(tokens), dtype=np.float32), outcome))
+            )
         return done
 
 
 class Adder:
     """The tool `add`."""
 
-    def run(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
-        return ToolResult(str(sum(arguments["numbers"])))
+    def run(self, call: ToolCall) -> ToolResult:
+        return ToolResult(str(sum(call.arguments["numbers"])))
 
 
 def user(text: str) -> tuple[Message, ...]:

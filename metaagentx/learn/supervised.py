@@ -1,0 +1,64 @@
+"""Next-token cross-entropy on demonstrations: the cold start, by the packing and accumulation of the RL update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from numpy.typing import NDArray
+
+from metaagentx.learn.optimizer import descend, optimizer
+from metaagentx.learn.options import LossOptions, OptimizerOptions, PackOptions, RoleOptions
+from metaagentx.learn.pack import Batch, pack_rows, token_weights
+from metaagentx.learn.state import TrainState, create
+from metaagentx.learn.update import Compute, Metrics, accumulate, logprobs, rows_over_mesh, split
+from metaagentx.policy.params import Params
+
+_KEY = "demonstrations"  # of the only optimiser state
+
+
+def begin(params: Params, options: OptimizerOptions) -> TrainState:
+    """A new state for the cold start, around `params`."""
+    return create(params, {_KEY: RoleOptions(optimizer=options)}, "per_role")
+
+
+def pack_demonstrations(conversations: Sequence[tuple[NDArray, NDArray]], options: PackOptions) -> Batch:
+    """(token ids [L], loss mask [L]) of each conversation as one batch in which every loss token counts the same.
+
+    Raises:
+      ValueError: a conversation is longer than a row, or they need more rows than the largest bucket.
+    """
+    tokens = [np.asarray(ids, np.int32) for ids, _ in conversations]
+    masks = [np.asarray(mask, np.bool_) for _, mask in conversations]
+    counts = np.array([mask[1:].sum() for mask in masks], np.int64)
+    weights = token_weights(counts, [()] * len(counts), LossOptions(aggregation="token_mean"))
+    silent = [np.zeros(len(ids), np.float32) for ids in tokens]
+    return pack_rows(tokens, masks, silent, np.ones(len(tokens), np.float32), weights, options)
+
+
+def imitate(state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute) -> tuple[TrainState, Metrics]:
+    """One step; `state` is donated. Metrics: `loss` in nats per token, `gradient_norm` before clipping, `tokens`."""
+    return _imitate(state, split(batch, compute.micro_rows), options, compute)
+
+
+@partial(jax.jit, static_argnames=("options", "compute"), donate_argnames="state")
+def _imitate(
+    state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute
+) -> tuple[TrainState, Metrics]:
+    objective = partial(cross_entropy, compute=compute)
+    loss, gradient, _ = accumulate(objective, state.params, rows_over_mesh(batch))
+    update, moments = descend(optimizer(options), gradient, state.opt_states[_KEY], state.params)
+    metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient), "tokens": jnp.sum(batch.mask)}
+    params = optax.apply_updates(state.params, update)
+    state = state.replace(params=params, opt_states={_KEY: moments}, step=state.step + 1, version=state.version + 1)
+    return state, metrics
+
+
+def cross_entropy(params: Params, batch: Batch, *, compute: Compute) -> tuple[jax.Array, None]:
+    """Minus the weighted sum of the targets' log-probabilities."""
+    logp, _ = logprobs(params, batch, compute, with_entropy=False)
+    return -jnp.sum(batch.weights * logp), None

@@ -1,0 +1,88 @@
+"""The results of a run on a terminal: the final table, cross-play, and designs by kind. Plain text when piped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from metaagentx.report.gain import split
+
+
+def show(results: Mapping[str, Any], stream: TextIO | None = None) -> None:
+    """Print what `results.json` holds; parts that it lacks are left out."""
+    console = terminal(stream)
+    for table in (_final(results), _designs(results), _crossplay(results)):
+        if table is not None:
+            console.print(table)
+    if results.get("crossplay"):
+        gain = split(results["crossplay"])
+        console.print(
+            f"Training gained {100 * gain.total:+.1f} points: {100 * gain.designer:+.1f} by the designer,"
+            f" {100 * gain.executor:+.1f} by the executor."
+        )
+
+
+def terminal(stream: TextIO | None = None) -> Console:
+    """A console on a terminal's own width; elsewhere plain text, wide enough that nothing wraps."""
+    target = stream if stream is not None else sys.stdout
+    return Console(file=target, width=None if target.isatty() else 160, highlight=False, emoji=False)
+
+
+def _grid(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
+    return table
+
+
+def _final(results: Mapping[str, Any]) -> Table | None:
+    rows = results.get("table")
+    if not rows:
+        return None
+    kinds = list(dict.fromkeys(kind for row in rows for kind in row.get("by_kind", {})))
+    table = _grid(
+        "Held-out questions", "system", "accuracy", "95 % interval", "tokens/question", "calls/question", *kinds
+    )
+    for row in rows:
+        by_kind = row.get("by_kind", {})
+        table.add_row(
+            escape(str(row["name"])),
+            f"{100 * row['accuracy']:.1f} %",
+            f"{100 * row['low']:.1f} - {100 * row['high']:.1f}",
+            f"{row['tokens_per_question']:.1f}",
+            f"{row['calls_per_question']:.2f}",
+            *(f"{100 * by_kind[kind]:.1f} %" if kind in by_kind else "" for kind in kinds),
+        )
+    return table
+
+
+def _crossplay(results: Mapping[str, Any]) -> Table | None:
+    scores = results.get("crossplay")
+    if not scores:
+        return None
+    table = _grid("Cross-play", "", "cold executor", "trained executor")
+    for designer in ("cold", "trained"):
+        cells = (f"{100 * scores[f'{designer}/{executor}']:.1f} %" for executor in ("cold", "trained"))
+        table.add_row(f"{designer} designer", *cells)
+    return table
+
+
+def _designs(results: Mapping[str, Any]) -> Table | None:
+    by_kind = results.get("designs_by_kind")
+    if not by_kind:
+        return None
+    table = _grid("Designs by kind of question", "kind", "design", "share", "accuracy")
+    table.columns[1].justify = "left"
+    for kind, rows in by_kind.items():
+        for i, row in enumerate(sorted(rows, key=lambda row: -row["share"])[:3]):
+            right = "" if row.get("accuracy") is None else f"{100 * row['accuracy']:.0f} %"
+            table.add_row(
+                escape(kind) if i == 0 else "", escape(str(row["design"])), f"{100 * row['share']:.0f} %", right
+            )
+    return table

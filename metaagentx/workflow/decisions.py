@@ -1,0 +1,219 @@
+"""Lambdas and small functions that reduce to conditions and routes: read as data, never run."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from metaagentx.workflow.drafts import Function
+from metaagentx.workflow.ir import AllOf, AnswerAgrees, AnyOf, Condition, Contains, Not, Refusal, VerdictAccepts
+from metaagentx.workflow.methods import MAX_DEPTH
+from metaagentx.workflow.refused import Refused
+
+ALWAYS, NEVER = AllOf(()), AnyOf(())
+_LATEST = {"get_latest_message", "latest_message", "last_message", "latest", "messages", "content", "text"}
+_RIGHT = 'write a lambda like `ctx: "text" in ctx.get_latest_message().content`, answer_agrees or verdict_accepts'
+
+
+def negate(condition: Condition) -> Condition:
+    """`not condition`, without a double negation."""
+    match condition:
+        case Not(inner):
+            return inner
+        case AllOf(()):
+            return NEVER
+        case AnyOf(()):
+            return ALWAYS
+    return Not(condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way through a function: what it returns, and when (None: otherwise)."""
+
+    condition: Condition | None
+    returns: ast.expr
+
+
+def read_condition(value: Any, at: ast.AST, evaluate: Callable[[ast.expr], Any]) -> Condition:
+    """The condition that `value` (a function, `answer_agrees`, `verdict_accepts` or a constant) stands for."""
+    match value:
+        case AnswerAgrees() | VerdictAccepts():
+            return value
+        case bool():
+            return ALWAYS if value else NEVER
+        case Function(node):
+            reading = _Reading(_parameter(node), evaluate)
+            result: Condition = NEVER
+            for case in reversed(reading.cases(node)):
+                holds = reading.condition(case.returns)
+                if case.condition is None:
+                    result = holds
+                elif holds == ALWAYS:
+                    result = case.condition if result == NEVER else _any(case.condition, result)
+                elif holds == NEVER:
+                    otherwise = negate(case.condition)
+                    result = otherwise if result == ALWAYS else _all(otherwise, result)
+                else:
+                    result = _any(_all(case.condition, holds), _all(negate(case.condition), result))
+            return result
+    raise Refused(Refusal.BAD_VALUE, f"a condition is wanted here; {_RIGHT}", at)
+
+
+def read_cases(value: Any, at: ast.AST, evaluate: Callable[[ast.expr], Any]) -> list[Case]:
+    """The cases of a function that names a route: `... if condition else ...` or `if condition: return "name"`."""
+    if not isinstance(value, Function):
+        raise Refused(Refusal.BAD_VALUE, "a lambda or def that returns the name of a route is wanted here", at)
+    return _Reading(_parameter(value.node), evaluate).cases(value.node)
+
+
+def _parameter(node: ast.FunctionDef | ast.Lambda) -> str:
+    arguments = node.args
+    if len(arguments.args) + len(arguments.posonlyargs) != 1 or arguments.vararg or arguments.kwonlyargs:
+        raise Refused(Refusal.UNSUPPORTED, "a condition or route takes exactly one parameter, the context", node)
+    return (arguments.posonlyargs + arguments.args)[0].arg
+
+
+def _all(first: Condition, second: Condition) -> Condition:
+    return second if first == ALWAYS else first if second == ALWAYS else AllOf((first, second))
+
+
+def _any(first: Condition, second: Condition) -> Condition:
+    return second if first == NEVER else first if second == NEVER else AnyOf((first, second))
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One function being read. `contents` maps its locals that hold the latest message to "case is ignored"."""
+
+    parameter: str
+    evaluate: Callable[[ast.expr], Any]
+    contents: dict[str, bool] = field(default_factory=dict)
+
+    def cases(self, node: ast.FunctionDef | ast.Lambda) -> list[Case]:
+        if isinstance(node, ast.Lambda):
+            return list(self._chosen(node.body, None, 1))
+        return list(self._returned(node.body, None, 1))
+
+    def _chosen(self, node: ast.expr, given: Condition | None, depth: int) -> Iterator[Case]:
+        self._bound(depth, node)
+        while isinstance(node, ast.IfExp):
+            test = self.condition(node.test)
+            yield from self._chosen(node.body, test if given is None else _all(given, test), depth + 1)
+            node = node.orelse
+        yield Case(given, node)
+
+    def _returned(self, body: list[ast.stmt], given: Condition | None, depth: int) -> Iterator[Case]:
+        if body:
+            self._bound(depth, body[0])
+        remaining = list(reversed(body))
+        while remaining:
+            statement = remaining.pop()
+            match statement:
+                case ast.Return(value=ast.expr() as value):
+                    yield from self._chosen(value, given, depth)
+                    return
+                case ast.If():
+                    test = self.condition(statement.test)
+                    if not _returns(statement.body):
+                        raise Refused(
+                            Refusal.UNSUPPORTED, "every branch of a condition or route must return", statement
+                        )
+                    yield from self._returned(statement.body, test if given is None else _all(given, test), depth + 1)
+                    remaining.extend(reversed(statement.orelse))
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    ignore_case = self._content(value)
+                    if ignore_case is None:
+                        raise Refused(Refusal.UNSUPPORTED, "only the latest message's content can be named here", value)
+                    self.contents[name] = ignore_case
+                case ast.Expr(value=ast.Constant()) | ast.Pass():
+                    pass
+                case _:
+                    raise Refused(Refusal.UNSUPPORTED, f"this cannot be read as a condition; {_RIGHT}", statement)
+
+    def condition(self, node: ast.expr, depth: int = 1) -> Condition:
+        self._bound(depth, node)
+        match node:
+            case ast.Constant(value=bool() as value):
+                return ALWAYS if value else NEVER
+            case ast.BoolOp(op=operator, values=values):
+                inner = tuple(self.condition(value, depth + 1) for value in values)
+                return AllOf(inner) if isinstance(operator, ast.And) else AnyOf(inner)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return negate(self.condition(operand, depth + 1))
+            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as operator], comparators=[where]):
+                ignore_case = self._content(where)
+                if ignore_case is None:
+                    raise Refused(
+                        Refusal.UNSUPPORTED, f"only the latest message's content can be searched; {_RIGHT}", where
+                    )
+                found = Contains(self._text(left), ignore_case)
+                return found if isinstance(operator, ast.In) else Not(found)
+            case ast.Name() | ast.Call(func=ast.Name()):
+                named = self._named(node)
+                if named is not None:
+                    return named
+        raise Refused(Refusal.UNSUPPORTED, f"this cannot be read as a condition; {_RIGHT}", node)
+
+    def _named(self, node: ast.Name | ast.Call) -> Condition | None:
+        """`answer_agrees`, `verdict_accepts`, called with the context or not."""
+        name = node.func if isinstance(node, ast.Call) else node
+        if not isinstance(name, ast.Name) or name.id in ("any", "all", self.parameter):
+            return None
+        value = self.evaluate(name)
+        return value if isinstance(value, AnswerAgrees | VerdictAccepts) else None
+
+    def _text(self, node: ast.expr) -> str:
+        value = self.evaluate(node)
+        if not isinstance(value, str):
+            raise Refused(Refusal.BAD_VALUE, "the text to look for must be a string", node)
+        return value
+
+    def _content(self, node: ast.expr) -> bool | None:
+        """Whether case is ignored if `node` is the latest message's content; None if it is something else."""
+        ignore_case = False
+        while True:
+            match node:
+                case ast.Call(func=ast.Name(id="str"), args=[inner], keywords=[]):
+                    node = inner
+                case ast.Call(func=ast.Attribute(value=inner, attr="lower" | "upper" | "casefold"), args=[]):
+                    node, ignore_case = inner, True
+                case ast.Call(func=ast.Attribute(value=inner, attr="strip"), args=[]):
+                    node = inner
+                case ast.Call(func=ast.Attribute(attr="get_latest_message") as inner, args=[], keywords=[]):
+                    node = inner
+                case ast.Subscript(value=ast.Attribute(attr="messages") as inner, slice=last) if _is_last(last):
+                    node = inner
+                case ast.Attribute(value=inner, attr=name) if name in _LATEST:
+                    node = inner
+                case ast.Name(id=name) if name in self.contents:
+                    return ignore_case or self.contents[name]
+                case ast.Name(id=name) if name == self.parameter:
+                    return ignore_case
+                case _:
+                    return None
+
+    def _bound(self, depth: int, node: ast.AST) -> None:
+        if depth > MAX_DEPTH:
+            raise Refused(Refusal.TOO_LARGE, f"conditions are nested more than {MAX_DEPTH} deep", node)
+
+
+def _is_last(index: ast.expr) -> bool:
+    return (
+        isinstance(index, ast.UnaryOp)
+        and isinstance(index.op, ast.USub)
+        and isinstance(index.operand, ast.Constant)
+        and index.operand.value == 1
+    )
+
+
+def _returns(body: list[ast.stmt]) -> bool:
+    """Whether `body` cannot fall through."""
+    last = body[-1]
+    while isinstance(last, ast.If) and last.orelse:
+        if not isinstance(last.body[-1], ast.Return):
+            return False
+        last = last.orelse[-1]
+    return isinstance(last, ast.Return)

@@ -1,0 +1,263 @@
+"""From a script to a design. The script is read, never run: `ast.parse`, then a total evaluator."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from typing import Any
+
+from metaagentx.workflow import constructors, methods
+from metaagentx.workflow.arguments import given
+from metaagentx.workflow.assembly import Assembly
+from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
+from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Remark
+from metaagentx.workflow.methods import MAX_DEPTH
+from metaagentx.workflow.refused import Places, Refused
+from metaagentx.workflow.surface import CONDITIONS, ENVIRONMENTS, MODULES, QUESTION
+from metaagentx.workflow.values import Values
+
+MAX_SCRIPT = 64 * 1024  # bytes
+_NOWHERE = "/dev/null/design"  # Python looks for a wrong line in the file of this name: there can be none
+_SURFACE = {"workflow", "utils", "environments"}  # the packages whose names are the table's
+_RIGHT = "a design imports from workflow, builds nodes and runs one workflow"
+
+
+def parse_script(text: str, limits: Limits, tools: frozenset[str]) -> Design | Diagnosis:
+    """The design that the script `text` builds and runs, or why it is refused.
+
+    `tools`: the names of the tools that exist. Never raises, whatever the text; time is linear in its length.
+    Syntax is checked first, then the first refusal in script order is reported.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    size = len(text.encode(errors="replace"))
+    if size > MAX_SCRIPT:
+        return Diagnosis(Refusal.TOO_LONG, f"the script has {size} bytes; at most {MAX_SCRIPT} are allowed")
+    tree = syntax(text)
+    if isinstance(tree, Diagnosis):
+        return tree
+
+    places = Places(text)
+    script = _Script(limits, tools)
+    try:
+        script.block(tree.body)
+    except Refused as refused:
+        return places.diagnose(refused)
+    except RecursionError:
+        return Diagnosis(Refusal.TOO_LARGE, "the script is nested too deeply")
+    if script.assembly.workflow is None:
+        return Diagnosis(Refusal.NO_WORKFLOW, "no workflow is run; end with workflow.run(question)")
+    remarks = sorted({(*places.of(at), message) for message, at in script.assembly.remarks})
+    return Design(script.assembly.workflow, tuple(Remark(message, line, column) for line, column, message in remarks))
+
+
+def syntax(text: str) -> ast.Module | Diagnosis:
+    """The syntax tree of `text`, or where it stops being Python."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text, filename=_NOWHERE)
+    except SyntaxError as error:
+        return Diagnosis(
+            Refusal.SYNTAX, f"not Python: {error.msg}", max(error.lineno or 1, 1), max(error.offset or 1, 1)
+        )
+    except (RecursionError, MemoryError):
+        return Diagnosis(Refusal.TOO_LARGE, "the script is nested too deeply")
+    except ValueError as error:
+        return Diagnosis(Refusal.SYNTAX, f"not Python: {error}")
+
+
+class _Returned:
+    """A block ended with `return value`."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Script:
+    """One script being read."""
+
+    def __init__(self, limits: Limits, tools: frozenset[str]) -> None:
+        known: dict[str, Any] = {
+            "question": QUESTION,
+            "__name__": "__main__",
+            "__file__": Opaque("__file__"),
+            **CONDITIONS,
+        }
+        known |= {name: Named(name) for name in (*constructors.TABLE, "ToolRegistry")}
+        known |= {name: Opaque(name) for name in ENVIRONMENTS}
+        self.values = Values(known, self.call)
+        self.assembly = Assembly(self.values, limits, tools)
+        self._blocks = 0
+        self._inlined: set[int] = set()
+
+    def block(self, statements: list[ast.stmt]) -> _Returned | None:
+        """Reads `statements` in order, up to a `return`."""
+        self._blocks += 1
+        if self._blocks > MAX_DEPTH:
+            raise Refused(Refusal.TOO_LARGE, f"blocks are nested more than {MAX_DEPTH} deep", statements[0])
+        returned = None
+        for statement in statements:
+            self.values.work(1, statement)
+            returned = self._statement(statement)
+            if returned is not None:
+                break
+        self._blocks -= 1
+        return returned
+
+    def _statement(self, node: ast.stmt) -> _Returned | None:
+        values = self.values
+        match node:
+            case ast.Expr(value=value):
+                values.read(value)
+            case ast.Assign(targets=targets, value=value):
+                result = values.read(value)
+                for target in targets:
+                    values.bind(target, result)
+            case ast.AnnAssign(target=target, value=value):
+                if value is not None:
+                    values.bind(target, values.read(value))
+            case ast.AugAssign():
+                self._augment(node)
+            case ast.Import() | ast.ImportFrom():
+                self._import(node)
+            case ast.FunctionDef():
+                if node.decorator_list:
+                    raise Refused(Refusal.FORBIDDEN, "decorators would need execution", node.decorator_list[0])
+                values.bind(ast.Name(node.name), Function(node))
+            case ast.If():
+                return self.block(node.body) if values.holds(node.test) else self.block(node.orelse)
+            case ast.For():
+                return self._for(node)
+            case ast.Try():
+                for part in (node.body, node.orelse, node.finalbody):
+                    returned = self.block(part)
+                    if returned is not None:
+                        return returned
+            case ast.Return():
+                if not self._inlined:
+                    raise Refused(Refusal.SYNTAX, "'return' outside a function", node)
+                return _Returned(None if node.value is None else values.read(node.value))
+            case ast.Pass():
+                pass
+            case ast.While() | ast.ClassDef() | ast.AsyncFunctionDef() | ast.AsyncFor() | ast.With() | ast.AsyncWith():
+                raise Refused(Refusal.FORBIDDEN, f"{_keyword(node)} would need execution; {_RIGHT}", node)
+            case _:
+                raise Refused(Refusal.UNSUPPORTED, f"{_keyword(node)} is not part of the language; {_RIGHT}", node)
+        return None
+
+    def _augment(self, node: ast.AugAssign) -> None:
+        if isinstance(node.target, ast.Attribute):
+            raise Refused(
+                Refusal.FORBIDDEN, "attributes cannot be assigned; pass keywords to the constructor", node.target
+            )
+        before = self.values.read(node.target)
+        added = self.values.read(node.value)
+        if isinstance(before, list) and isinstance(node.op, ast.Add):
+            methods.list_method(before, "extend", [added], node)
+        else:
+            self.values.bind(node.target, self.values.combine(node.op, before, added, node))
+
+    def _for(self, node: ast.For) -> _Returned | None:
+        for value in self.values.unroll(node.iter):
+            self.values.bind(node.target, value)
+            returned = self.block(node.body)
+            if returned is not None:
+                return returned
+        return self.block(node.orelse)
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        """Binds the names of the table; other names of known modules stay unbound until they are used."""
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                module = alias.name.split(".")[0]
+                if module in MODULES:
+                    self.values.names[alias.asname or module] = Module(module)
+                elif module not in _SURFACE:
+                    raise Refused(Refusal.FORBIDDEN, f"{module[:40]!r} cannot be imported; {_RIGHT}", node)
+            return
+        module = (node.module or "").split(".")[0]
+        if module not in _SURFACE and module not in MODULES and module != "__future__":
+            raise Refused(Refusal.FORBIDDEN, f"{module[:40]!r} cannot be imported; {_RIGHT}", node)
+        for alias in node.names:
+            bound = alias.asname or alias.name
+            if module in _SURFACE:
+                if alias.name in constructors.TABLE or alias.name == "ToolRegistry":
+                    self.values.names[bound] = Named(alias.name)
+                elif alias.name in CONDITIONS:
+                    self.values.names[bound] = CONDITIONS[alias.name]
+                elif alias.name in ENVIRONMENTS:
+                    self.values.names[bound] = Opaque(alias.name)
+            elif alias.name in MODULES.get(module, ()):
+                attribute = ast.Attribute(ast.Name(module), alias.name)
+                attribute = ast.copy_location(ast.fix_missing_locations(attribute), node)
+                self.values.names[bound] = Named("dedent") if alias.name == "dedent" else Opaque(alias.name, True)
+
+    def call(self, function: Any, call: ast.Call) -> Any:
+        """The value of `call`, of what its function part was read as."""
+        match function:
+            case Opaque(ignored=True):
+                self._find_runs(call)
+                return function
+            case Opaque():
+                given(self.values, call)
+                return function
+            case Named("ToolRegistry"):
+                given(self.values, call)
+                return Registry()
+            case Named(name) if name in constructors.TABLE:
+                return self.assembly.construct(name, call)
+            case Named(name):
+                positional, named = given(self.values, call)
+                return methods.bounded(methods.call_function(name, positional, named, call), call)
+            case Function(ast.FunctionDef() as definition):
+                return self._inline(definition, call)
+            case Method(Draft() as owner, name):
+                return self.assembly.call(owner, name, call)
+            case Method(Registry() as owner):
+                return self.assembly.register(owner, call)
+            case Method(owner, name):
+                return self._value_method(owner, name, call)
+        raise Refused(Refusal.FORBIDDEN, "this call would need execution", call)
+
+    def _inline(self, definition: ast.FunctionDef, call: ast.Call) -> Any:
+        """Reads the body of a function without parameters where it is called, once."""
+        arguments = definition.args
+        if call.args or call.keywords or ast.dump(arguments) != ast.dump(_NO_PARAMETERS):
+            raise Refused(Refusal.FORBIDDEN, "calls of own functions with parameters would need execution", call)
+        if id(definition) in self._inlined:
+            raise Refused(Refusal.FORBIDDEN, f"{definition.name} is called again; a function is read once", call)
+        self._inlined.add(id(definition))
+        returned = self.block(definition.body)
+        return None if returned is None else returned.value
+
+    def _value_method(self, owner: Any, name: str, call: ast.Call) -> Any:
+        positional, named = given(self.values, call)
+        if isinstance(owner, str):
+            self.values.work(len(owner) // 256, call)
+            return methods.bounded(methods.text_method(owner, name, positional, named, call), call)
+        if named:
+            raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here", call)
+        if isinstance(owner, list):
+            return methods.list_method(owner, name, positional, call)
+        return methods.dict_method(owner, name, positional, call)
+
+    def _find_runs(self, call: ast.Call) -> None:
+        """Reads the `.run(...)` calls inside an ignored call; the rest of it has no meaning."""
+        for node in ast.walk(call):
+            self.values.work(1, call)
+            match node:
+                case ast.Call(func=ast.Attribute(attr="run")):
+                    self.values.read(node)
+
+
+_NO_PARAMETERS = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+
+
+def _keyword(node: ast.stmt) -> str:
+    """A statement's kind, as it is called in Python."""
+    return {
+        "ClassDef": "class",
+        "AsyncFunctionDef": "async def",
+        "AsyncFor": "async for",
+        "AsyncWith": "async with",
+    }.get(type(node).__name__, type(node).__name__.lower())

@@ -1,0 +1,326 @@
+"""A total evaluator over construction expressions: literals, text, names bound before, and calls of the table."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from metaagentx.workflow import methods, operators
+from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
+from metaagentx.workflow.ir import Refusal
+from metaagentx.workflow.methods import MAX_DEPTH
+from metaagentx.workflow.refused import Refused
+from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS
+
+MAX_CHAIN = 64  # links of `a.b().c()`
+MAX_WORK = 200_000  # expressions read, long texts counting more
+MAX_LOOP, MAX_UNROLLED = 64, 256
+
+
+class Values:
+    """The names of a script and the values of its expressions. `call` and `construct` are the script's."""
+
+    def __init__(self, known: Mapping[str, Any], call: Callable[[Any, ast.Call], Any]) -> None:
+        self.names: dict[str, Any] = dict(known)
+        self._call = call
+        self._depth = self._chain = self._work = self._unrolled = 0
+
+    def read(self, node: ast.expr, wants_node: bool = False) -> Any:
+        """The value of `node`. `wants_node`: an unbound name is an unbound agent."""
+        self.work(1, node)
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise Refused(Refusal.TOO_LARGE, f"expressions are nested more than {MAX_DEPTH} deep", node)
+        try:
+            return self._read(node, wants_node)
+        finally:
+            self._depth -= 1
+
+    def work(self, amount: int, at: ast.AST) -> None:
+        """Counts work towards the bound that keeps reading linear in the script's length."""
+        self._work += amount
+        if self._work > MAX_WORK:
+            raise Refused(Refusal.TOO_LARGE, "the script takes too much work to read; write it more simply", at)
+
+    def bind(self, target: ast.expr, value: Any) -> None:
+        """Assigns `value` to `target`; the question stays the question."""
+        match target:
+            case ast.Name(id=name):
+                if name != "question":
+                    self.names[name] = value
+            case ast.Tuple(elts=targets) | ast.List(elts=targets):
+                if not isinstance(value, list | tuple) or len(value) != len(targets):
+                    raise Refused(Refusal.BAD_VALUE, f"{len(targets)} values are wanted here", target)
+                for part, one in zip(targets, value, strict=True):
+                    self.bind(part, one)
+            case ast.Subscript():
+                owner, key = self.read(target.value), self.read(target.slice)
+                if isinstance(owner, dict) and methods.hashable(key):
+                    owner[key] = value
+                    methods.bounded(owner, target)
+                elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner):
+                    owner[key] = value
+                elif not isinstance(owner, Opaque):
+                    raise Refused(Refusal.BAD_VALUE, "this place cannot be assigned to", target)
+            case ast.Attribute():
+                raise Refused(
+                    Refusal.FORBIDDEN, "attributes cannot be assigned; pass keywords to the constructor", target
+                )
+            case _:
+                raise Refused(Refusal.UNSUPPORTED, "this assignment is not read", target)
+
+    def unroll(self, iterable: ast.expr) -> Iterator[Any]:
+        """The values that a `for` goes through, counted."""
+        values = self.read(iterable)
+        if isinstance(values, range | list | tuple | dict | str) and len(values) > MAX_LOOP:
+            raise Refused(Refusal.TOO_LARGE, f"a loop may take at most {MAX_LOOP} steps", iterable)
+        for value in methods.items(values, iterable):
+            self._unrolled += 1
+            if self._unrolled > MAX_UNROLLED:
+                raise Refused(Refusal.TOO_LARGE, f"all loops together may take at most {MAX_UNROLLED} steps", iterable)
+            yield value
+
+    def holds(self, test: ast.expr) -> bool:
+        """The truth of a constant test."""
+        value = self.read(test)
+        if isinstance(value, str | int | float | list | tuple | dict | None):
+            return bool(value)
+        raise Refused(Refusal.UNSUPPORTED, "this test is not a constant; use ConditionalWorkflow or RouterNode", test)
+
+    def _read(self, node: ast.expr, wants_node: bool) -> Any:
+        match node:
+            case ast.Constant(value=str() | int() | float() | None as value):
+                return methods.bounded(value, node)
+            case ast.Name():
+                return self._name(node, wants_node)
+            case ast.JoinedStr():
+                return self._joined(node)
+            case ast.List() | ast.Tuple():
+                return self._sequence(node, wants_node)
+            case ast.Dict():
+                return self._dictionary(node, wants_node)
+            case ast.BinOp():
+                return self._binary(node)
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return not self.holds(operand)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
+                value = self.read(operand)
+                if not isinstance(value, int | float):
+                    raise Refused(Refusal.BAD_VALUE, "only numbers have a sign", node)
+                return -value if isinstance(sign, ast.USub) else value
+            case ast.IfExp():
+                return self.read(node.body if self.holds(node.test) else node.orelse, wants_node)
+            case ast.BoolOp(op=joint, values=parts):
+                return self._either(isinstance(joint, ast.Or), parts)
+            case ast.Compare():
+                return self._compare(node)
+            case ast.Subscript():
+                return self._subscript(node)
+            case ast.Attribute():
+                return self._attribute(node)
+            case ast.Call():
+                with self._link(node):
+                    function = self._link_value(node.func)
+                return self._call(function, node)
+            case ast.Lambda():
+                return Function(node)
+            case (
+                ast.ListComp(elt=element, generators=generators) | ast.GeneratorExp(elt=element, generators=generators)
+            ):
+                found: list[Any] = []
+                self._comprehend(generators, lambda: found.append(self.read(element, wants_node)), node)
+                return methods.bounded(found, node)
+            case ast.DictComp(key=key, value=item, generators=generators):
+                table: dict[Any, Any] = {}
+                self._comprehend(generators, lambda: self._enter(table, key, self.read(item, wants_node)), node)
+                return table
+            case ast.Await() | ast.Yield() | ast.YieldFrom():
+                raise Refused(Refusal.FORBIDDEN, "this would need execution", node)
+        raise Refused(Refusal.UNSUPPORTED, f"this expression ({type(node).__name__}) is not part of the language", node)
+
+    def _name(self, node: ast.Name, wants_node: bool) -> Any:
+        name = node.id
+        if name in self.names:
+            return self.names[name]
+        if name in IGNORED:
+            return Opaque(name, ignored=True)
+        if name in methods.FUNCTIONS - {"dedent"}:
+            return Named(name)
+        if name in FORBIDDEN:
+            raise Refused(
+                Refusal.FORBIDDEN, f"{name} would need execution; a design only builds and runs a workflow", node
+            )
+        if hasattr(builtins, name):
+            raise Refused(Refusal.UNSUPPORTED, f"the builtin {name} is not part of the language", node)
+        if wants_node:
+            raise Refused(Refusal.UNBOUND_AGENT, f"{name!r} is not bound to a node", node)
+        raise Refused(Refusal.UNKNOWN_NAME, f"{name!r} is not bound", node)
+
+    def _joined(self, node: ast.JoinedStr) -> str:
+        """An f-string; refusals inside it stand at its beginning, where every Python version agrees."""
+        pieces: list[str] = []
+        length = 0
+        for part in node.values:
+            try:
+                if isinstance(part, ast.FormattedValue):
+                    if part.conversion not in (-1, ord("s")):
+                        raise Refused(Refusal.UNSUPPORTED, "conversions in f-strings are not read", node)
+                    spec = self.read(part.format_spec) if part.format_spec is not None else ""
+                    pieces.append(methods.formatted(self.read(part.value), spec, node))
+                else:
+                    pieces.append(self.read(part))
+            except Refused as refused:
+                raise Refused(refused.refusal, refused.message, node) from None
+            length += len(pieces[-1])
+            methods.fits(length, methods.MAX_TEXT, "characters", node)
+        return "".join(pieces)
+
+    def _sequence(self, node: ast.List | ast.Tuple, wants_node: bool) -> list[Any] | tuple[Any, ...]:
+        found: list[Any] = []
+        for element in node.elts:
+            if isinstance(element, ast.Starred):
+                found.extend(methods.items(self.read(element.value), element))
+            else:
+                found.append(self.read(element, wants_node))
+            methods.bounded(found, node)
+        return found if isinstance(node, ast.List) else tuple(found)
+
+    def _dictionary(self, node: ast.Dict, wants_node: bool) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            if key is None:
+                merged = self.read(value)
+                if not isinstance(merged, dict):
+                    raise Refused(Refusal.BAD_VALUE, "** takes a dictionary", value)
+                found.update(merged)
+            else:
+                self._enter(found, key, self.read(value, wants_node))
+        return methods.bounded(found, node)  # type: ignore[no-any-return]
+
+    def _enter(self, table: dict[Any, Any], key: ast.expr, value: Any) -> None:
+        entry = self.read(key)
+        if not methods.hashable(entry):
+            raise Refused(Refusal.BAD_VALUE, "keys must be strings or numbers", key)
+        table[entry] = value
+
+    def _binary(self, node: ast.BinOp) -> Any:
+        """A chain of operators, from the left, however long."""
+        chain: list[ast.BinOp] = []
+        first: ast.expr = node
+        while isinstance(first, ast.BinOp):
+            chain.append(first)
+            first = first.left
+        value = self.read(first)
+        for link in reversed(chain):
+            value = self.combine(link.op, value, self.read(link.right), link)
+        return value
+
+    def combine(self, op: ast.operator, left: Any, right: Any, at: ast.AST) -> Any:
+        """`left op right`, long texts and lists counting as more work."""
+        value = operators.combine(op, left, right, at)
+        self.work(len(value) // 256 if isinstance(value, str | list) else 0, at)
+        return value
+
+    def _either(self, any_of: bool, parts: list[ast.expr]) -> Any:
+        """`or` / `and` of constants; something opaque may be followed by anything (`os.getenv(...) or "x"`)."""
+        value: Any = None
+        for part in parts:
+            value = self.read(part)
+            if not isinstance(value, Opaque | str | int | float | list | tuple | dict | None):
+                return value
+            if not isinstance(value, Opaque) and bool(value) == any_of:
+                return value
+        return value
+
+    def _compare(self, node: ast.Compare) -> bool:
+        left = self.read(node.left)
+        for op, comparator in zip(node.ops, node.comparators, strict=True):
+            right = self.read(comparator)
+            if not operators.compared(op, left, right, node):
+                return False
+            left = right
+        return True
+
+    def _subscript(self, node: ast.Subscript) -> Any:
+        with self._link(node):
+            owner = self._link_value(node.value)
+        if isinstance(owner, Opaque):
+            return owner
+        if isinstance(node.slice, ast.Slice):
+            ends = [None if end is None else self.read(end) for end in (node.slice.lower, node.slice.upper)]
+            plain = node.slice.step is None and all(isinstance(end, int | None) for end in ends)
+            if plain and isinstance(owner, str | list | tuple):
+                return owner[slice(*ends)]
+            raise Refused(Refusal.UNSUPPORTED, "this slice is not read", node)
+        key = self.read(node.slice)
+        if isinstance(owner, str | list | tuple) and isinstance(key, int) and -len(owner) <= key < len(owner):
+            return owner[key]
+        if isinstance(owner, dict) and methods.hashable(key) and key in owner:
+            return owner[key]
+        raise Refused(Refusal.BAD_VALUE, "there is nothing under this subscript", node)
+
+    def _attribute(self, node: ast.Attribute) -> Any:
+        with self._link(node):
+            owner = self._link_value(node.value)
+        name = node.attr
+        match owner:
+            case Opaque():
+                if not name.startswith("_"):
+                    return owner
+            case Module("textwrap") if name == "dedent":
+                return Named("dedent")
+            case Module(module) if name in MODULES[module]:
+                return Opaque(f"{module}.{name}", ignored=module == "logging" or name == "exit")
+            case Draft(kind=kind):
+                if name in NODE_METHODS.get(kind, ()):
+                    return Method(owner, name)
+                if name == "name":
+                    return owner.name
+            case Registry() if name == "register":
+                return Method(owner, name)
+            case str() if name in methods.TEXT:
+                return Method(owner, name)
+            case list() if name in methods.LIST:
+                return Method(owner, name)
+            case dict() if name in methods.DICT:
+                return Method(owner, name)
+        raise Refused(Refusal.FORBIDDEN, f"the attribute {name[:40]!r} is not part of the language", node)
+
+    def _link_value(self, node: ast.expr) -> Any:
+        """The value of what an attribute, subscript or call is taken from: a chain, not a nesting."""
+        self._depth -= 1
+        try:
+            return self.read(node)
+        finally:
+            self._depth += 1
+
+    @contextmanager
+    def _link(self, node: ast.AST) -> Iterator[None]:
+        self._chain += 1
+        if self._chain > MAX_CHAIN:
+            raise Refused(Refusal.TOO_LARGE, f"a chain may have at most {MAX_CHAIN} links", node)
+        yield
+        self._chain -= 1
+
+    def _comprehend(self, generators: list[ast.comprehension], enter: Callable[[], None], at: ast.AST) -> None:
+        """Runs `enter` for every combination that the comprehension's `for`s and constant `if`s leave."""
+        before = dict(self.names)
+
+        def go(rest: list[ast.comprehension]) -> None:
+            if not rest:
+                enter()
+                return
+            if rest[0].is_async:
+                raise Refused(Refusal.FORBIDDEN, "this would need execution", at)
+            for value in self.unroll(rest[0].iter):
+                self.bind(rest[0].target, value)
+                if all(self.holds(test) for test in rest[0].ifs):
+                    go(rest[1:])
+
+        if len(generators) > MAX_DEPTH:
+            raise Refused(Refusal.TOO_LARGE, f"more than {MAX_DEPTH} loops are nested here", at)
+        go(generators)
+        self.names = before

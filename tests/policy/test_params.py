@@ -1,0 +1,41 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from metaagentx.policy import params, spec
+from tests.policy import tiny
+
+
+@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_have_the_shapes_and_dtypes_of_the_table(qk_norm, tied):
+    config = tiny.config(qk_norm, tied, dtype="bfloat16")
+    weights = params.initialise(config, jax.random.key(0))
+    assert jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, w.dtype), weights) == params.abstract(config)
+    assert params.count(config) == sum(w.size for w in jax.tree.leaves(weights))
+    assert ("head" in weights) is not tied
+    assert ("q_norm" in weights["layers"]) is qk_norm
+
+
+def test_every_weight_has_its_own_hugging_face_name():
+    names = [s.hf_name for s in jax.tree.leaves(spec.table(tiny.config(tied=False)))]
+    assert len(set(names)) == len(names)
+    assert "model.layers.{}.self_attn.q_proj.weight" in names
+    assert "lm_head.weight" in names
+
+
+def test_matrices_start_with_the_variance_of_their_fan_in_and_norms_at_one():
+    config = tiny.config()
+    weights = params.initialise(config, jax.random.key(0))
+    gate, down = weights["layers"]["gate"], weights["layers"]["down"]
+    assert float(jnp.std(gate)) == pytest.approx(config.d_model**-0.5, rel=0.05)
+    assert float(jnp.std(down)) == pytest.approx((2 * config.layers * config.d_ff) ** -0.5, rel=0.05)
+    assert bool((weights["final_norm"] == 1).all())
+
+
+def test_different_keys_and_different_matrices_start_differently():
+    config = tiny.config()
+    one, other = (params.initialise(config, jax.random.key(seed))["layers"] for seed in (0, 1))
+    assert not jnp.allclose(one["q"], other["q"])
+    assert not jnp.allclose(one["gate"], one["up"])
+    assert not jnp.allclose(one["q"][0], one["q"][1])

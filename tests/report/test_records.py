@@ -1,0 +1,47 @@
+"""An episode's record holds everything a reader asks for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import workdir
+
+from metaagentx.report import records
+from metaagentx.workflow.ir import Agent, Contains, Loop, Not, Workflow
+
+
+def test_an_episode_survives_json_unchanged():
+    record = workdir.episodes()[0]
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_an_episode_tells_designs_runs_and_turns():
+    record = records.episode(workdir.tree("sum3", 1), step=4, phase="executor", design_advantages=[1.0, 0.0, 0.0, -1.0])
+    assert record["question"]["kind"] == "sum3"
+    chain, _, tool, refused = record["designs"]
+    assert (chain["advantage"], chain["executions"][0]["advantage"]) == (1.0, None)
+    assert [turn["agent"] for turn in chain["executions"][0]["turns"]] == ["a", "b"]
+    assert chain["executions"][0]["answer"] == "4"
+    assert chain["executions"][1]["outcome"] == "unparsable"
+    assert tool["executions"][0]["turns"][0]["tool_calls"] == [
+        {"name": "calculator", "arguments": {"expression": "gcd(26, 38)"}}
+    ]
+    assert tool["executions"][0]["turns"][0]["tool_results"] == [{"text": "2", "ok": True}]
+    assert not refused["valid"]
+    assert refused["workflow"] is None
+    assert (refused["diagnosis"]["refusal"], refused["diagnosis"]["column"]) == ("unknown_name", 3)
+
+
+def test_a_workflow_nests_as_json():
+    flow = Workflow("w", (Loop("l", (Agent("a"),), Not(Contains("x"))),))
+    loop = records.to_json(flow)["steps"][0]
+    assert loop["until"] == {"type": "Not", "condition": {"type": "Contains", "text": "x", "ignore_case": False}}
+    assert loop["body"][0]["type"] == "Agent"
+
+
+def test_advantages_that_do_not_fit_are_an_error():
+    with pytest.raises(ValueError, match="4 designs"):
+        records.episode(workdir.tree("sum3", 1), step=4, phase="executor", design_advantages=[1.0])
+    with pytest.raises(ValueError, match="2 executions"):
+        records.episode(workdir.tree("sum3", 1), step=4, phase="joint", execution_advantages=[[1.0], [], [], []])

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from metaagentx.rollout.options import SamplingOptions, TreeOptions
+from metaagentx.rollout.reward import judge, mean_reward
+from metaagentx.rollout.sample import attach
+from metaagentx.rollout.scheduler import run
+from metaagentx.rollout.tree import forest
+from metaagentx.workflow.protocol import Outcome, RunResult
+from tests.rollout.arithmetic import LANGUAGE, Sums
+from tests.rollout.scripted import Adder, Letters, Scripted
+
+SAMPLING = {"designer": SamplingOptions(), "executor": SamplingOptions()}
+TASK = Sums()
+
+
+def grow(reply, options, questions=1):
+    engine = Scripted(reply)
+    process = forest([TASK.question("train", i) for i in range(questions)], TASK, options, LANGUAGE)
+    trees, rows, _ = run(
+        process, {"designer": engine, "executor": engine}, Letters(), Adder(), SAMPLING, seed=0, step=0
+    )
+    attach(trees, rows)
+    return trees, rows
+
+
+def script(designs, answers):
+    """Designer and executor calls are answered in turn from two lists."""
+    designs, answers = itertools.cycle(designs), itertools.cycle(answers)
+    return lambda prompt: next(designs) if prompt.startswith("sD") else next(answers)
+
+
+def result(answer="2", outcome=Outcome.OK, calls=1, tokens=10):
+    return RunResult("", answer, outcome, calls=calls, tokens=tokens)
+
+
+@pytest.mark.parametrize(
+    ("form", "unit", "correct", "answer", "expected"),
+    [
+        ("additive", "tokens", 1.0, "2", 1.0 + 0.1 - 0.5 * 10 / 40),
+        ("additive", "calls", 1.0, "2", 1.0 + 0.1 - 0.5 * 3 / 40),
+        ("product", "tokens", 1.0, "2", 1.0 * (1 - 0.5 * 10 / 40) + 0.1),
+        ("product", "tokens", 0.0, "7", 0.1),
+        ("additive", "tokens", 0.0, None, -0.5 * 10 / 40),
+        ("product", "calls", 0.0, None, 0.0),
+    ],
+)
+def test_rewards_are_those_of_the_formula(form, unit, correct, answer, expected):
+    options = TreeOptions(w_cost=0.5, cost_form=form, cost_unit=unit, budget=40)
+    assert judge(result(answer, calls=3), correct, options).reward == pytest.approx(expected)
+
+
+def test_cost_is_at_most_one():
+    assert judge(result(tokens=999), 0.0, TreeOptions(budget=10, w_cost=1.0)).cost == 1.0
+
+
+def test_a_failed_run_is_masked_and_leaves_the_mean():
+    options = TreeOptions()
+    runs = [judge(result(), 1.0, options), judge(result(None, Outcome.FAILED), 0.0, options)]
+    assert [run.masked for run in runs] == [False, True]
+    assert mean_reward(runs) == pytest.approx(1.1)
+    assert mean_reward(runs[1:]) == 0.0
+
+
+def test_a_tree_by_hand():
+    options = TreeOptions(designs=2, executions=2, w_invalid=0.2, w_cost=0.1, cost_unit="calls", budget=10)
+    (tree,), rows = grow(script(["a=solve()", "nonsense("], ["so =2", "so =5"]), options)
+    valid, invalid = tree.designs
+    assert (valid.valid, valid.text, valid.short, valid.outcome) == (True, "a=solve()", "a=solve()", Outcome.OK)
+    assert [e.correct for e in valid.executions] == [1.0, 0.0]
+    assert [e.reward for e in valid.executions] == pytest.approx([1.1 - 0.01, 0.1 - 0.01])
+    assert valid.reward == pytest.approx(0.59)
+    assert (invalid.valid, invalid.reward, invalid.executions, invalid.key) == (False, -0.2, [], "")
+    assert invalid.parsed.message
+    assert len(rows) == 2 + 2
+    assert invalid.trajectory.role == valid.trajectory.role == "designer"
+    assert [(len(e.trajectories), e.trajectories[0].execution) for e in valid.executions] == [(1, 0), (1, 1)]
+
+
+def test_every_trajectory_joins_one_place_of_its_tree():
+    options = TreeOptions(designs=3, executions=2)
+    trees, rows = grow(script(["a=solve()x3", "bad(", "a=solve();b=solve({a}+1)"], ["=2"]), options, questions=3)
+    joined = [d.trajectory for t in trees for d in t.designs]
+    joined += [row for t in trees for d in t.designs for e in d.executions for row in e.trajectories]
+    assert {id(row) for row in joined} == {id(row) for row in rows}
+    assert len(joined) == len(rows) == 3 * (3 + 2 * 3 + 2 * 2)
+    for q, tree in enumerate(trees):
+        for d, design in enumerate(tree.designs):
+            assert (design.trajectory.question, design.trajectory.design) == (q, d)
+            for execution in design.executions:
+                assert len(execution.trajectories) == execution.result.calls
+                assert sum(row.generated for row in execution.trajectories) == execution.result.tokens
+
+
+def test_a_given_design_is_run_without_asking_a_designer():
+    options = TreeOptions(designs=2, executions=3, fixed_design="a=solve()x3")
+    (tree,), rows = grow(script([], ["=2"]), options)
+    assert [len(design.executions) for design in tree.designs] == [3, 3]
+    assert all(design.trajectory is None and design.reward == pytest.approx(1.1) for design in tree.designs)
+    assert {row.role for row in rows} == {"executor"}
+
+
+def test_a_bad_given_design_is_named():
+    with pytest.raises(ValueError, match=r"tree.fixed_design 'a=nobody\(\)'"):
+        grow(script([], [""]), TreeOptions(fixed_design="a=nobody()"))
+
+
+def test_an_answer_written_into_the_design_earns_nothing():
+    # The design's text holds the answer "=2"; the agent does not repeat it.
+    (tree,), _ = grow(script(["a=solve(say =2)"], ["no"]), TreeOptions(designs=1, executions=1))
+    assert tree.designs[0].valid
+    assert tree.designs[0].reward == 0.0
+
+
+def test_a_designer_whose_prompt_does_not_fit_is_invalid_and_kept():
+    (tree,), rows = grow(lambda prompt: None, TreeOptions(designs=2, w_invalid=0.3))
+    assert [(d.outcome, d.reward, d.trajectory) for d in tree.designs] == [(Outcome.TOO_LONG, -0.3, None)] * 2
+    assert rows == []
