@@ -9,17 +9,17 @@ SIGTERM and SIGINT are passed on to the running jobs (the training program saves
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from types import FrameType
 from typing import IO, Literal
 
 SAVED = 75  # exit code of a program that was told to stop and has saved: not done, not failed
@@ -96,9 +96,7 @@ def _stop(running: list[_Running]) -> None:
 def _finish(running: _Running, stopping: bool, say: Callable[[str], object]) -> Outcome:
     running.log.close()
     job, code, seconds = running.job, running.process.returncode, time.monotonic() - running.start
-    if (
-        stopping or code == SAVED
-    ):  # a program that saves on SIGTERM may well exit with 0, so only an undisturbed end counts
+    if stopping or code == SAVED:  # a program that saves on SIGTERM may exit with 0: only an undisturbed end counts
         say(f"stopped  {job.name}")
         return "stopped"
     if code == 0:
@@ -128,8 +126,13 @@ def _graph(jobs: Sequence[Job]) -> TopologicalSorter[str]:
     return graph
 
 
+def announce(text: str) -> None:
+    """Prints at once, also into a pipe."""
+    print(text, flush=True)
+
+
 def run(
-    jobs: Sequence[Job], parallel: int = 1, cores_per_job: int = 0, say: Callable[[str], object] = print
+    jobs: Sequence[Job], parallel: int = 1, cores_per_job: int = 0, say: Callable[[str], object] = announce
 ) -> dict[str, Outcome]:
     """Runs what is not done yet, at most `parallel` jobs at a time, each after the jobs that it depends on.
 
@@ -142,47 +145,54 @@ def run(
     outcomes: dict[str, Outcome] = {job.name: "done" for job in jobs if job.done}
     available = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     cores = cores_of_slots(parallel, cores_per_job if available else 0, available)
+    if outcomes:
+        say(f"{len(outcomes)} of {len(jobs)} jobs were done before")
+
     waiting: list[str] = []
     running: list[_Running] = []
-    stopping = False
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    free = list(range(parallel))
+    with _signals() as told:
         while graph.is_active():
             waiting.extend(graph.get_ready())
             for name in tuple(waiting):
-                if name not in outcomes:
-                    if any(outcomes[other] != "done" for other in by_name[name].depends_on):
-                        outcomes[name] = "skipped"
-                        say(f"skipped  {name}: a job that it depends on did not end well")
-                    elif stopping:
-                        outcomes[name] = "stopped"
-                    elif len(running) == parallel:
-                        continue
-                    else:
-                        waiting.remove(name)
-                        say(f"started  {name}")
-                        slot = min(set(range(parallel)) - {each.slot for each in running})
-                        running.append(_start(by_name[name], slot, cores[slot]))
-                        continue
+                job = by_name[name]
+                if name not in outcomes and told:
+                    outcomes[name] = "stopped"
+                elif name not in outcomes and any(outcomes[other] != "done" for other in job.depends_on):
+                    outcomes[name] = "skipped"
+                    say(f"skipped  {name}: a job that it depends on did not end well")
+                if name in outcomes:
+                    graph.done(name)
+                elif free:
+                    say(f"started  {name}")
+                    slot = free.pop(0)
+                    running.append(_start(job, slot, cores[slot]))
+                else:
+                    continue
                 waiting.remove(name)
-                graph.done(name)
             for each in [each for each in running if each.process.poll() is not None]:
                 running.remove(each)
-                outcomes[each.job.name] = _finish(each, stopping, say)
+                free.append(each.slot)
+                outcomes[each.job.name] = _finish(each, bool(told), say)
                 graph.done(each.job.name)
+            if told:
+                _stop(running)
             if running:
-                if stopping:
-                    _stop(running)
                 time.sleep(0.05)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     return {job.name: outcomes[job.name] for job in jobs}
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that SIGTERM and SIGINT are added to as they come."""
+    seen: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = [signal.signal(number, lambda number, frame: seen.append(number)) for number in numbers]
+    try:
+        yield seen
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
 
 
 def exit_code(outcomes: dict[str, Outcome]) -> int:

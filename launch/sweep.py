@@ -5,7 +5,7 @@
 The config file defines `sweep() -> list[dict]`: each dict is one job, from flags of the training program to values,
 `{"config.seed": 1, "config.stages.mode": "joint"}`. Four keys are not flags:
   name        names the job and its directory; else a hash of the flags does
-  group       its row in the table; else everything but seeds and paths tells rows apart
+  group       its row in the table; else the flags that differ between jobs, seeds aside
   depends_on  the name of a job, or a list of them, to run first
   module      the program, "metaagentx.train" if not given
 In a value, "{workdir}" stands for the sweep's directory: "{workdir}/cold-0" is where the job "cold-0" worked.
@@ -72,7 +72,9 @@ def load(path: str) -> list[Overrides]:
     spec.loader.exec_module(module)
     if not hasattr(module, "sweep"):
         raise ValueError(f"{file} defines no sweep(); it should return a list of dicts from flags to values")
-    return module.sweep()
+    if not (rows := list(module.sweep())):
+        raise ValueError(f"sweep() of {file} returns no jobs")
+    return rows
 
 
 def job_name(overrides: Mapping[str, Any]) -> str:
@@ -156,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     summary = table.summarize(rows, [args.workdir / job_name(row) / "results.json" for row in rows])
+    args.workdir.mkdir(parents=True, exist_ok=True)
     (args.workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(table.render(summary, [name for name in args.metrics.split(",") if name]))
     return local.exit_code(outcomes)

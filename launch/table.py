@@ -24,16 +24,27 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def group_of(overrides: Mapping[str, Any]) -> str:
-    """The job's own "group", or its flags without seeds and without other jobs' directories, which follow the seed."""
-    if "group" in overrides:
-        return str(overrides["group"])
-    told = {
-        key: value
-        for key, value in overrides.items()
-        if key not in ("name", "depends_on") and key.split(".")[-1] != "seed" and "{workdir}" not in str(value)
-    }
-    return " ".join(f"{key.removeprefix('config.')}={value}" for key, value in sorted(told.items())) or "all"
+def groups(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The group of each job: its own "group", or those of its flags that are not the same in all jobs.
+
+    Seeds do not count, nor do paths to other jobs, which follow the seed.
+    """
+    told = [
+        {
+            key: str(value)
+            for key, value in row.items()
+            if key not in ("name", "group", "depends_on")
+            and key.split(".")[-1] != "seed"
+            and "{workdir}" not in str(value)
+        }
+        for row in rows
+    ]
+    same = set.intersection(*(set(each.items()) for each in told)) if told else set()
+    labels = [
+        " ".join(f"{k.removeprefix('config.')}={v}" for k, v in sorted(set(each.items()) - same)) or "all"
+        for each in told
+    ]
+    return [str(row.get("group", label)) for row, label in zip(rows, labels, strict=True)]
 
 
 def numbers(results: Any, prefix: str = "") -> dict[str, float]:
@@ -48,10 +59,12 @@ def numbers(results: Any, prefix: str = "") -> dict[str, float]:
 def summarize(rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> Summary:
     """`files[i]` holds the results of job `rows[i]`; jobs without results yet are left out."""
     values: dict[str, dict[str, list[float]]] = {}
-    for row, file in zip(rows, files, strict=True):
+    for group, file in zip(groups(rows), files, strict=True):
         if file.exists():
-            for metric, value in numbers(json.loads(file.read_text())).items():
-                values.setdefault(group_of(row), {}).setdefault(metric, []).append(value)
+            results = json.loads(file.read_text())
+            found = {key: value for key, value in results.items() if key not in ("config", "seed")}  # what went in
+            for metric, value in numbers(found).items():
+                values.setdefault(group, {}).setdefault(metric, []).append(value)
     return {
         group: {
             metric: dict(zip(("mean", "low", "high"), map(_finite, interval(each)), strict=True)) | {"values": each}

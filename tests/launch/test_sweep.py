@@ -52,7 +52,7 @@ def test_a_sweep_runs_in_order_resumes_and_tabulates(
 
     summary = json.loads((work / "summary.json").read_text())
     assert summary["cold"]["accuracy.all"]["mean"] == pytest.approx(0.01)
-    row = summary["gain=0.1 module=program"]["accuracy.all"]
+    row = summary["gain=0.1"]["accuracy.all"]
     assert row["values"] == pytest.approx([0.1, 0.12, 0.14])
     assert row["high"] - row["mean"] == pytest.approx(4.302653 * 0.02 / math.sqrt(3))
     assert "0.12 ± 0.05" in first
@@ -128,19 +128,35 @@ def test_a_wrong_shard_is_refused(text: str, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_config_without_a_sweep_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "plain.py"
-    file.write_text("x = 1\n")
-    for path, message in [(file, "defines no sweep()"), (tmp_path / "none.py", "must be a Python file")]:
+    plain, empty = tmp_path / "plain.py", tmp_path / "empty.py"
+    plain.write_text("x = 1\n")
+    empty.write_text("def sweep():\n    return []\n")
+    cases = [
+        (plain, "defines no sweep()"),
+        (empty, "returns no jobs"),
+        (tmp_path / "none.py", "must be a Python file"),
+    ]
+    for path, message in cases:
         with pytest.raises(SystemExit):
             sweep.main([f"--config={path}", f"--workdir={tmp_path}"])
         assert message in capsys.readouterr().err
 
 
 def test_one_value_has_no_interval_and_missing_results_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text('{"accuracy": 0.5, "ok": true, "curve": [1, 2]}')
+    (tmp_path / "a.json").write_text('{"accuracy": 0.5, "ok": true, "curve": [1, 2], "config": {"x": 1}, "seed": 0}')
     summary = table.summarize(
-        [{"config.x": 1, "config.seed": 0}, {"config.x": 1, "config.seed": 1}],
+        [{"config.x": 1, "config.seed": 0}, {"config.x": 2, "config.seed": 0}],
         [tmp_path / "a.json", tmp_path / "b.json"],
     )
     assert summary == {"x=1": {"accuracy": {"values": [0.5], "mean": 0.5, "low": None, "high": None}}}
     assert table.render(summary).splitlines()[-1].split("|")[1:4] == [" x=1 ", " 1 ", " 0.5      "]
+
+
+def test_jobs_are_grouped_by_what_differs_between_them_except_seeds() -> None:
+    rows = sweep.product(**{"config.a": [1, 2], "config.b": [(3, 4)], "config.seed": [0, 1]})
+    assert table.groups(rows) == ["a=1", "a=1", "a=2", "a=2"]
+    assert table.groups(rows[:2]) == ["all", "all"]
+    assert table.groups([{"group": "x"}, {"config.a": 1, "config.init": "{workdir}/y", "depends_on": "y"}]) == [
+        "x",
+        "a=1",
+    ]
