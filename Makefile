@@ -47,7 +47,8 @@ lint: $(STAMP)
 	$(BIN)/python -m pytest tests/test_house.py
 
 study: $(STAMP)
-	$(BIN)/python -m launch.sweep --config=configs/study.py --workdir=runs/study --parallel=$(PARALLEL) $(ARGS)
+	$(BIN)/python -m launch.sweep --config=configs/tiny_study.py --workdir=runs/study --parallel=$(PARALLEL) $(ARGS)
+	$(BIN)/python -m benchmarks.tiny_study runs/study
 
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/render.py

@@ -27,6 +27,7 @@ from metaagentx.rollout.sample import sample
 from metaagentx.rollout.shape import shape
 from metaagentx.rollout.trajectory import Tree
 from metaagentx.settings import Settings
+from metaagentx.tasks.reference_designs import reference_designs
 from metaagentx.workbench import Workbench, open_workbench
 from metaagentx.workflow.ir import Design
 
@@ -196,7 +197,30 @@ def compare(bench: Workbench, cold: Params, trained: Params) -> tuple[dict[str, 
         "crossplay": {} if fixed else {key: scores[key].accuracy for key in CROSSPLAY},
         "designs_by_kind": scores["trained/trained"].designs_by_kind(),
     }
+    if settings.evaluate.reference_designs:
+        results["reference_designs"] = reference(bench, cold)
     return results, scores
+
+
+def reference(bench: Workbench, params: Params) -> dict[str, dict[str, dict[str, float]]]:
+    """Accuracy of the task's hand-written designs by split, design and kind, with `params` as executor.
+
+    A design that a question does not allow is a single agent there.
+    """
+    engine = bench.engine()
+    engine.load(params, version=0)
+    both = {"designer": engine, "executor": engine}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for split in ("validation", "test"):
+        questions = [bench.task.question(split, index, seed=-1) for index in range(bench.task.size(split))]
+        options = [reference_designs(question.prompt) for question in questions]
+        names = dict.fromkeys(name for allowed in options for name in allowed)
+        found[split] = {}
+        for number, name in enumerate(names):
+            designs = [allowed.get(name, SINGLE) for allowed in options]
+            score = play(bench, both, split, len(questions), step=TEST_STEP + 100 + number, designs=designs)
+            found[split][name] = score.row(name)["by_kind"]
+    return found
 
 
 CROSSPLAY = ("cold/cold", "trained/cold", "cold/trained", "trained/trained")  # designer/executor

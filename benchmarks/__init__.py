@@ -1,0 +1,1 @@
+"""Measurements that anyone can run again, and where what they found is kept."""
