@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import flax.struct
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx.learn.options import LossOptions, PackOptions
 from metaagentx.rollout.trajectory import Trajectory
 
-Array = jax.Array | np.ndarray
+Array: TypeAlias = Any  # of NumPy as packed, of JAX under jit
 
 
 @flax.struct.dataclass
