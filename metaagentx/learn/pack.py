@@ -111,7 +111,7 @@ def pack_rows(
     before, follows = at - 1, within > 0  # the position that predicts a token; a first token is predicted by none
 
     def lay(values: NDArray, where: NDArray, dtype: type) -> NDArray:
-        out = np.zeros(shape, dtype)
+        out: NDArray = np.zeros(shape, dtype)
         out.reshape(-1)[where] = values
         return out
 

@@ -89,7 +89,8 @@ def _update(
     state: TrainState, batches: dict[str, Batch], scales: dict[str, jax.Array], recipe: Recipe
 ) -> tuple[TrainState, Metrics]:
     roles = dict(recipe.roles)
-    gradients, metrics = {}, {}
+    gradients: dict[str, Params] = {}
+    metrics: Metrics = {}
     for role, batch in batches.items():
         objective = partial(policy_loss, reference=state.reference, role=roles[role], recipe=recipe)
         batch = rows_over_mesh(batch)
@@ -99,7 +100,7 @@ def _update(
             found |= describe(batch, tokens, recipe.gap_bound)
         metrics |= {f"{role}/{name}": value for name, value in found.items()}
 
-    weights = {role: scale * roles[role].weight for role, scale in scales.items()}
+    weights: dict[str, Any] = {role: scale * roles[role].weight for role, scale in scales.items()}
     if recipe.moments == "shared":
         gradients, weights = {SHARED: mix(gradients, weights)}, {SHARED: 1.0}
     rules, opt_states, updates = optimizers(roles, recipe.moments), dict(state.opt_states), {}
