@@ -15,7 +15,7 @@ Every row is a trajectory. Rows are grouped, and statistics are taken over *unit
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.struct
 import jax
@@ -26,6 +26,8 @@ from metaagentx.mesh import place
 
 LEAD, FOLLOW = 0, 1  # `Samples.role`: designer or main agent; executor or sub-agent
 
+Array: TypeAlias = Any  # of NumPy outside of jit
+
 _EPS = 1e-6
 
 
@@ -33,14 +35,14 @@ _EPS = 1e-6
 class Samples:
     """One row a trajectory; every array is [n]. A row whose ids lie outside `Counts` or with mask False is padding."""
 
-    reward: jax.Array  # float32; all rows of one unit carry the same
-    question: jax.Array  # int32
-    design: jax.Array  # int32
-    execution: jax.Array  # int32, -1 for a designer
-    role: jax.Array  # int32, LEAD or FOLLOW
-    agent: jax.Array  # int32, number of the agent's name
-    turn: jax.Array  # int32, the agent's n-th conversation in its execution
-    mask: jax.Array  # bool, False: no member of any group
+    reward: Array  # float32; all rows of one unit carry the same
+    question: Array  # int32
+    design: Array  # int32
+    execution: Array  # int32, -1 for a designer
+    role: Array  # int32, LEAD or FOLLOW
+    agent: Array  # int32, number of the agent's name
+    turn: Array  # int32, the agent's n-th conversation in its execution
+    mask: Array  # bool, False: no member of any group
 
 
 class Counts(NamedTuple):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import flax.struct
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx.learn.options import LossOptions, PackOptions
 from metaagentx.rollout.trajectory import Trajectory
 
-Array = jax.Array | np.ndarray
+Array: TypeAlias = Any  # of NumPy as packed, of JAX under jit
 
 
 @flax.struct.dataclass
@@ -111,7 +111,7 @@ def pack_rows(
     before, follows = at - 1, within > 0  # the position that predicts a token; a first token is predicted by none
 
     def lay(values: NDArray, where: NDArray, dtype: type) -> NDArray:
-        out = np.zeros(shape, dtype)
+        out: NDArray = np.zeros(shape, dtype)
         out.reshape(-1)[where] = values
         return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -54,7 +55,7 @@ def _imitate(
     update, moments = descend(optimizer(options), gradient, state.opt_states[_KEY], state.params)
     metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient), "tokens": jnp.sum(batch.mask)}
     params = optax.apply_updates(state.params, update)
-    state = state.replace(params=params, opt_states={_KEY: moments}, step=state.step + 1, version=state.version + 1)
+    state = replace(state, params=params, opt_states={_KEY: moments}, step=state.step + 1, version=state.version + 1)
     return state, metrics
 
 

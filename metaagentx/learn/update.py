@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -70,7 +70,7 @@ def update(state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe
     """
     scales = {role: scale for role, scale in phase.trains.items() if scale > 0 and role in batches}
     if not scales:
-        return state.replace(step=state.step + 1), {}
+        return replace(state, step=state.step + 1), {}
     micro = {role: split(batches[role], recipe.compute.micro_rows) for role in scales}
     return _update(state, micro, scales, recipe)
 
@@ -89,7 +89,8 @@ def _update(
     state: TrainState, batches: dict[str, Batch], scales: dict[str, jax.Array], recipe: Recipe
 ) -> tuple[TrainState, Metrics]:
     roles = dict(recipe.roles)
-    gradients, metrics = {}, {}
+    gradients: dict[str, Params] = {}
+    metrics: Metrics = {}
     for role, batch in batches.items():
         objective = partial(policy_loss, reference=state.reference, role=roles[role], recipe=recipe)
         batch = rows_over_mesh(batch)
@@ -99,7 +100,7 @@ def _update(
             found |= describe(batch, tokens, recipe.gap_bound)
         metrics |= {f"{role}/{name}": value for name, value in found.items()}
 
-    weights = {role: scale * roles[role].weight for role, scale in scales.items()}
+    weights: dict[str, Any] = {role: scale * roles[role].weight for role, scale in scales.items()}
     if recipe.moments == "shared":
         gradients, weights = {SHARED: mix(gradients, weights)}, {SHARED: 1.0}
     rules, opt_states, updates = optimizers(roles, recipe.moments), dict(state.opt_states), {}
@@ -107,7 +108,7 @@ def _update(
         updates[key], opt_states[key] = descend(rules[key], gradient, state.opt_states[key], state.params)
 
     params = optax.apply_updates(state.params, mix(updates, weights))
-    state = state.replace(params=params, opt_states=opt_states, step=state.step + 1, version=state.version + 1)
+    state = replace(state, params=params, opt_states=opt_states, step=state.step + 1, version=state.version + 1)
     return state, metrics
 
 
@@ -157,6 +158,8 @@ def policy_loss(
         "clip_share": clipped(ratio, batch.advantages, options.clip_low, options.clip_high),
     }
     if role.kl:
+        if reference is None:
+            raise ValueError("a role has a KL weight (roles.kl), but the state was created without a reference")
         fixed = jax.lax.stop_gradient(logprobs(reference, batch, recipe.compute, with_entropy=False)[0])
         token_loss += role.kl * ESTIMATORS[options.kl_estimator](logp, fixed)
         tokens["kl"] = k3(logp, fixed)
@@ -192,7 +195,7 @@ def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
 def freeze_old(params: Params, batch: Batch, compute: Compute) -> Batch:
     """`batch` with the trainer's log-probabilities of now as `old`: for several updates on one batch."""
     old = _score(params, split(batch, compute.micro_rows), compute)
-    return batch.replace(old=old.reshape(batch.tokens.shape))
+    return replace(batch, old=old.reshape(batch.tokens.shape))
 
 
 @partial(jax.jit, static_argnames="compute")
