@@ -71,15 +71,15 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.stages.length = 10
 
     config.pack.row_length = 64
-    config.pack.row_buckets = (64, 128, 256, 512)
-    config.pack.micro_rows = 64
+    config.pack.row_buckets = (512,)  # rows without a token cost nothing
+    config.pack.micro_rows = 32
 
-    config.cold_start.steps = 700
+    config.cold_start.steps = 400
     config.cold_start.optimizer.name = "muon"
     config.cold_start.optimizer.muon_learning_rate = 0.02
     config.cold_start.optimizer.learning_rate = 4e-3
     config.cold_start.optimizer.warmup_steps = 20
-    config.cold_start.optimizer.decay_steps = 680
+    config.cold_start.optimizer.decay_steps = 380
 
     config.train.steps = 120
     config.train.questions = 16

@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import app, flags
 
 from metaagentx.checkpoint import CheckpointError
+from metaagentx.command_line import WORKDIR
 from metaagentx.evaluate import newest
 from metaagentx.report.episode_text import render
 from metaagentx.report.records import episode
@@ -23,7 +24,6 @@ from metaagentx.settings import Settings, SettingsError, read
 from metaagentx.tasks.task import Question
 from metaagentx.workbench import open_workbench
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of a training run.", required=True)
 QUESTION = flags.DEFINE_string("question", "", "The question; empty: a test question.")
 INDEX = flags.DEFINE_integer("index", 0, "Which test question to ask if none is given.", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "Another seed samples another design.", lower_bound=0)
@@ -67,6 +67,8 @@ def settings_of(workdir: Path) -> Settings:
 def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f'unknown argument {arguments[1]!r}; give the question as --question="..."')
+    if not WORKDIR.value:
+        raise app.UsageError("--workdir=DIRECTORY is needed: the work directory of a training run")
     workdir = Path(WORKDIR.value).expanduser().resolve()
     try:
         print(solve(settings_of(workdir), workdir, QUESTION.value, index=INDEX.value, seed=SEED.value))

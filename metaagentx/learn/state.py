@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from metaagentx.learn.optimizer import optimizer
 from metaagentx.learn.options import RoleOptions
@@ -47,10 +49,22 @@ def optimizers(
 def create(params: Params, roles: Mapping[str, RoleOptions], moments: Literal["per_role", "shared"]) -> TrainState:
     """A new state around `params`, which it keeps. The reference is a copy of them, if any role has a KL weight."""
     wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
-    return TrainState(
+    state = TrainState(
         params=params,
         opt_states={key: jax.jit(rule.init)(wide) for key, rule in optimizers(roles, moments).items()},
         step=jnp.int32(0),
         version=jnp.int32(0),
         reference=jax.tree.map(jnp.copy, params) if any(options.kl for options in roles.values()) else None,
     )
+    return jax.tree.map(partial(settle, jax.tree.leaves(params)[0].sharding), state)
+
+
+def settle(home: jax.sharding.Sharding, x: jax.Array) -> jax.Array:
+    """`x` committed to where it lives, numbers to all devices of `home`: as the state of a later step is.
+
+    Otherwise the first and the second step would be two programs to the compiler.
+    """
+    if isinstance(home, NamedSharding):
+        placed = isinstance(x.sharding, NamedSharding) and x.sharding.mesh.shape == home.mesh.shape
+        return jax.device_put(x, x.sharding if placed else NamedSharding(home.mesh, PartitionSpec()))
+    return jax.device_put(x, x.sharding)

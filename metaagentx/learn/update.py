@@ -127,11 +127,23 @@ Objective = Callable[[Params, Batch], tuple[jax.Array, Any]]
 
 
 def accumulate(objective: Objective, params: Params, batch: Batch) -> tuple[jax.Array, Params, Any]:
-    """Sum of losses and float32 gradients over the micro-batches of `batch` [M, R, L], and the stacked rest."""
+    """Sum of losses and float32 gradients over the micro-batches of `batch` [M, R, L], and the stacked rest.
+
+    A micro-batch without a token costs nothing, so one compiled program serves small and large batches alike.
+    `objective` returns the rest as a tree of arrays [R, L].
+    """
+
+    def work(total: tuple[jax.Array, Params], micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
+        (loss, rest), gradient = jax.value_and_grad(objective, has_aux=True)(params, micro)
+        total = jax.tree.map(lambda a, b: a + b.astype(jnp.float32), total, (loss, gradient))
+        return total, jax.tree.map(lambda x: place(x, "batch", None), rest)
+
+    def skip(total: tuple[jax.Array, Params], micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
+        _, rest = jax.eval_shape(objective, params, micro)
+        return total, jax.tree.map(lambda x: jnp.zeros_like(micro.weights, x.dtype), rest)
 
     def step(total: tuple[jax.Array, Params], micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
-        (loss, rest), gradient = jax.value_and_grad(objective, has_aux=True)(params, micro)
-        return jax.tree.map(lambda a, b: a + b.astype(jnp.float32), total, (loss, gradient)), rest
+        return jax.lax.cond(jnp.any(micro.segments > 0), work, skip, total, micro)
 
     zero = jnp.float32(0), jax.tree.map(lambda w: jnp.zeros_like(w, jnp.float32), params)
     (loss, gradient), rest = jax.lax.scan(step, zero, batch)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metaagentx.tasks.dataset import load, prepare
-from metaagentx.tasks.gym import SPLITS, GymOptions, Record, score
+from metaagentx.tasks.gym import SPLITS, GymOptions, Record, digest, score
 from metaagentx.tasks.order import position
 from metaagentx.tasks.palette import DESIGNER_PROMPT
 from metaagentx.tasks.task import Delivery, Demonstration, Question
@@ -24,6 +24,7 @@ class GymTask:
         self.delivery = delivery
         self._teacher = teacher
         self._splits = load(prepare(options, data_dir))
+        self._by_text = {digest(record.question): record for records in self._splits.values() for record in records}
         self._by_id = {record.id: record for records in self._splits.values() for record in records}
 
     def size(self, split: str) -> int:
@@ -37,6 +38,11 @@ class GymTask:
             raise IndexError(f"index must be from 0 to {len(records) - 1} in the stored order, not {index}")
         record = records[index if seed < 0 else position(seed, index, len(records))]
         return Question(id=record.id, kind=record.kind, prompt=record.question, domain=record.domain)
+
+    def find(self, prompt: str) -> Question | None:
+        """The question that reads `prompt`, of whatever split; None if this task has no such question."""
+        record = self._by_text.get(digest(prompt))
+        return None if record is None else Question(record.id, record.kind, record.question, record.domain)
 
     def grade(self, question: Question, answer: str | None) -> float:
         """1.0 if the verifier gives full marks to the answer's normal form, else 0.0: equal votes get equal grades."""

@@ -1,0 +1,93 @@
+"""A checkpoint is whole or absent; damage, absence and strangers are said in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx.mesh import make_mesh
+from metaagentx.settings import differences
+
+
+def state():
+    return {
+        "weights": jnp.arange(96, dtype=jnp.float32).reshape(8, 12) / 7,
+        "half": jnp.linspace(0, 1, 5, dtype=jnp.bfloat16),
+        "step": jnp.int32(3),
+    }
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def largest(folder: Path) -> Path:
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def test_what_was_saved_comes_back_bit_for_bit(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state(), {"step": step, "history": [{"loss": 0.1}]})
+    found, record = Checkpoints(tmp_path, keep=2).restore(state())
+    assert same(found, state())
+    assert record == {"step": 3, "history": [{"loss": 0.1}]}
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["2", "3"]
+
+
+def test_a_checkpoint_is_laid_out_as_it_is_asked_for(tmp_path):
+    mesh = make_mesh(2, 2, 2)
+    plan = NamedSharding(mesh, P("fsdp", "tensor"))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, {"w": state()["weights"]}, {})
+    found, _ = checkpoints.restore({"w": jax.device_put(jnp.zeros((8, 12)), plan)})
+    assert found["w"].sharding.is_equivalent_to(plan, 2)
+    assert same(found["w"], state()["weights"])
+
+
+def test_nothing_to_restore_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no checkpoint: train first"):
+        Checkpoints(tmp_path, keep=1).restore(state())
+    with pytest.raises(CheckpointError, match="no checkpoint of step 7"):
+        Checkpoints(tmp_path, keep=1).restore(state(), step=7)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_damaged_checkpoint_is_found_and_named(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    big = {"w": jax.random.normal(jax.random.key(0), (64, 64))}
+    checkpoints.save(5, big, {})
+    path = largest(tmp_path / "5")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}/5 .*delete .* to go on from an older step"):
+        Checkpoints(tmp_path, keep=1).restore(big)
+
+
+def test_a_step_that_was_not_finished_does_not_count(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints.save(1, state(), {"step": 1})
+    (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
+    _, record = Checkpoints(tmp_path, keep=3).restore(state())
+    assert record == {"step": 1}
+
+
+def test_a_work_directory_belongs_to_one_config(tmp_path):
+    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
+    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
+    with pytest.raises(CheckpointError, match=r"belongs to a run with another config(.|\n)*config.train.steps: 2 here"):
+        claim(tmp_path / "run", {"seed": 0, "train": {"steps": 2}}, differences)
+
+
+def test_a_work_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"cannot be written .*give another --workdir"):
+        claim(tmp_path / "file" / "run", {"seed": 0}, differences)

@@ -1,0 +1,112 @@
+"""Every config key is typed, checked and read; a wrong one is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import typing
+from pathlib import Path
+
+import pytest
+from ml_collections import config_dict
+
+from configs import base, tiny
+from metaagentx import settings
+from metaagentx.settings import Settings, SettingsError, differences, plain, read
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_tiny_config_is_valid_in_every_variant():
+    modes = {variant: read(tiny.get_config(variant)).stages.mode for variant in tiny.VARIANTS}
+    assert modes == {
+        "stagewise": "stagewise",
+        "joint": "joint",
+        "designer_only": "designer_only",
+        "executor_only": "executor_only",
+        "static": "executor_only",
+    }
+    assert read(tiny.get_config("static")).tree.fixed_design
+
+
+def test_an_unknown_variant_is_an_error_that_lists_the_variants():
+    with pytest.raises(ValueError, match="no variant 'both'; it has stagewise, joint"):
+        tiny.get_config("both")
+
+
+def test_settings_survive_json():
+    found = read(tiny.get_config())
+    assert read(plain(found)) == found
+    assert differences(plain(found), plain(found)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"engine.slot": 3}, r"config.engine.slot is not a known key; did you mean config.engine.slots\?"),
+        ({"typo": 3}, "config.typo is not a known key; known keys: cold_start, credit"),
+        ({"engine.slots": "many"}, "config.engine.slots must be of type int, not str"),
+        ({"engine.slots": True}, "config.engine.slots must be of type int, not bool"),
+        ({"engine.slots": 0}, "engine.slots must be at least 1, not 0"),
+        ({"stages.mode": "both"}, "config.stages.mode must be one of 'stagewise', 'joint'"),
+        ({"roles.designer.optimizer.b1": 1.0}, r"optimizer.b1 must be in \[0, 1\), not 1.0"),
+        ({"engine.prompt_buckets": 16}, "config.engine.prompt_buckets must be a tuple, not 16"),
+        ({"engine.capacity": 4096}, r"engine.capacity \(4096\) must not exceed model.max_length"),
+        ({"pack.row_length": 32}, r"pack.row_length \(32\) must be at least engine.capacity"),
+        ({"seed": -1}, "seed must be 0 or above, not -1"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(change, message):
+    config = plain(read(tiny.get_config()))
+    for key, value in change.items():
+        *path, last = key.split(".")
+        section = config
+        for name in path:
+            section = section[name]
+        section[last] = value
+    with pytest.raises(SettingsError, match=message):
+        read(config)
+
+
+def test_a_model_constant_that_is_not_given_is_named():
+    with pytest.raises((SettingsError, config_dict.RequiredValueError), match="vocab_size"):
+        read(base.get_config())
+    config = plain(read(tiny.get_config()))
+    del config["model"]["rope_theta"]
+    with pytest.raises(SettingsError, match=r"config.model.rope_theta is missing"):
+        read(config)
+
+
+def test_no_model_constant_has_a_default():
+    fields = dataclasses.fields(typing.get_type_hints(Settings)["model"])
+    assert all(f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING for f in fields)
+
+
+def _keys(cls: type, prefix: str = "") -> list[str]:
+    hints, found = typing.get_type_hints(cls), []
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        found += _keys(hint, f"{prefix}{field.name}.") if dataclasses.is_dataclass(hint) else [prefix + field.name]
+    return found
+
+
+def test_every_key_is_read_by_some_code():
+    code = "\n".join(path.read_text() for path in (ROOT / "metaagentx").rglob("*.py"))
+    for key in _keys(Settings):
+        name = key.rpartition(".")[2]
+        # Read as an attribute somewhere other than in its own range check.
+        reads = len(re.findall(rf"\.{name}\b", code)) - len(re.findall(rf"raise ValueError\(f?\"[^\n]*\.{name}\b", code))
+        assert reads > 0, f"config.{key} is read by no code"
+
+
+def test_differences_name_keys_with_both_values():
+    ours = plain(read(tiny.get_config()))
+    theirs = plain(read(tiny.get_config("joint")))
+    assert differences(ours, theirs) == ["config.stages.mode: 'stagewise' here, 'joint' there"]
+
+
+def test_base_holds_every_key():
+    assert set(base.get_config().keys()) == {field.name for field in dataclasses.fields(Settings)}
+    assert importlib.import_module("configs.tiny_study").sweep()
+    assert settings.defaults()["train"]["steps"] == Settings.__dataclass_fields__["train"].default.steps

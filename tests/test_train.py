@@ -1,0 +1,240 @@
+"""The whole road on a very small run: it learns from its own rollouts, resumes bit for bit, compiles once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import tiny
+from metaagentx import evaluate, sft, solve
+from metaagentx.checkpoint import CheckpointError
+from metaagentx.command_line import Preempted
+from metaagentx.rollout.compilation import count_compilations
+from metaagentx.settings import Settings, plain, read
+from metaagentx.train import train
+from metaagentx.workbench import open_workbench
+
+ROOT = Path(__file__).parent.parent
+STEPS = 4
+OVERRIDES = {
+    "model.layers": 1,
+    "model.d_model": 32,
+    "model.heads": 2,
+    "model.kv_heads": 1,
+    "model.head_dim": 16,
+    "model.d_ff": 32,
+    "task.train": 40,
+    "task.validation": 4,
+    "task.test": 4,
+    "engine.slots": 16,
+    "engine.prompt_buckets": (48,),
+    "engine.admit_buckets": (16,),
+    "tree.designs": 2,
+    "tree.executions": 2,
+    "pack.row_buckets": (32,),
+    "pack.micro_rows": 16,
+    "cold_start.steps": 24,
+    "cold_start.batch": 32,
+    "cold_start.demonstrations": 400,
+    "cold_start.checkpoint_every": 8,
+    "cold_start.log_every": 8,
+    "cold_start.optimizer.warmup_steps": 0,
+    "cold_start.optimizer.decay_steps": 0,
+    "stages.length": 1,
+    "train.steps": STEPS,
+    "train.questions": 4,
+    "train.evaluate_every": 2,
+    "train.checkpoint_every": 1,
+    "train.episodes_every": 2,
+    "evaluate.questions": 8,
+    "evaluate.validation_questions": 4,
+}
+
+
+def small(tmp_path_factory=None, **more) -> Settings:
+    config = plain(read(tiny.get_config()))
+    for key, value in (OVERRIDES | {key.replace("__", "."): value for key, value in more.items()}).items():
+        *path, last = key.split(".")
+        section = config
+        for name in path:
+            section = section[name]
+        section[last] = value
+    return read(config)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One uninterrupted run, in a process of its own as the interrupted one is."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    assert finish(workdir) == 0
+    return workdir
+
+
+def finish(workdir: Path, *, kill_when=None, sent=signal.SIGKILL) -> int:
+    """Run training in a process; `kill_when()` true: send the signal."""
+    config = workdir.parent / "small_config.json"
+    config.write_text(json.dumps(plain(small())))
+    program = (
+        "import json, sys; from pathlib import Path\n"
+        "from metaagentx import command_line\n"
+        "from metaagentx.settings import read\n"
+        "from metaagentx.train import train\n"
+        "try:\n"
+        f"    train(read(json.loads(Path({str(config)!r}).read_text())), Path({str(workdir)!r}))\n"
+        "except command_line.Preempted: sys.exit(75)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        if kill_when is not None and kill_when():
+            process.send_signal(sent)
+            process.wait(timeout=60)
+        time.sleep(0.02)
+    return process.returncode
+
+
+def lines(workdir: Path) -> list[dict]:
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+
+
+def test_killed_anywhere_and_started_again_a_run_ends_with_the_same_bits(finished, tmp_path):
+    workdir = tmp_path / "killed"
+    deaths = [
+        lambda: (workdir / "cold_start" / "8").exists(),  # in the cold start
+        lambda: len([line for line in lines(workdir) if line["phase"] == "executor"]) >= 1,  # between two phases
+        lambda: (workdir / "checkpoints").exists()
+        and any("tmp" in path.name for path in (workdir / "checkpoints").iterdir()),  # while it saves
+    ]
+    for death in deaths:
+        assert finish(workdir, kill_when=death) in (-signal.SIGKILL, 0)
+    assert finish(workdir) == 0
+
+    with open_workbench(small()) as bench:
+        ours, theirs = (evaluate.newest(bench, folder) for folder in (workdir, finished))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+
+    def record(folder: Path) -> list[dict]:
+        clocks = ("time", "second")
+        return [{k: v for k, v in line.items() if not any(c in k for c in clocks)} for line in lines(folder)]
+
+    ignored = {"rollout/compilations"}  # a fresh process compiles again
+    assert [{k: v for k, v in line.items() if k not in ignored} for line in record(workdir)] == [
+        {k: v for k, v in line.items() if k not in ignored} for line in record(finished)
+    ]
+    assert (workdir / "episodes.jsonl").read_text() == (finished / "episodes.jsonl").read_text()
+    table = [json.loads((folder / "results.json").read_text())["table"] for folder in (workdir, finished)]
+    assert table[0] == table[1]
+
+
+def test_a_preempted_run_saves_and_says_so(tmp_path):
+    workdir = tmp_path / "preempted"
+    code = finish(workdir, kill_when=lambda: (workdir / "cold_start" / "8").exists(), sent=signal.SIGTERM)
+    assert code == 75
+    saved = [int(path.name) for path in (workdir / "cold_start").iterdir() if path.name.isdigit()]
+    assert saved
+    assert max(saved) < 24
+
+
+def test_every_step_reports_what_researchers_ask_for(finished):
+    steps = [line for line in lines(finished) if line["phase"] in ("executor", "designer")]
+    assert [line["phase"] for line in steps] == ["executor", "designer"] * 2
+    for line in steps:
+        role = line["phase"]
+        expected = [f"train/{role}/{name}" for name in ("loss", "gradient_norm", "entropy", "clip_share", "gap_mean")]
+        expected += [f"train/{role}/{name}" for name in ("gap_max", "gap_k3", "ratio_p01", "ratio_p99", "tokens")]
+        expected += ["engine/occupancy", "engine/forked_tokens", "rollout/tokens_per_second", "rollout/valid"]
+        expected += ["time/rollout", "time/update", "credit/advantage_nonzero", "train/tokens"]
+        assert not [name for name in expected if name not in line]
+        assert line[f"train/{role}/gap_mean"] < 1e-4
+        other = "designer" if role == "executor" else "executor"
+        assert not [name for name in line if name.startswith(f"train/{other}/")]
+
+
+def test_the_run_leaves_a_table_a_report_and_episodes(finished):
+    results = json.loads((finished / "results.json").read_text())
+    arms = {row["arm"]: row for row in results["table"]}
+    assert set(arms) == {
+        "single/cold",
+        "single/trained",
+        "vote/cold",
+        "vote/trained",
+        "cold/cold",
+        "trained/trained",
+    }
+    for row in arms.values():
+        assert row["low"] <= row["accuracy"] <= row["high"]
+        assert row["questions"] == 8
+    assert arms["vote/cold"]["tokens_per_question"] >= 0.8 * arms["trained/trained"]["tokens_per_question"]
+    assert results["crossplay"]["trained/trained"] == arms["trained/trained"]["accuracy"]
+    assert results["train_steps"] == STEPS
+    assert "<svg" in (finished / "report.html").read_text()
+    assert len((finished / "episodes.jsonl").read_text().splitlines()) == STEPS // 2
+
+
+def test_a_steady_state_step_compiles_nothing(tmp_path):
+    train(small(train__steps=2, evaluate__final=False), tmp_path / "first")
+    with count_compilations() as compilations:
+        settings = small(train__steps=4, evaluate__final=False, cold_start__weights_from=str(tmp_path / "first"))
+        train(settings, tmp_path / "second")
+    assert compilations.count == 0
+
+
+def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):
+    settings = small(train__steps=1, evaluate__final=False)
+    train(settings, tmp_path)
+    with open_workbench(settings) as bench:
+        from metaagentx.checkpoint import Checkpoints
+
+        cold = sft.finished(bench, tmp_path)
+        fresh = bench.fresh_state(cold)
+        state, record = Checkpoints(tmp_path / "checkpoints", keep=2).restore(fresh)
+    assert record["step"] == record["cursor"] // 4 == 1
+
+    def same(a, b) -> bool:
+        return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+    assert same(state.opt_states["designer"], fresh.opt_states["designer"])
+    assert not same(state.opt_states["executor"], fresh.opt_states["executor"])
+
+
+def test_a_token_budget_ends_training(tmp_path):
+    settings = small(train__steps=50, train__token_budget=300, evaluate__final=False)
+    results = train(settings, tmp_path)
+    assert 300 <= results["train_tokens"] < 1200
+    assert results["train_steps"] < 50
+
+
+def test_the_work_directory_of_another_config_is_refused(finished):
+    with pytest.raises(CheckpointError, match=r"config.seed: 5 here, 0 there"):
+        train(small(seed=5), finished)
+
+
+def test_a_cold_start_that_is_not_there_or_not_finished_is_refused(tmp_path, finished):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        train(small(cold_start__weights_from=str(tmp_path / "nowhere")), tmp_path / "a")
+    with pytest.raises(CheckpointError, match="stands at step 24 of 30"):
+        train(small(cold_start__weights_from=str(finished), cold_start__steps=30), tmp_path / "b")
+
+
+def test_solve_prints_an_episode(finished):
+    settings = solve.settings_of(finished)
+    text = solve.solve(settings, finished, index=3)
+    assert "Spell this word backward" in text
+    own = solve.solve(settings, finished, "Spell this word backward (example: sun -> nus): zzzyx")
+    assert "zzzyx" in own
+    with pytest.raises(CheckpointError, match="no work directory of a run"):
+        solve.settings_of(finished / "nowhere")
+
+
+def test_preemption_is_an_exception_of_its_own():
+    assert issubclass(Preempted, Exception)
