@@ -63,7 +63,7 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.credit.std_floor = 0.05
 
     config.roles.executor.optimizer.name = "muon"
-    config.roles.executor.optimizer.muon_learning_rate = 3e-3
+    config.roles.executor.optimizer.muon_learning_rate = 1e-3
     config.roles.executor.optimizer.learning_rate = 2e-4
     config.roles.designer.optimizer.learning_rate = 3e-4
     config.roles.designer.entropy = 0.02
@@ -74,14 +74,14 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.pack.row_buckets = (512,)  # rows without a token cost nothing
     config.pack.micro_rows = 32
 
-    config.cold_start.steps = 400
+    config.cold_start.steps = 700
     config.cold_start.optimizer.name = "muon"
     config.cold_start.optimizer.muon_learning_rate = 0.02
     config.cold_start.optimizer.learning_rate = 4e-3
     config.cold_start.optimizer.warmup_steps = 20
-    config.cold_start.optimizer.decay_steps = 380
+    config.cold_start.optimizer.decay_steps = 680
 
-    config.train.steps = 120
+    config.train.steps = 80
     config.train.questions = 16
 
     if variant == "static":

@@ -1,15 +1,18 @@
 """The study of the embedded default: does co-evolving both roles pay, at equal tokens?
 
-    make study        # = python -m launch.sweep --config=configs/tiny_study.py --workdir=runs/study
-                      #   and then python -m benchmarks.tiny_study runs/study
+    make study
 
-Five seeds, each with a cold start of its own, which all arms of the seed share. Every training arm stops at the same
-number of generated tokens (`TOKENS`). `joint` is run at equal tokens, at equal steps (`joint_steps`) and at equal role
-updates (`joint_updates`), stagewise training at phase lengths 1, 5, 10 (the default) and 30.
+runs this sweep, and then `python -m benchmarks.tiny_study runs/study`. Each seed has a cold start of its own, which all
+its arms share; five seeds for the main arms, three for the rest. Every arm stops at the same number of tokens generated
+in training (`TOKENS`), except those that compare stagewise and joint training at equal steps (`stagewise_steps`,
+`joint_steps`) and at equal updates of each role (`joint_updates`: half the steps, as each trains both roles).
+`stagewise_N` has phases of N steps (the default: 10); in `stagewise_per_design` an executor is compared with the runs of
+its own design only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,15 +20,15 @@ from ml_collections import ConfigDict
 from configs import tiny
 
 SEEDS = range(5)
-STEPS = 120  # of the default run; what equal steps and equal role updates refer to
-TOKENS = 600_000  # generated in training by every arm of the first table
+FEW_SEEDS = range(3)
+STEPS = 80
+TOKENS = 600_000
 PHASES = (1, 5, 30)
 
 
 def get_config(variant: str = "stagewise") -> ConfigDict:
-    """The default, with more test questions."""
+    """The default; validation and checkpoints are rarer, as nobody watches."""
     config = tiny.get_config(variant)
-    config.evaluate.validation_questions = 100
     config.train.evaluate_every = 20
     config.train.checkpoint_every = 40
     config.train.keep = 1
@@ -33,40 +36,45 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
 
 
 def sweep() -> list[dict[str, Any]]:
-    """One cold start a seed, then its arms."""
-    return [job for seed in SEEDS for job in _jobs(seed)]
+    """Cold starts and main arms of all seeds first."""
+    main = [job for seed in SEEDS for job in (_cold_start(seed), *_main(seed))]
+    return main + [job for seed in FEW_SEEDS for job in _variants(seed)]
 
 
-def _jobs(seed: int) -> list[dict[str, Any]]:
-    cold = {"name": f"cold_start-{seed}", "group": "cold_start", "config.seed": seed, "config.train.steps": 0}
-    jobs = [cold | {"config.evaluate.reference_designs": True}]
+def _cold_start(seed: int) -> dict[str, Any]:
+    flags = {"train.steps": 0, "evaluate.reference_designs": True, "evaluate.baselines": False}
+    return {"name": f"cold_start-{seed}", "group": "cold_start"} | _flags(seed, flags)
 
-    def add(arm: str, **flags: Any) -> None:
-        base = {
-            "name": f"{arm}-{seed}",
-            "group": arm,
-            "depends_on": cold["name"],
-            "config.seed": seed,
-            "config.cold_start.weights_from": "{workdir}/" + str(cold["name"]),
-        }
-        jobs.append(base | {f"config.{key.replace('__', '.')}": value for key, value in flags.items()})
 
-    equal_tokens = {"train__steps": 100 * STEPS, "train__token_budget": TOKENS}
-    add("stagewise", **equal_tokens)
-    for mode in ("designer_only", "executor_only", "joint"):
-        add(mode, stages__mode=mode, **equal_tokens)
+def _main(seed: int) -> Iterator[dict[str, Any]]:
+    equal = {"train.steps": 100 * STEPS, "train.token_budget": TOKENS}
+    alone = equal | {"evaluate.baselines": False}
     static = tiny.get_config("static")
-    add(
-        "static",
-        stages__mode=static.stages.mode,
-        tree__fixed_design=static.tree.fixed_design,
-        tree__designs=static.tree.designs,
-        tree__executions=static.tree.executions,
-        **equal_tokens,
-    )
+    fixed = {f"tree.{key}": static.tree[key] for key in ("fixed_design", "designs", "executions")}
+
+    yield _arm("stagewise", seed, equal)
+    for mode in ("designer_only", "executor_only", "joint"):
+        yield _arm(mode, seed, alone | {"stages.mode": mode})
+    yield _arm("static", seed, alone | fixed | {"stages.mode": static.stages.mode})
+
+
+def _variants(seed: int) -> Iterator[dict[str, Any]]:
+    alone = {"evaluate.baselines": False}
+    equal = alone | {"train.steps": 100 * STEPS, "train.token_budget": TOKENS}
+
+    yield _arm("joint_steps", seed, alone | {"stages.mode": "joint", "train.steps": STEPS})
+    yield _arm("joint_updates", seed, alone | {"stages.mode": "joint", "train.steps": STEPS // 2})
+    yield _arm("stagewise_steps", seed, alone | {"train.steps": STEPS})
     for length in PHASES:
-        add(f"stagewise_{length}", stages__length=length, **equal_tokens)
-    add("stagewise_steps", train__steps=STEPS)
-    add("joint_steps", stages__mode="joint", train__steps=STEPS)
-    add("joint_updates", stages__mode="joint", train__steps=STEPS // 2)
-    return jobs
+        yield _arm(f"stagewise_{length}", seed, equal | {"stages.length": length})
+    yield _arm("stagewise_per_design", seed, equal | {"credit.grouping": "per_design"})
+
+
+def _arm(arm: str, seed: int, flags: dict[str, Any]) -> dict[str, Any]:
+    cold = f"cold_start-{seed}"
+    job = {"name": f"{arm}-{seed}", "group": arm, "depends_on": cold}
+    return job | _flags(seed, flags | {"cold_start.weights_from": "{workdir}/" + cold})
+
+
+def _flags(seed: int, flags: dict[str, Any]) -> dict[str, Any]:
+    return {"config.seed": seed} | {f"config.{key}": value for key, value in flags.items()}

@@ -32,6 +32,9 @@ from metaagentx.workbench import Workbench, open_workbench
 from metaagentx.workflow.ir import Design
 
 SINGLE = "a=solve()"
+SYSTEM = "trained/trained"
+CROSSPLAY = ("cold/cold", "trained/cold", "cold/trained", SYSTEM)  # designer/executor
+ORDER = ("single/cold", "single/trained", "vote/cold", "vote/trained", "cold/cold", SYSTEM)  # of the table's rows
 VALIDATION_STEP, TEST_STEP = 1 << 30, 1 << 31  # far from any training step: no random key is ever shared
 
 
@@ -174,28 +177,24 @@ def compare(bench: Workbench, cold: Params, trained: Params) -> tuple[dict[str, 
         roles = {"designer": engines[designer], "executor": engines[executor]}
         return play(bench, roles, "test", count, step=TEST_STEP + number, design=design)
 
-    scores = {
-        "cold/cold": arm(0, "cold", "cold", fixed),
-        "trained/trained": arm(1, "trained", "trained", fixed),
-        "single/cold": arm(4, "cold", "cold", SINGLE),
-        "single/trained": arm(5, "trained", "trained", SINGLE),
-    }
-    if not fixed:
-        scores["cold/trained"] = arm(2, "cold", "trained")
-        scores["trained/cold"] = arm(3, "trained", "cold")
-    names = {"single/cold": "single agent, cold start", "single/trained": "single agent, trained executor"}
-    for number, weights in enumerate(("cold", "trained")):
-        votes = _votes(scores[f"single/{weights}"], scores["trained/trained"], settings)
-        scores[f"vote/{weights}"] = arm(6 + number, weights, weights, f"{SINGLE}x{votes}")
-        label = "cold start" if weights == "cold" else "trained executor"
-        names[f"vote/{weights}"] = f"self-consistency of {votes}, {label}"
-    names["cold/cold"] = "fixed design, cold start" if fixed else "designed, cold start"
-    names["trained/trained"] = "fixed design, trained" if fixed else "designed, trained (the system)"
+    scores = {SYSTEM: arm(1, "trained", "trained", fixed)}
+    names = {SYSTEM: "fixed design, trained" if fixed else "designed, trained (the system)"}
+    if settings.evaluate.baselines:
+        names = {"cold/cold": "fixed design, cold start" if fixed else "designed, cold start"} | names
+        scores["cold/cold"] = arm(0, "cold", "cold", fixed)
+        if not fixed:
+            scores |= {"cold/trained": arm(2, "cold", "trained"), "trained/cold": arm(3, "trained", "cold")}
+        for number, (weights, label) in enumerate((("cold", "cold start"), ("trained", "trained executor"))):
+            single = scores[f"single/{weights}"] = arm(4 + number, weights, weights, SINGLE)
+            votes = _votes(single, scores[SYSTEM], settings)
+            scores[f"vote/{weights}"] = arm(6 + number, weights, weights, f"{SINGLE}x{votes}")
+            names[f"single/{weights}"] = f"single agent, {label}"
+            names[f"vote/{weights}"] = f"self-consistency of {votes}, {label}"
 
     results = {
-        "table": [{"arm": key} | scores[key].row(name) for key, name in names.items()],
-        "crossplay": {} if fixed else {key: scores[key].accuracy for key in CROSSPLAY},
-        "designs_by_kind": scores["trained/trained"].designs_by_kind(),
+        "table": [{"arm": key} | scores[key].row(names[key]) for key in ORDER if key in names],
+        "crossplay": {key: scores[key].accuracy for key in CROSSPLAY if "cold/trained" in scores},
+        "designs_by_kind": scores[SYSTEM].designs_by_kind(),
     }
     if settings.evaluate.reference_designs:
         results["reference_designs"] = reference(bench, cold)
@@ -221,9 +220,6 @@ def reference(bench: Workbench, params: Params) -> dict[str, dict[str, dict[str,
             score = play(bench, both, split, len(questions), step=TEST_STEP + 100 + number, designs=designs)
             found[split][name] = score.row(name)["by_kind"]
     return found
-
-
-CROSSPLAY = ("cold/cold", "trained/cold", "cold/trained", "trained/trained")  # designer/executor
 
 
 def _votes(single: Score, system: Score, settings: Settings) -> int:

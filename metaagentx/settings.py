@@ -117,6 +117,7 @@ class EvaluateOptions:
     executions: int = 2
     temperature: float = 1.0  # of both roles
     final: bool = True  # whether training ends with the table on test questions
+    baselines: bool = True  # whether that table holds more than the trained system: cold start, cross-play, votes
     reference_designs: bool = False  # whether that table also holds the task's hand-written designs, cold executor
 
     def __post_init__(self) -> None:

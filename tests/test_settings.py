@@ -96,7 +96,9 @@ def test_every_key_is_read_by_some_code():
     for key in _keys(Settings):
         name = key.rpartition(".")[2]
         # Read as an attribute somewhere other than in its own range check.
-        reads = len(re.findall(rf"\.{name}\b", code)) - len(re.findall(rf"raise ValueError\(f?\"[^\n]*\.{name}\b", code))
+        reads = len(re.findall(rf"\.{name}\b", code)) - len(
+            re.findall(rf"raise ValueError\(f?\"[^\n]*\.{name}\b", code)
+        )
         assert reads > 0, f"config.{key} is read by no code"
 
 

@@ -112,8 +112,10 @@ def test_killed_anywhere_and_started_again_a_run_ends_with_the_same_bits(finishe
     deaths = [
         lambda: (workdir / "cold_start" / "8").exists(),  # in the cold start
         lambda: len([line for line in lines(workdir) if line["phase"] == "executor"]) >= 1,  # between two phases
-        lambda: (workdir / "checkpoints").exists()
-        and any("tmp" in path.name for path in (workdir / "checkpoints").iterdir()),  # while it saves
+        lambda: (
+            (workdir / "checkpoints").exists()
+            and any("tmp" in path.name for path in (workdir / "checkpoints").iterdir())
+        ),  # while it saves
     ]
     for death in deaths:
         assert finish(workdir, kill_when=death) in (-signal.SIGKILL, 0)
