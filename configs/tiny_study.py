@@ -6,8 +6,8 @@ runs this sweep, and then `python -m benchmarks.tiny_study runs/study`. Each see
 its arms share; five seeds for the main arms, three for the rest. Every arm stops at the same number of tokens generated
 in training (`TOKENS`), except those that compare stagewise and joint training at equal steps (`stagewise_steps`,
 `joint_steps`) and at equal updates of each role (`joint_updates`: half the steps, as each trains both roles).
-`stagewise_N` has phases of N steps (the default: 10); in `stagewise_per_design` an executor is compared with the runs of
-its own design only.
+`stagewise_N` has phases of N steps (the default: 10). In `stagewise_per_design` an executor is compared with the runs
+of its own design only.
 """
 
 from __future__ import annotations

@@ -8,22 +8,24 @@ Reads the newest checkpoint of a work directory and prints the final table again
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx import command_line, report, sft
 from metaagentx.checkpoint import Checkpoints
+from metaagentx.metrics import Progress
 from metaagentx.policy.params import Params
 from metaagentx.report.statistics import mean_interval
 from metaagentx.rollout.engine import Engine
-from metaagentx.rollout.sample import sample
 from metaagentx.rollout.shape import shape
 from metaagentx.rollout.trajectory import Tree
 from metaagentx.settings import Settings
@@ -32,6 +34,7 @@ from metaagentx.workbench import Workbench, open_workbench
 from metaagentx.workflow.ir import Design
 
 SINGLE = "a=solve()"
+Arm = Callable[[int, str, str, str], "Score"]  # number, designer's weights, executor's weights, design or ""
 SYSTEM = "trained/trained"
 CROSSPLAY = ("cold/cold", "trained/cold", "cold/trained", SYSTEM)  # designer/executor
 ORDER = ("single/cold", "single/trained", "vote/cold", "vote/trained", "cold/cold", SYSTEM)  # of the table's rows
@@ -51,6 +54,15 @@ class Score:
     @property
     def accuracy(self) -> float:
         return float(self.correct.mean())
+
+    def metrics(self) -> dict[str, float]:
+        """A point of the learning curve."""
+        row = self.row("")
+        return {
+            "eval/accuracy": row["accuracy"],
+            "eval/tokens_per_question": row["tokens_per_question"],
+            **{f"eval/accuracy/{kind}": value for kind, value in row["by_kind"].items()},
+        }
 
     def row(self, name: str) -> dict[str, Any]:
         """One row of the final table, with a 95 % interval over questions."""
@@ -138,18 +150,8 @@ def play(
         for role, sampling in settings.sampling.by_role().items()
     }
     questions = [bench.task.question(split, index, seed=-1) for index in range(count)]
-    rollout = sample(
-        bench.task,
-        questions,
-        engines,
-        bench.chat,
-        bench.toolbox,
-        bench.language,
-        tree,
-        sampling,
-        seed=settings.seed,
-        step=step,
-        designs=given if given[0] else (),
+    rollout = bench.sample(
+        questions, engines, step=step, tree=tree, sampling=sampling, designs=given if given[0] else ()
     )
     return measure(rollout.trees)
 
@@ -173,17 +175,28 @@ def compare(bench: Workbench, cold: Params, trained: Params) -> tuple[dict[str, 
     engines["trained"].load(trained, version=1)
     count, fixed = settings.evaluate.questions, settings.tree.fixed_design
 
-    def arm(number: int, designer: str, executor: str, design: str = "") -> Score:
-        roles = {"designer": engines[designer], "executor": engines[executor]}
-        return play(bench, roles, "test", count, step=TEST_STEP + number, design=design)
+    played = itertools.count(1)
+    arms = 1 + settings.evaluate.baselines * (5 if fixed else 7) + settings.evaluate.reference_designs
 
+    def arm(number: int, designer: str, executor: str, design: str) -> Score:
+        roles = {"designer": engines[designer], "executor": engines[executor]}
+        score = play(bench, roles, "test", count, step=TEST_STEP + number, design=design)
+        progress.update(next(played), phase="final_table")
+        return score
+
+    with Progress(arms, active=jax.process_index() == 0) as progress:
+        return _table(bench, arm, cold)
+
+
+def _table(bench: Workbench, arm: Arm, cold: Params) -> tuple[dict[str, Any], dict[str, Score]]:
+    settings, fixed = bench.settings, bench.settings.tree.fixed_design
     scores = {SYSTEM: arm(1, "trained", "trained", fixed)}
     names = {SYSTEM: "fixed design, trained" if fixed else "designed, trained (the system)"}
     if settings.evaluate.baselines:
         names = {"cold/cold": "fixed design, cold start" if fixed else "designed, cold start"} | names
         scores["cold/cold"] = arm(0, "cold", "cold", fixed)
         if not fixed:
-            scores |= {"cold/trained": arm(2, "cold", "trained"), "trained/cold": arm(3, "trained", "cold")}
+            scores |= {"cold/trained": arm(2, "cold", "trained", ""), "trained/cold": arm(3, "trained", "cold", "")}
         for number, (weights, label) in enumerate((("cold", "cold start"), ("trained", "trained executor"))):
             single = scores[f"single/{weights}"] = arm(4 + number, weights, weights, SINGLE)
             votes = _votes(single, scores[SYSTEM], settings)

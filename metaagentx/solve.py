@@ -19,7 +19,6 @@ from metaagentx.command_line import WORKDIR
 from metaagentx.evaluate import newest
 from metaagentx.report.episode_text import render
 from metaagentx.report.records import episode
-from metaagentx.rollout.sample import sample
 from metaagentx.settings import Settings, SettingsError, read
 from metaagentx.tasks.task import Question
 from metaagentx.workbench import open_workbench
@@ -41,18 +40,9 @@ def solve(settings: Settings, workdir: Path, question: str = "", *, index: int =
             asked = bench.task.question("test", index % bench.task.size("test"), seed=-1)
         engine = bench.engine()
         engine.load(params, version=0)
-        rollout = sample(
-            bench.task,
-            [asked],
-            {"designer": engine, "executor": engine},
-            bench.chat,
-            bench.toolbox,
-            bench.language,
-            dataclasses.replace(settings.tree, designs=1, executions=1),
-            settings.sampling.by_role(),
-            seed=seed,
-            step=SOLVE_STEP,
-        )
+        both = {"designer": engine, "executor": engine}
+        tree = dataclasses.replace(settings.tree, designs=1, executions=1)
+        rollout = bench.sample([asked], both, step=SOLVE_STEP, seed=seed, tree=tree)
     return render(episode(rollout.trees[0], step=0, phase="solve"), graded=asked.id != "asked")
 
 

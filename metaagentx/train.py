@@ -23,13 +23,16 @@ from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.evaluate import compare, mix, save_scores, validate
 from metaagentx.learn.credit import Assigned, assign
 from metaagentx.learn.pack import pack
+from metaagentx.learn.schedule import Phase
 from metaagentx.learn.schedule import phase as phase_of
+from metaagentx.learn.state import TrainState
 from metaagentx.learn.update import Recipe, update
 from metaagentx.metrics import JsonLines, MetricWriter, Progress
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.report.records import episode
-from metaagentx.rollout.sample import Rollout, sample
+from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.sample import Rollout
 from metaagentx.settings import Settings, differences, plain
 from metaagentx.workbench import Workbench, open_workbench
 
@@ -38,7 +41,7 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
     """The whole run. Returns what `results.json` holds."""
     workdir = Path(workdir)
     claim(workdir, plain(settings), differences)
-    with open_workbench(settings) as bench, notice() as stop, _writer(workdir) as writer:
+    with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
         # ----- Cold start: imitate a noisy teacher in both roles
         cold = sft.cold_start(bench, workdir, writer, stop)
 
@@ -50,25 +53,29 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
         if settings.evaluate.final:
             found, scores = compare(bench, cold, trained)
             results |= found
-            save_scores(workdir / "scores.npz", scores)
-        _write_json(workdir / "results.json", results)
-        report.write(workdir)
+        if is_primary():
+            if settings.evaluate.final:
+                save_scores(workdir / "scores.npz", scores)
+            _write_json(workdir / "results.json", results)
+            report.write(workdir)
     return results
+
+
+def is_primary() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
 
 
 def reinforce(
     bench: Workbench, workdir: Path, cold: Params, writer: MetricWriter, stop: threading.Event
 ) -> tuple[Params, dict[str, int]]:
     """The reinforcement learning loop. Returns the trained weights, and the steps and tokens that it took."""
-    settings = bench.settings
-    options, roles, sampling = settings.train, settings.roles.by_role(), settings.sampling.by_role()
-    recipe = Recipe(bench.compute, settings.loss, tuple(roles.items()), settings.stages.moments, options.gap_bound)
+    settings, options = bench.settings, bench.settings.train
 
     # ----- State: a checkpoint if there is one, else the cold start
     state = bench.fresh_state(cold)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=options.keep)
     episodes = JsonLines(workdir / "episodes.jsonl")
-    episodes.repair()
     step = cursor = tokens = 0
     if checkpoints.latest() is not None:
         state, record = checkpoints.restore(state)
@@ -76,92 +83,47 @@ def reinforce(
         writer.restore(record["history"])
     else:
         writer.rewind(-1)
-    episodes.keep(lambda line: line["step"] < step)
-
-    engine = bench.engine()
-    engine.load(state.params, version=step)
-    engine.warmup()
-    both = {"designer": engine, "executor": engine}
+    if is_primary():
+        episodes.repair()
+        episodes.keep(lambda line: line["step"] < step)
 
     def save() -> None:
         record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
         checkpoints.save(step, state, record)
 
-    with Progress(options.steps, start=step) as progress:
+    with Progress(options.steps, start=step, active=is_primary()) as progress:
+        # ----- Compile every program of the engine, and measure the cold start
+        progress.update(step, phase="compiling")
+        engine = bench.engine()
+        engine.load(state.params, version=step)
+        engine.warmup()
         if step == 0:
             score = validate(bench, engine, 0)
-            writer.write(0, {"eval/accuracy": score.accuracy}, phase="start")
+            writer.write(0, score.metrics(), phase="start")
             progress.update(0, phase="start", accuracy=score.accuracy)
 
         while step < options.steps and not 0 < options.token_budget <= tokens:
+            # ----- Sample, grade, credit, pack, update
             phase = phase_of(settings.stages, step)
-            clock = Clock()
-
-            # ----- Sample the trees, and grade their executions
-            questions = [bench.task.question("train", cursor + i, seed=settings.seed) for i in range(options.questions)]
-            engine.load(state.params, version=step)
-            rollout = sample(
-                bench.task,
-                questions,
-                both,
-                bench.chat,
-                bench.toolbox,
-                bench.language,
-                settings.tree,
-                sampling,
-                seed=settings.seed,
-                step=step,
-            )
-            clock.lap("rollout")
-
-            # ----- Credit: one advantage a trajectory
-            assigned = assign(rollout.trees, settings.credit)
-            clock.lap("credit")
-
-            # ----- Pack the rows of the roles that train now
-            batches = {
-                role: pack(
-                    *assigned.of(role),
-                    settings.pack,
-                    settings.loss,
-                    keep_zero=bool(roles[role].entropy or roles[role].kl),
-                )
-                for role, scale in phase.trains.items()
-                if scale > 0
-            }
-            clock.lap("pack")
-
-            # ----- Update
-            state, found = update(state, batches, phase, recipe)
-            found = {f"train/{name}": float(value) for name, value in jax.device_get(found).items()}
-            clock.lap("update")
-            for role in batches:
-                if found.get(f"train/{role}/gap_exceeded"):
-                    raise RuntimeError(
-                        f"step {step}: sampler and trainer disagree on the {role}'s log-probabilities by "
-                        f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({options.gap_bound})"
-                    )
-
-            # ----- Log
-            if step % options.episodes_every == 0:
+            state, rollout, assigned, found = one_step(bench, engine, state, phase, step, cursor)
+            if step % options.episodes_every == 0 and is_primary():
                 _record_episode(episodes, rollout, assigned, step, phase.name)
             step, cursor = step + 1, cursor + options.questions
             tokens += int(rollout.metrics["rollout/generated_tokens"])
-            found |= rollout.metrics | mix(rollout.trees) | {f"credit/{k}": v for k, v in assigned.metrics.items()}
-            found |= clock.laps() | {"train/tokens": float(tokens)}
-            accuracy = None
+
+            # ----- Log
+            found["train/tokens"], accuracy = float(tokens), None
             if step % options.evaluate_every == 0 or step == options.steps:
                 engine.load(state.params, version=step)
                 score = validate(bench, engine, step)
-                accuracy = found["eval/accuracy"] = score.accuracy
-                found["eval/tokens_per_question"] = float(score.tokens.mean())
-                found |= {f"eval/accuracy/{kind}": value for kind, value in score.row("")["by_kind"].items()}
+                found |= score.metrics()
+                accuracy = score.accuracy
             writer.write(step, found, phase=phase.name)
             rate = rollout.metrics["rollout/tokens_per_second"]
             progress.update(step, phase=phase.name, accuracy=accuracy, tokens_per_second=rate)
 
             # ----- Save
-            if step % options.checkpoint_every == 0 or step == options.steps or stop.is_set():
+            if step % options.checkpoint_every == 0 or stop.is_set():
                 save()
             if stop.is_set():
                 raise command_line.Preempted(f"preempted after step {step}: saved; run the same command again")
@@ -171,11 +133,56 @@ def reinforce(
     return state.params, {"train_steps": step, "train_tokens": tokens}
 
 
+def one_step(
+    bench: Workbench, engine: Engine, state: TrainState, phase: Phase, step: int, cursor: int
+) -> tuple[TrainState, Rollout, Assigned, dict[str, float]]:
+    """One step of training: a function of the state, the step and the cursor alone. `state` is donated."""
+    settings, roles, clock = bench.settings, bench.settings.roles.by_role(), Clock()
+
+    # ----- Sample the trees, and grade their executions
+    numbers = range(cursor, cursor + settings.train.questions)
+    questions = [bench.task.question("train", number, seed=settings.seed) for number in numbers]
+    engine.load(state.params, version=step)
+    rollout = bench.sample(questions, {"designer": engine, "executor": engine}, step=step)
+    clock.lap("rollout")
+
+    # ----- Credit: one advantage a trajectory
+    assigned = assign(rollout.trees, settings.credit)
+    clock.lap("credit")
+
+    # ----- Pack the rows of the roles that train now
+    batches = {}
+    for role, scale in phase.trains.items():
+        if scale > 0:
+            keep_zero = bool(roles[role].entropy or roles[role].kl)
+            batches[role] = pack(*assigned.of(role), settings.pack, settings.loss, keep_zero=keep_zero)
+    clock.lap("pack")
+
+    # ----- Update
+    recipe = Recipe(
+        bench.compute, settings.loss, tuple(roles.items()), settings.stages.moments, settings.train.gap_bound
+    )
+    state, measured = update(state, batches, phase, recipe)
+    found = {f"train/{name}": float(value) for name, value in jax.device_get(measured).items()}
+    clock.lap("update")
+    for role in batches:
+        if found[f"train/{role}/gap_exceeded"]:
+            raise RuntimeError(
+                f"step {step}: sampler and trainer disagree on the {role}'s log-probabilities by "
+                f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({settings.train.gap_bound})"
+            )
+
+    found |= rollout.metrics | mix(rollout.trees) | clock.laps()
+    found |= {f"credit/{name}": value for name, value in assigned.metrics.items()}
+    return state, rollout, assigned, found
+
+
 class Clock:
     """Seconds of each part of a step."""
 
     def __init__(self) -> None:
-        self._last, self._laps = time.perf_counter(), {}
+        self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
@@ -183,10 +190,6 @@ class Clock:
 
     def laps(self) -> dict[str, float]:
         return self._laps
-
-
-def _writer(workdir: Path) -> MetricWriter:
-    return MetricWriter(workdir, active=jax.process_index() == 0)
 
 
 def _record_episode(episodes: JsonLines, rollout: Rollout, assigned: Assigned, step: int, phase: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from metaagentx.policy import tokenizer
 from metaagentx.policy.chat import Chat
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
+from metaagentx.rollout.options import SamplingOptions, TreeOptions
+from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.gym_task import GymTask
 from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.pieces import tiny_pieces
+from metaagentx.tasks.task import Question
 from metaagentx.tools.calculator import make_calculator
 from metaagentx.tools.tool import Toolbox
 from metaagentx.workflow.prompts import Wording
@@ -50,6 +53,33 @@ class Workbench:
     def engine(self) -> Engine:
         """A new engine: its slots and cache, no weights yet."""
         return Engine(self.settings.model, self.settings.engine, (self.chat.end,))
+
+    def sample(
+        self,
+        questions: Sequence[Question],
+        engines: Mapping[str, Engine],
+        *,
+        step: int,
+        seed: int | None = None,
+        tree: TreeOptions | None = None,
+        sampling: Mapping[str, SamplingOptions] | None = None,
+        designs: Sequence[str] = (),
+    ) -> Rollout:
+        """`rollout.sample` with the parts and settings of this run; what is given here stands in for a setting."""
+        settings = self.settings
+        return sample(
+            self.task,
+            questions,
+            engines,
+            self.chat,
+            self.toolbox,
+            self.language,
+            tree or settings.tree,
+            sampling or settings.sampling.by_role(),
+            seed=settings.seed if seed is None else seed,
+            step=step,
+            designs=designs,
+        )
 
     def fresh_params(self) -> weights.Params:
         """Randomly initialised weights, a function of the seed."""
