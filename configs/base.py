@@ -6,23 +6,10 @@ name of the one that is missing.
 
 from __future__ import annotations
 
-from typing import Any
-
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from metaagentx import settings
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict(_placeholders(settings.defaults()))
-
-
-def _placeholders(tree: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _placeholders(value)
-        if isinstance(value, dict)
-        else config_dict.required_placeholder(value)
-        if isinstance(value, type)
-        else value
-        for key, value in tree.items()
-    }
+    return ConfigDict(settings.defaults())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -43,4 +43,20 @@ def run(story: Callable[[Settings, Path], None]) -> None:
             print(notice, file=sys.stderr)
             sys.exit(EXIT_CODE)
 
-    app.run(main)
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(arguments: Sequence[str]) -> list[str]:
+    """absl's parser; a config key that does not exist, or a config file that fails, is one line and no traceback."""
+    try:
+        return app.parse_flags_with_usage(list(arguments))
+    except (AttributeError, KeyError, OSError, ValueError) as error:
+        reason = " ".join(str(error).replace("\\'", "'").replace("\\n", " ").split())
+        flag = next((a for a in arguments if a.startswith("--config.") and f"{_last(a)}'" in reason), "a --config flag")
+        print(f"error: {flag} cannot be used: {reason}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _last(flag: str) -> str:
+    """The last part of a flag's key: "slot" of "--config.engine.slot=3"."""
+    return flag.partition("=")[0].rpartition(".")[2]

@@ -179,7 +179,7 @@ def read(config: Mapping[str, Any]) -> Settings:
 
 
 def defaults(cls: type = Settings) -> dict[str, Any]:
-    """Every key of a config with its default; a key without one holds its type."""
+    """Every key that has a default, with it."""
     hints = typing.get_type_hints(cls)
     tree: dict[str, Any] = {}
     for item in dataclasses.fields(cls):
@@ -190,8 +190,6 @@ def defaults(cls: type = Settings) -> dict[str, Any]:
             tree[item.name] = item.default
         elif item.default_factory is not dataclasses.MISSING:
             tree[item.name] = item.default_factory()
-        else:
-            tree[item.name] = hint
     return tree
 
 
@@ -257,10 +255,16 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise SettingsError(f"{path} must be one of {', '.join(map(repr, choices))}, not {value!r}")
         return value
     if origin is tuple:
-        inner = typing.get_args(hint)[0]
+        inner = typing.get_args(hint)
         if not isinstance(value, tuple | list):
             raise SettingsError(f"{path} must be a tuple, not {value!r}")
-        return tuple(_convert(inner, item, f"{path}[{i}]") for i, item in enumerate(value))
+        if inner[-1] is Ellipsis:
+            inner = inner[:1] * len(value)
+        if len(inner) != len(value):
+            raise SettingsError(f"{path} must have {len(inner)} parts, not {len(value)}")
+        return tuple(
+            _convert(part, item, f"{path}[{i}]") for i, (part, item) in enumerate(zip(inner, value, strict=True))
+        )
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
