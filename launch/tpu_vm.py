@@ -1,13 +1,13 @@
 """Runs a training job on a Cloud TPU: create, wait, install, start on every worker; begin again when preempted.
 
     python -m launch.tpu_vm run --name=mx --zone=us-central2-b --type=v4-32 --spot -- \\
-        --config=configs/tiny.py --workdir=gs://bucket/mx
+        --config=configs/tiny.py --workdir=/mnt/shared/mx
     python -m launch.tpu_vm status --name=mx --zone=us-central2-b
     python -m launch.tpu_vm delete --name=mx --zone=us-central2-b
 
 What follows -- goes to `python -m metaagentx.train`. With --queued the TPU is asked for as a queued resource of the
-same name. Give a work directory that all workers see (gs://): a job that is preempted is continued from it on a new
-TPU of the same name. --dry_run prints the commands and runs none. It needs gcloud, logged in, and a committed checkout.
+same name. Give a work directory that all workers see (a file store, or a bucket mounted with gcsfuse): a job that is
+preempted is continued from it on a new TPU of the same name. --dry_run prints the commands and runs none. It needs gcloud, logged in, and a committed checkout.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
 
 def test_a_run_creates_waits_copies_and_starts_the_same_command_on_every_worker(cloud: Cloud) -> None:
     cloud.answer(describe=["ABSENT", "CREATING", "READY"])
-    assert tpu_vm.main([*RUN, "--", "--config=configs/tiny.py", "--workdir=gs://b/a b", "--config.x=$(reboot)"]) == 0
+    assert tpu_vm.main([*RUN, "--", "--config=configs/tiny.py", "--workdir=/mnt/b/a b", "--config.x=$(reboot)"]) == 0
     assert cloud.verbs == ["create", "scp", "ssh", "ssh"]
     assert all("--zone=us-central2-b" in call for call in cloud.calls)
     assert [word for word in cloud.calls[0] if word.startswith("--spot")] == []
@@ -73,14 +73,14 @@ def test_a_run_creates_waits_copies_and_starts_the_same_command_on_every_worker(
     remote = next(word for word in start if word.startswith("--command=")).removeprefix("--command=")
     assert shlex.split(remote) == [
         *("bash", "metaagentx/launch/worker.sh", "python3.11", "-m", "metaagentx.train", "--distributed"),
-        *("--config=configs/tiny.py", "--workdir=gs://b/a b", "--config.x=$(reboot)"),
+        *("--config=configs/tiny.py", "--workdir=/mnt/b/a b", "--config.x=$(reboot)"),
     ]
 
 
 def test_a_preempted_run_begins_again_on_a_tpu_of_the_same_name(cloud: Cloud) -> None:
     states: list[str | int] = ["ABSENT", "READY", "PREEMPTED", "PREEMPTED", "DELETING", "ABSENT", "READY"]
     cloud.answer(describe=states, ssh=[255, 0])
-    assert tpu_vm.main([*RUN, "--", "--workdir=gs://b/a"]) == 0
+    assert tpu_vm.main([*RUN, "--", "--workdir=/mnt/b/a"]) == 0
     once = ["create", "scp", "ssh", "ssh"]
     assert cloud.verbs == [*once, "delete", *once]
     created = [call for call in cloud.calls if call[3] == "create"]
@@ -89,25 +89,25 @@ def test_a_preempted_run_begins_again_on_a_tpu_of_the_same_name(cloud: Cloud) ->
 
 def test_a_program_that_was_told_to_stop_goes_on_whatever_the_state_still_says(cloud: Cloud) -> None:
     cloud.answer(describe=["READY", "READY", "READY", "ABSENT", "READY"], ssh=[75, 0])
-    assert tpu_vm.main([*RUN, "--", "--workdir=gs://b/a"]) == 0
+    assert tpu_vm.main([*RUN, "--", "--workdir=/mnt/b/a"]) == 0
     assert cloud.verbs == ["scp", "ssh", "ssh", "delete", "create", "scp", "ssh", "ssh"]
 
 
 def test_a_failing_program_is_not_started_again(cloud: Cloud) -> None:
     cloud.answer(describe=["READY", "READY", "READY"], ssh=[7])
-    assert tpu_vm.main([*RUN, "--", "--workdir=gs://b/a"]) == 7
+    assert tpu_vm.main([*RUN, "--", "--workdir=/mnt/b/a"]) == 7
     assert cloud.verbs == ["scp", "ssh", "ssh"]
 
 
 def test_a_tpu_that_is_always_lost_ends_after_the_given_attempts(cloud: Cloud) -> None:
     cloud.answer(describe=["ABSENT", "FAILED", "FAILED", "ABSENT"] * 2)
-    assert tpu_vm.main([*RUN, "--attempts=2", "--", "--workdir=gs://b/a"]) == 1
+    assert tpu_vm.main([*RUN, "--attempts=2", "--", "--workdir=/mnt/b/a"]) == 1
     assert cloud.verbs.count("create") == 2
 
 
 def test_a_queued_resource_is_asked_for_under_the_same_name(cloud: Cloud) -> None:
     cloud.answer(describe=["ABSENT", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"])
-    assert tpu_vm.main([*RUN, "--queued", "--no-distributed", "--", "--workdir=gs://b/a"]) == 0
+    assert tpu_vm.main([*RUN, "--queued", "--no-distributed", "--", "--workdir=/mnt/b/a"]) == 0
     create = cloud.calls[1]
     assert create[:5] == ["compute", "tpus", "queued-resources", "create", "mx"]
     assert "--node-id=mx" in create
@@ -117,12 +117,12 @@ def test_a_queued_resource_is_asked_for_under_the_same_name(cloud: Cloud) -> Non
 def test_what_gcloud_cannot_describe_is_an_error_and_creates_nothing(cloud: Cloud) -> None:
     cloud.answer(describe=[1])
     with pytest.raises(SystemExit, match="gcloud cannot describe mx"):
-        tpu_vm.main([*RUN, "--", "--workdir=gs://b/a"])
+        tpu_vm.main([*RUN, "--", "--workdir=/mnt/b/a"])
     assert len(cloud.calls) == 1
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
-    assert tpu_vm.main([*argv, "--dry_run", "--", "--workdir=gs://b/a b"]) == 0
+    assert tpu_vm.main([*argv, "--dry_run", "--", "--workdir=/mnt/b/a b"]) == 0
     return [line.removeprefix("+ ") for line in capsys.readouterr().out.splitlines()]
 
 
@@ -133,7 +133,7 @@ def test_a_dry_run_prints_what_a_run_would_do_and_calls_nothing(
     printed = dry_run(capsys, *RUN)
     assert not (cloud.folder / "calls").exists()
     cloud.answer(describe=["ABSENT", "READY"])
-    tpu_vm.main([*RUN, "--", "--workdir=gs://b/a b"])
+    tpu_vm.main([*RUN, "--", "--workdir=/mnt/b/a b"])
     asked = [shlex.split(line)[1:] for line in printed if line.startswith("gcloud") and " scp " not in line]
     assert asked == [call for call in cloud.calls[1:] if call[3] != "scp"]
 
