@@ -7,7 +7,8 @@
 
 What follows -- goes to `python -m metaagentx.train`. With --queued the TPU is asked for as a queued resource of the
 same name. Give a work directory that all workers see (a file store, or a bucket mounted with gcsfuse): a job that is
-preempted is continued from it on a new TPU of the same name. --dry_run prints the commands and runs none. It needs gcloud, logged in, and a committed checkout.
+preempted is continued from it on a new TPU of the same name. --dry_run prints the commands and runs none. It needs
+gcloud, logged in, and a committed checkout.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ def run(story: Callable[[Settings, Path], None]) -> None:
         if not WORKDIR.value:
             raise app.UsageError("--workdir=DIRECTORY is needed: where checkpoints, metrics and the report go")
         if "://" in WORKDIR.value:
-            raise app.UsageError(f"--workdir must be a path, not {WORKDIR.value}: mount the bucket (gcsfuse) and name it")
+            raise app.UsageError(
+                f"--workdir must be a path, not {WORKDIR.value}: mount the bucket (gcsfuse) and name it"
+            )
         if DISTRIBUTED.value:
             jax.distributed.initialize()
         logging.set_verbosity(logging.WARNING)

@@ -16,11 +16,12 @@ import pytest
 
 from configs import tiny
 from metaagentx import evaluate, sft, solve
-from metaagentx.checkpoint import CheckpointError
+from metaagentx.checkpoint import CheckpointError, Checkpoints
 from metaagentx.command_line import Preempted
+from metaagentx.learn.schedule import phase
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.settings import Settings, plain, read
-from metaagentx.train import train
+from metaagentx.train import one_step, train
 from metaagentx.workbench import open_workbench
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +61,7 @@ OVERRIDES = {
 }
 
 
-def small(tmp_path_factory=None, **more) -> Settings:
+def small(**more) -> Settings:
     config = plain(read(tiny.get_config()))
     for key, value in (OVERRIDES | {key.replace("__", "."): value for key, value in more.items()}).items():
         *path, last = key.split(".")
@@ -183,11 +184,22 @@ def test_the_run_leaves_a_table_a_report_and_episodes(finished):
     assert len((finished / "episodes.jsonl").read_text().splitlines()) == STEPS // 2
 
 
-def test_a_steady_state_step_compiles_nothing(tmp_path):
-    train(small(train__steps=2, evaluate__final=False), tmp_path / "first")
-    with count_compilations() as compilations:
-        settings = small(train__steps=4, evaluate__final=False, cold_start__weights_from=str(tmp_path / "first"))
-        train(settings, tmp_path / "second")
+def test_a_steady_state_step_compiles_nothing(finished):
+    """Later steps bring other questions, designs, lengths and batch sizes; both phases; no new program."""
+    settings = small(train__questions=3)
+    with open_workbench(settings) as bench:
+        state, engine = bench.fresh_state(sft.finished(bench, finished)), bench.engine()
+        engine.load(state.params, version=-1)
+        engine.warmup()
+
+        def steps(numbers):
+            nonlocal state
+            for step in numbers:
+                state, *_ = one_step(bench, engine, state, phase(settings.stages, step), step, 3 * step)
+
+        steps([0, 1])
+        with count_compilations() as compilations:
+            steps([2, 3, 4, 5])
     assert compilations.count == 0
 
 
@@ -195,8 +207,6 @@ def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):
     settings = small(train__steps=1, evaluate__final=False)
     train(settings, tmp_path)
     with open_workbench(settings) as bench:
-        from metaagentx.checkpoint import Checkpoints
-
         cold = sft.finished(bench, tmp_path)
         fresh = bench.fresh_state(cold)
         state, record = Checkpoints(tmp_path / "checkpoints", keep=2).restore(fresh)
