@@ -14,6 +14,8 @@ from metaagentx.rollout.trajectory import Trajectory, Tree
 
 # Groupings whose unit is the whole execution: one that made no call is still a member, with its reward.
 _BY_EXECUTION = ("metaagent_x", "per_design")
+# Which of the agents' numbers and turns a grouping reads; what it does not read must not compile its kernel anew.
+_READS = {"at_grpo": ("agents", "turns"), "per_agent": ("agents",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ def _bucket(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 
 
-def _samples(rows: Sequence[_Row]) -> tuple[Samples, Counts]:
-    """Kernel arrays, padded to a power of two, and the bounds of their ids."""
+def _samples(rows: Sequence[_Row], grouping: str) -> tuple[Samples, Counts]:
+    """Kernel arrays, padded to a power of two, and the bounds of the ids that `grouping` reads."""
     names: dict[str, int] = {}
     table = np.full((_bucket(max(len(rows), 64)), 6), -1, np.int32)  # question, design, execution, role, agent, turn
     reward, mask = np.zeros(len(table), np.float32), np.zeros(len(table), np.bool_)
@@ -70,8 +72,9 @@ def _samples(rows: Sequence[_Row]) -> tuple[Samples, Counts]:
         table[i] = (*row.ids, LEAD if row.ids[2] < 0 else FOLLOW, agent, turn)
         reward[i], mask[i] = row.reward, row.mask
     question, design, execution, role, agents, turns = table.T
-    bounds = (_bucket(int(ids.max(initial=0)) + 1) for ids in (question, design, execution, agents, turns))
-    return Samples(reward, question, design, execution, role, agents, turns, mask), Counts(*bounds)
+    counts = Counts(*(_bucket(int(ids.max(initial=0)) + 1) for ids in (question, design, execution, agents, turns)))
+    unread = dict.fromkeys({"agents", "turns"}.difference(_READS.get(grouping, ())), 1)
+    return Samples(reward, question, design, execution, role, agents, turns, mask), counts._replace(**unread)
 
 
 def assign(trees: Sequence[Tree], options: CreditOptions) -> Assigned:
@@ -82,7 +85,7 @@ def assign(trees: Sequence[Tree], options: CreditOptions) -> Assigned:
     over unmasked designs and executions), `masked` (share of trajectories lost to our own faults).
     """
     rows = _rows(trees, options.grouping in _BY_EXECUTION)
-    samples, counts = _samples(rows)
+    samples, counts = _samples(rows, options.grouping)
     credit = advantages(samples, counts, options)
     advantage = np.asarray(credit.advantage)
 

@@ -42,11 +42,11 @@ class LossOptions:
     """The surrogate and how tokens are averaged."""
 
     ratio: Ratio = "token"  # "sequence": GSPO
-    clip_low: float = 0.2
+    clip_low: float = 0.2  # these bounds act on batches with `old` alone: used once, a batch has a ratio of exactly 1
     clip_high: float = 0.28
     aggregation: Aggregation = "token_mean"
     constant_length: int = 1024  # only read by aggregation "constant"
-    kl_estimator: Estimator = "k3"
+    kl_estimator: Estimator = "k3"  # of a role's KL term; only k2's gradient is that of KL(policy || reference)
     importance_cap: float = 2.0  # truncated importance weight C between sampler and trainer; 0: off
 
     def __post_init__(self) -> None:

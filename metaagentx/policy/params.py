@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,6 +29,11 @@ def shardings(config: ModelConfig, mesh: Mesh) -> Params:
 
 def initialise(config: ModelConfig, key: jax.Array, mesh: Mesh | None = None) -> Params:
     """Fresh weights, made in place on the mesh (on the default device without one): no host ever holds them all."""
+    return _initialiser(config, mesh)(key)
+
+
+@functools.lru_cache(maxsize=64)  # one program for each, however often it is asked for
+def _initialiser(config: ModelConfig, mesh: Mesh | None) -> Callable[[jax.Array], Params]:
     specs, tree = jax.tree.flatten(table(config))
 
     def draw(key: jax.Array) -> Params:
@@ -35,7 +42,7 @@ def initialise(config: ModelConfig, key: jax.Array, mesh: Mesh | None = None) ->
             tree, [spec.init(k, spec.shape, config.dtype) for spec, k in zip(specs, keys, strict=True)]
         )
 
-    return jax.jit(draw, out_shardings=None if mesh is None else shardings(config, mesh))(key)
+    return jax.jit(draw, out_shardings=None if mesh is None else shardings(config, mesh))
 
 
 def count(config: ModelConfig) -> int:

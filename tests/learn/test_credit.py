@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from metaagentx.learn.advantage import advantages
 from metaagentx.learn.credit import assign
 from metaagentx.learn.options import CreditOptions
 from metaagentx.rollout.trajectory import DesignRollout, Execution, Tree
@@ -64,6 +65,16 @@ def test_metrics_count_groups_that_settle_nothing() -> None:
     assert metrics["groups_single"] == pytest.approx(1 / 2)
     assert metrics["groups_equal"] == pytest.approx(1 / 4)
     assert metrics["advantage_nonzero"] == pytest.approx(2 / 5)
+
+
+@pytest.mark.parametrize(("grouping", "programs"), [("metaagent_x", 1), ("per_agent", 2)])
+def test_agents_and_turns_compile_the_kernel_anew_only_where_they_make_groups(grouping: str, programs: int) -> None:
+    advantages.clear_cache()
+    for calls in (1, 5):
+        named = execution(1.0)
+        named.trajectories = tuple(trajectory([1, 2], 1, agent=f"agent {i}", turn=i) for i in range(calls))
+        assign([tree(design(0.5, named, execution(0.0)))], CreditOptions(grouping=grouping))
+    assert advantages._cache_size() == programs
 
 
 def test_no_trees_give_no_advantages() -> None:

@@ -15,7 +15,7 @@ from metaagentx.learn.options import LossOptions, OptimizerOptions, PackOptions,
 from metaagentx.learn.pack import Batch, pack
 from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import create
-from metaagentx.learn.update import Recipe, accumulate, freeze_old, policy_loss, rows_over_mesh, split, update
+from metaagentx.learn.update import Recipe, accumulate, describe, freeze_old, policy_loss, rows_over_mesh, split, update
 from metaagentx.mesh import make_mesh
 from metaagentx.policy.params import initialise, shardings
 from tests.learn.examples import COMPUTE, CONFIG, PACK, RECIPE, ROLE, ROLES, random_trajectories, trajectory
@@ -82,8 +82,8 @@ def test_gradient_depends_neither_on_micro_batches_nor_on_row_order() -> None:
     assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(expected[1])) > 1e-2
     order = np.random.default_rng(1).permutation(rows)
     shuffled = jax.tree.map(lambda x: x[order], batch)
-    for other, micro in ((batch, rows // 2), (batch, rows // 4), (shuffled, rows)):
-        close(gradient(params, split(other, micro), ALL_TERMS, reference=reference), expected, 1e-6)
+    for other in (batch, shuffled):
+        close(gradient(params, split(other, rows // 4), ALL_TERMS, reference=reference), expected, 1e-6)
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "execution_mean", "constant"])
@@ -107,17 +107,18 @@ def test_gradient_is_the_policy_gradient_of_each_token() -> None:
     advantages = np.array([1.0, -0.5, 2.0, 0.3], np.float32)
     total = sum(t.generated for t in trajectories)
 
-    def objective(params):
-        value = 0.0
-        for t, a in zip(trajectories, advantages, strict=True):
-            one = pack([t], np.ones(1, np.float32), replace(PACK, row_buckets=(1,)), LossOptions(), True)
-            logp, _ = module.logprobs(params, one, COMPUTE)
-            weight = jnp.minimum(jnp.exp(jax.lax.stop_gradient(logp) - one.sampler), 2.0)
-            value -= a * jnp.sum(jnp.where(one.mask, weight * logp, 0)) / total
-        return value
+    @jax.jit
+    @jax.grad
+    def each(params, batch, advantage):
+        logp, _ = module.logprobs(params, batch, COMPUTE)
+        weight = jnp.minimum(jnp.exp(jax.lax.stop_gradient(logp) - batch.sampler), 2.0)
+        return -advantage * jnp.sum(jnp.where(batch.mask, weight * logp, 0)) / total
 
+    rows = replace(PACK, row_buckets=(1,))
+    alone = [pack([t], np.ones(1, np.float32), rows, LossOptions(), True) for t in trajectories]
+    parts = [each(params, one, a) for one, a in zip(alone, advantages, strict=True)]
     batch = pack(trajectories, advantages, replace(PACK, row_buckets=(32,)), LossOptions(), False)
-    close(gradient(params, split(batch, 32))[1], jax.grad(objective)(params), 1e-5)
+    close(gradient(params, split(batch, 32))[1], jax.tree.map(lambda *leaves: sum(leaves), *parts), 1e-5)
 
 
 def test_equal_gradients_on_a_mesh_of_eight_devices() -> None:
@@ -211,12 +212,16 @@ def test_the_rewarded_token_becomes_likelier() -> None:
 
 
 def test_metrics_measure_gap_entropy_and_clipping() -> None:
-    batch, state = some_batch(), fresh()
-    exact = freeze_old(state.params, batch, COMPUTE)
+    params, batch = initial(), some_batch()
+    exact = freeze_old(params, batch, COMPUTE)
     shifted = batch.replace(sampler=np.where(batch.mask, exact.old - 0.1, 0), old=exact.old - 1.0)
-    tight = replace(RECIPE, gap_bound=0.05)
-    state, metrics = update(state, {"executor": shifted}, EXECUTOR, tight)
-    found = {name.removeprefix("executor/"): float(value) for name, value in metrics.items()}
+
+    @jax.jit
+    def measure(params, batch):
+        tokens = policy_loss(params, batch, reference=None, role=ROLE, recipe=RECIPE)[1]
+        return describe(*jax.tree.map(lambda x: x[None], (batch, tokens)), gap_bound=0.05)
+
+    found = {name: float(value) for name, value in measure(params, shifted).items()}
     assert found["tokens"] == batch.mask.sum()
     for name in ("gap_mean", "gap_max"):
         assert found[name] == pytest.approx(0.1, rel=1e-3)
@@ -230,11 +235,11 @@ def test_metrics_measure_gap_entropy_and_clipping() -> None:
 
 
 def test_steady_state_compiles_once() -> None:
-    state = fresh()
-    module._update.clear_cache()
-    for seed in range(3):
+    state, _ = update(fresh(), {"executor": some_batch()}, EXECUTOR, RECIPE)
+    programs = module._update._cache_size()
+    for seed in (1, 2):
         state, _ = update(state, {"executor": some_batch(seed=seed)}, EXECUTOR, RECIPE)
-    assert module._update._cache_size() == 1
+    assert module._update._cache_size() == programs > 0
     assert (int(state.step), int(state.version)) == (3, 3)
 
 

@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from metaagentx.policy import params, spec
+from metaagentx.rollout.compilation import count_compilations
 from tests.policy import tiny
 
 
@@ -10,11 +12,19 @@ from tests.policy import tiny
 @pytest.mark.parametrize("tied", [True, False])
 def test_weights_have_the_shapes_and_dtypes_of_the_table(qk_norm, tied):
     config = tiny.config(qk_norm, tied, dtype="bfloat16")
-    weights = params.initialise(config, jax.random.key(0))
-    assert jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, w.dtype), weights) == params.abstract(config)
+    weights = jax.eval_shape(lambda: params.initialise(config, jax.random.key(0)))
+    assert weights == params.abstract(config)
     assert params.count(config) == sum(w.size for w in jax.tree.leaves(weights))
     assert ("head" in weights) is not tied
     assert ("q_norm" in weights["layers"]) is qk_norm
+
+
+def test_weights_asked_for_again_compile_nothing_and_are_the_same():
+    weights = params.initialise(tiny.config(), jax.random.key(0))
+    with count_compilations() as compilations:
+        again = params.initialise(tiny.config(), jax.random.key(0))
+    assert compilations.count == 0
+    assert jax.tree.all(jax.tree.map(np.array_equal, weights, again))
 
 
 def test_every_weight_has_its_own_hugging_face_name():
