@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx import command_line, report, sft
 from metaagentx.checkpoint import Checkpoints
-from metaagentx.metrics import Progress
+from metaagentx.metrics import Progress, is_primary
 from metaagentx.policy.params import Params
 from metaagentx.report.statistics import mean_interval
 from metaagentx.rollout.engine import Engine
@@ -38,7 +37,7 @@ Arm = Callable[[int, str, str, str], "Score"]  # number, designer's weights, exe
 SYSTEM = "trained/trained"
 CROSSPLAY = ("cold/cold", "trained/cold", "cold/trained", SYSTEM)  # designer/executor
 ORDER = ("single/cold", "single/trained", "vote/cold", "vote/trained", "cold/cold", SYSTEM)  # of the table's rows
-VALIDATION_STEP, TEST_STEP = 1 << 30, 1 << 31  # far from any training step: no random key is ever shared
+VALIDATION_STEP, TEST_STEP = 1 << 30, 1 << 31  # far from any training step, so no random key is shared with one
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +183,7 @@ def compare(bench: Workbench, cold: Params, trained: Params) -> tuple[dict[str, 
         progress.update(next(played), phase="final_table")
         return score
 
-    with Progress(arms, active=jax.process_index() == 0) as progress:
+    with Progress(arms, active=is_primary()) as progress:
         return _table(bench, arm, cold)
 
 
@@ -250,7 +249,7 @@ def save_scores(path: Path, scores: Mapping[str, Score]) -> None:
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 
-def mix(trees: Sequence[Tree]) -> dict[str, float]:
+def design_mix(trees: Sequence[Tree]) -> dict[str, float]:
     """The mix of designs as metrics: `designs/KIND/SHAPE`, shares of each kind's designs."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for tree in trees:

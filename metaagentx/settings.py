@@ -91,6 +91,7 @@ class TrainOptions:
 
     steps: int = 120
     questions: int = 16  # per step
+    updates: int = 1  # on each batch; above 1 the ratio leaves 1 and the clip acts
     token_budget: int = 0  # stop once so many tokens have been generated in training; 0: no bound
     evaluate_every: int = 10  # steps between evaluations on validation questions
     checkpoint_every: int = 10
@@ -99,7 +100,7 @@ class TrainOptions:
     episodes_every: int = 20  # steps between episodes recorded for reading
 
     def __post_init__(self) -> None:
-        for key in ("questions", "evaluate_every", "checkpoint_every", "keep", "episodes_every"):
+        for key in ("questions", "updates", "evaluate_every", "checkpoint_every", "keep", "episodes_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"train.{key} must be at least 1, not {getattr(self, key)}")
         for key in ("steps", "token_budget", "gap_bound"):
@@ -160,8 +161,14 @@ class Settings:
     evaluate: EvaluateOptions = EvaluateOptions()
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or above, not {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, 2^32), not {self.seed}")
+        for role, sampling in self.sampling.by_role().items():
+            if self.stages.mode != "none" and sampling.temperature != 1:
+                raise ValueError(
+                    f"sampling.{role}.temperature must be 1 while training (it biases the policy ratio), not "
+                    f"{sampling.temperature}; evaluate.temperature is free"
+                )
         if self.engine.capacity > self.model.max_length:
             raise ValueError(
                 f"engine.capacity ({self.engine.capacity}) must not exceed model.max_length ({self.model.max_length})"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from metaagentx import command_line
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
 from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
-from metaagentx.metrics import COLD_START, MetricWriter, Progress
+from metaagentx.metrics import COLD_START, MetricWriter, Progress, is_primary
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.rollout.conversation import as_mappings
@@ -39,6 +39,7 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     if checkpoints.latest() is not None:
         state, record = checkpoints.restore(state)
         if record["step"] == options.steps:
+            checkpoints.close()
             return state.params
         writer.restore(record["history"])
     else:
@@ -49,7 +50,7 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     lessons = _lessons(bench)
 
     # ----- Imitate
-    with Progress(options.steps, start=start) as progress:
+    with Progress(options.steps, start=start, active=is_primary()) as progress:
         for step in range(start, options.steps):
             places = range(step * options.batch, (step + 1) * options.batch)
             chosen = [lessons[position(settings.seed, place, len(lessons))] for place in places]
@@ -92,7 +93,7 @@ def _lessons(bench: Workbench) -> list[tuple[NDArray[np.int32], NDArray[np.bool_
 
 def main(settings: Settings, workdir: Path) -> None:
     claim(workdir, plain(settings), differences)
-    with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir) as writer:
+    with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
         cold_start(bench, workdir, writer, stop)
 
 

@@ -20,14 +20,14 @@ import jax
 
 from metaagentx import command_line, report, sft
 from metaagentx.checkpoint import Checkpoints, claim
-from metaagentx.evaluate import compare, mix, save_scores, validate
+from metaagentx.evaluate import compare, design_mix, save_scores, validate
 from metaagentx.learn.credit import Assigned, assign
 from metaagentx.learn.pack import pack
 from metaagentx.learn.schedule import Phase
 from metaagentx.learn.schedule import phase as phase_of
 from metaagentx.learn.state import TrainState
-from metaagentx.learn.update import Recipe, update
-from metaagentx.metrics import JsonLines, MetricWriter, Progress
+from metaagentx.learn.update import Recipe, freeze_old, update
+from metaagentx.metrics import JsonLines, MetricWriter, Progress, is_primary
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.report.records import episode
@@ -59,11 +59,6 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
             _write_json(workdir / "results.json", results)
             report.write(workdir)
     return results
-
-
-def is_primary() -> bool:
-    """Whether this process is the one that writes."""
-    return jax.process_index() == 0
 
 
 def reinforce(
@@ -163,7 +158,10 @@ def one_step(
     recipe = Recipe(
         bench.compute, settings.loss, tuple(roles.items()), settings.stages.moments, settings.train.gap_bound
     )
-    state, measured = update(state, batches, phase, recipe)
+    if settings.train.updates > 1:
+        batches = {role: freeze_old(state.params, batch, bench.compute) for role, batch in batches.items()}
+    for _ in range(settings.train.updates):
+        state, measured = update(state, batches, phase, recipe)
     found = {f"train/{name}": float(value) for name, value in jax.device_get(measured).items()}
     clock.lap("update")
     for role in batches:
@@ -173,7 +171,7 @@ def one_step(
                 f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({settings.train.gap_bound})"
             )
 
-    found |= rollout.metrics | mix(rollout.trees) | clock.laps()
+    found |= rollout.metrics | design_mix(rollout.trees) | clock.laps()
     found |= {f"credit/{name}": value for name, value in assigned.metrics.items()}
     return state, rollout, assigned, found
 

@@ -53,7 +53,8 @@ def test_settings_survive_json():
         ({"engine.prompt_buckets": 16}, "config.engine.prompt_buckets must be a tuple, not 16"),
         ({"engine.capacity": 4096}, r"engine.capacity \(4096\) must not exceed model.max_length"),
         ({"pack.row_length": 32}, r"pack.row_length \(32\) must be at least engine.capacity"),
-        ({"seed": -1}, "seed must be 0 or above, not -1"),
+        ({"seed": -1}, r"seed must be in \[0, 2\^32\), not -1"),
+        ({"sampling.executor.temperature": 0.7}, "sampling.executor.temperature must be 1 while training"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(change, message):

@@ -95,7 +95,11 @@ def finish(workdir: Path, *, kill_when=None, sent=signal.SIGKILL) -> int:
         f"    train(read(json.loads(Path({str(config)!r}).read_text())), Path({str(workdir)!r}))\n"
         "except command_line.Preempted: sys.exit(75)\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+    }
     process = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         if kill_when is not None and kill_when():
@@ -216,6 +220,14 @@ def test_eight_devices_train_as_one_does(finished, tmp_path):
             assert a[name] == b[name]
         for name in ("loss", "gradient_norm", "entropy"):
             assert a[f"train/{role}/{name}"] == pytest.approx(b[f"train/{role}/{name}"], rel=1e-3, abs=1e-5)
+
+
+def test_several_updates_on_a_batch_leave_the_sampled_policy(finished, tmp_path):
+    settings = small(cold_start__weights_from=str(finished), train__steps=2, train__updates=3, evaluate__final=False)
+    train(settings, tmp_path)
+    steps = [line for line in lines(tmp_path) if line["phase"] in ("executor", "designer")]
+    assert all(line[f"train/{line['phase']}/gap_mean"] > 1e-4 for line in steps)  # the third update's view
+    assert any(line[f"train/{line['phase']}/clip_share"] > 0 for line in steps)
 
 
 def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):
