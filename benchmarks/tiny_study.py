@@ -37,10 +37,8 @@ ARMS = {
     "stagewise_1": ("stagewise_1", SYSTEM),
     "stagewise_5": ("stagewise_5", SYSTEM),
     "stagewise_30": ("stagewise_30", SYSTEM),
-    "stagewise_steps": ("stagewise_steps", SYSTEM),
     "joint_steps": ("joint_steps", SYSTEM),
     "joint_updates": ("joint_updates", SYSTEM),
-    "stagewise_per_design": ("stagewise_per_design", SYSTEM),
 }
 EVERY_SEED = tuple(ARMS)[: tuple(ARMS).index("stagewise") + 1]  # the others have the first few seeds
 UNTRAINED = ("single", "self_consistency", "cold_start")
@@ -52,12 +50,11 @@ CONTRASTS = (
     ("stagewise", "self_consistency_trained"),
     ("stagewise", "static"),
     ("stagewise", "joint"),
-    ("stagewise_steps", "joint_steps"),
-    ("stagewise_steps", "joint_updates"),
+    ("stagewise", "joint_steps"),
+    ("stagewise", "joint_updates"),
     ("stagewise", "stagewise_1"),
     ("stagewise", "stagewise_5"),
     ("stagewise", "stagewise_30"),
-    ("stagewise", "stagewise_per_design"),
 )
 
 

@@ -4,10 +4,9 @@
 
 runs this sweep, and then `python -m benchmarks.tiny_study runs/study`. Each seed has a cold start of its own, which all
 its arms share; five seeds for the main arms, three for the rest. Every arm stops at the same number of tokens generated
-in training (`TOKENS`), except those that compare stagewise and joint training at equal steps (`stagewise_steps`,
-`joint_steps`) and at equal updates of each role (`joint_updates`: half the steps, as each trains both roles).
-`stagewise_N` has phases of N steps (the default: 10). In `stagewise_per_design` an executor is compared with the runs
-of its own design only.
+in training (`TOKENS`, which stagewise training spends in about `STEPS` steps), but for two that compare joint training
+at equal steps (`joint_steps`) and at equal updates of each role (`joint_updates`: half the steps, as each of them
+trains both roles). `stagewise_N` has phases of N steps (the default: 10).
 """
 
 from __future__ import annotations
@@ -64,10 +63,8 @@ def _variants(seed: int) -> Iterator[dict[str, Any]]:
 
     yield _arm("joint_steps", seed, alone | {"stages.mode": "joint", "train.steps": STEPS})
     yield _arm("joint_updates", seed, alone | {"stages.mode": "joint", "train.steps": STEPS // 2})
-    yield _arm("stagewise_steps", seed, alone | {"train.steps": STEPS})
     for length in PHASES:
         yield _arm(f"stagewise_{length}", seed, equal | {"stages.length": length})
-    yield _arm("stagewise_per_design", seed, equal | {"credit.grouping": "per_design"})
 
 
 def _arm(arm: str, seed: int, flags: dict[str, Any]) -> dict[str, Any]:

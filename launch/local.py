@@ -142,6 +142,7 @@ def run(
     if parallel < 1:
         raise ValueError(f"parallel must be at least 1, not {parallel}")
     graph, by_name = _graph(jobs), {job.name: job for job in jobs}
+    place = {job.name: number for number, job in enumerate(jobs)}
     outcomes: dict[str, Outcome] = {job.name: "done" for job in jobs if job.done}
     available = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     cores = cores_of_slots(parallel, cores_per_job if available else 0, available)
@@ -153,7 +154,7 @@ def run(
     free = list(range(parallel))
     with _signals() as told:
         while graph.is_active():
-            waiting.extend(graph.get_ready())
+            waiting = sorted([*waiting, *graph.get_ready()], key=place.__getitem__)  # first come, first served
             for name in tuple(waiting):
                 job = by_name[name]
                 if name not in outcomes and told:

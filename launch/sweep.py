@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shard", type=_part, default=(0, 1), help="i/n: run part i of n of the jobs")
     parser.add_argument("--print", action="store_true", help="print the commands and run nothing")
     parser.add_argument(
-        "--metrics", default="", help="columns of the table, comma-separated; all of results.json if not"
+        "--metrics", default="", help="columns of the table, comma-separated; else the top level of results.json"
     )
     args = parser.parse_args(argv)
     try:

@@ -8,20 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.special import stdtrit
+from metaagentx.report.statistics import mean_interval
 
 Summary = dict[str, dict[str, dict[str, Any]]]  # group -> metric -> {"values", "mean", "low", "high"}
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, low and high: Student's t, 95 %, two-sided; low and high are NaN for fewer than two values."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    if n < 2:
-        return mean, math.nan, math.nan
-    error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    half = float(stdtrit(n - 1, 0.975)) * error
-    return mean, mean - half, mean + half
 
 
 def groups(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -67,8 +56,9 @@ def summarize(rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> Summa
                 values.setdefault(group, {}).setdefault(metric, []).append(value)
     return {
         group: {
-            metric: dict(zip(("mean", "low", "high"), map(_finite, interval(each)), strict=True)) | {"values": each}
+            metric: {"mean": found.value, "low": _finite(found.low), "high": _finite(found.high), "values": each}
             for metric, each in metrics.items()
+            for found in (mean_interval(each),)
         }
         for group, metrics in values.items()
     }
@@ -79,8 +69,9 @@ def _finite(value: float) -> float | None:
 
 
 def render(summary: Summary, metrics: Sequence[str] = ()) -> str:
-    """A Markdown table; `metrics` are its columns, all if empty."""
-    columns = list(metrics) or list(dict.fromkeys(metric for each in summary.values() for metric in each))
+    """A Markdown table; `metrics` are its columns, if empty all numbers at the top level of the results."""
+    found = dict.fromkeys(metric for each in summary.values() for metric in each)
+    columns = list(metrics) or [metric for metric in found if "." not in metric]
     rows = [["", "n", *columns]]
     for group, each in summary.items():
         n = max(len(each[metric]["values"]) for metric in each)

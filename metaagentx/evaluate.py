@@ -204,7 +204,9 @@ def _table(bench: Workbench, arm: Arm, cold: Params) -> tuple[dict[str, Any], di
             names[f"single/{weights}"] = f"single agent, {label}"
             names[f"vote/{weights}"] = f"self-consistency of {votes}, {label}"
 
-    results = {
+    results: dict[str, Any] = {
+        "accuracy": scores[SYSTEM].accuracy,
+        "tokens_per_question": float(scores[SYSTEM].tokens.mean()),
         "table": [{"arm": key} | scores[key].row(names[key]) for key in ORDER if key in names],
         "crossplay": {key: scores[key].accuracy for key in CROSSPLAY if "cold/trained" in scores},
         "designs_by_kind": scores[SYSTEM].designs_by_kind(),

@@ -189,6 +189,7 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
         self._began, self._printed = time.monotonic(), -math.inf
         self._phase, self._accuracy = "", ""
+        self._first: tuple[float, float] | None = None  # the first share that was reported, and when
         self._bar: RichProgress | None = None
         if active and self._stream.isatty():
             columns = (TextColumn("{task.description:<10}"), BarColumn(None), MofNCompleteColumn())
@@ -207,9 +208,18 @@ class Progress:
             self._bar.stop()
 
     def update(
-        self, step: int, *, phase: str, accuracy: float | None = None, tokens_per_second: float | None = None
+        self,
+        step: int,
+        *,
+        phase: str,
+        accuracy: float | None = None,
+        tokens_per_second: float | None = None,
+        share: float | None = None,
     ) -> None:
-        """`step` steps are done. `accuracy` is the held-out accuracy where this step evaluated it, in [0, 1]."""
+        """`step` steps are done. `accuracy` is the held-out accuracy where this step evaluated it, in [0, 1].
+
+        `share` of the work is done, where the number of steps does not tell: a run that ends with its token budget.
+        """
         if not self._active:
             return
         if accuracy is not None:
@@ -218,7 +228,12 @@ class Progress:
         if tokens_per_second is not None:
             parts.append(f"{tokens_per_second:,.0f} tokens/s")
         now = time.monotonic()
-        if step > self._start:
+        if share is not None and self._first is None:
+            self._first = share, now
+        if share is not None and self._first is not None and share > self._first[0]:
+            left = (now - self._first[1]) / (share - self._first[0]) * max(1 - share, 0)
+            parts.append(f"{duration(left)} left")
+        elif share is None and step > self._start:
             left = (now - self._began) / (step - self._start) * (self._total - step)
             parts.append(f"{duration(left)} left" if step < self._total else f"took {duration(now - self._began)}")
         name = phase.replace("_", " ")

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from metaagentx.checkpoint import CheckpointError
 from metaagentx.command_line import WORKDIR
@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f'unknown argument {arguments[1]!r}; give the question as --question="..."')
     if not WORKDIR.value:
         raise app.UsageError("--workdir=DIRECTORY is needed: the work directory of a training run")
+    logging.set_verbosity(logging.WARNING)
     workdir = Path(WORKDIR.value).expanduser().resolve()
     try:
         print(solve(settings_of(workdir), workdir, QUESTION.value, index=INDEX.value, seed=SEED.value))

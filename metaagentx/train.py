@@ -120,7 +120,8 @@ def reinforce(
                 accuracy = score.accuracy
             writer.write(step, found, phase=phase.name)
             rate = rollout.metrics["rollout/tokens_per_second"]
-            progress.update(step, phase=phase.name, accuracy=accuracy, tokens_per_second=rate)
+            share = max(tokens / options.token_budget, step / options.steps) if options.token_budget else None
+            progress.update(step, phase=phase.name, accuracy=accuracy, tokens_per_second=rate, share=share)
 
             # ----- Save
             if step % options.checkpoint_every == 0 or stop.is_set():

@@ -35,7 +35,6 @@ def test_only_the_first_code_cell_installs_and_only_on_colab() -> None:
         assert 'if "google.colab" in sys.modules:' in before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("source", render.SOURCES, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(source: Path, tmp_path: Path) -> None:
     environment = os.environ | {"METAAGENTX_SMOKE": "1", "METAAGENTX_WORKDIR": str(tmp_path / "run")}

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from metaagentx.workbench import open_workbench
 ROOT = Path(__file__).parent.parent
 STEPS = 4
 OVERRIDES = {
+    "data.directory": tempfile.mkdtemp(prefix="metaagentx-tests-"),
     "model.layers": 1,
     "model.d_model": 32,
     "model.heads": 2,
@@ -201,6 +203,19 @@ def test_a_steady_state_step_compiles_nothing(finished):
         with count_compilations() as compilations:
             steps([2, 3, 4, 5])
     assert compilations.count == 0
+
+
+def test_eight_devices_train_as_one_does(finished, tmp_path):
+    """Tests have eight simulated devices, the finished run had one; both start from its cold start."""
+    assert jax.device_count() == 8
+    train(small(cold_start__weights_from=str(finished), train__steps=2, evaluate__final=False), tmp_path)
+    ours, theirs = ([x for x in lines(run) if x["phase"] in ("executor", "designer")] for run in (tmp_path, finished))
+    for a, b in zip(ours, theirs[:2], strict=True):
+        role = a["phase"]
+        for name in ("rollout/generated_tokens", "rollout/accuracy", "rollout/reward", f"train/{role}/tokens"):
+            assert a[name] == b[name]
+        for name in ("loss", "gradient_norm", "entropy"):
+            assert a[f"train/{role}/{name}"] == pytest.approx(b[f"train/{role}/{name}"], rel=1e-3, abs=1e-5)
 
 
 def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):

@@ -15,9 +15,9 @@ import json, pathlib, sys
 flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
 work = pathlib.Path(flags["workdir"])
 cold = pathlib.Path(flags["config.init"], "results.json") if "config.init" in flags else None
-start = json.loads(cold.read_text())["accuracy"]["all"] if cold else 0.0
+start = json.loads(cold.read_text())["accuracy"] if cold else 0.0
 result = start + float(flags.get("config.gain", 0)) + 0.01 * int(flags["config.seed"])
-(work / "results.json").write_text(json.dumps({"accuracy": {"all": result}, "arm": "text"}))
+(work / "results.json").write_text(json.dumps({"accuracy": result, "crossplay": {"a": 1.0}, "arm": "text"}))
 """
 CONFIG = """
 from launch.sweep import fixed, product, sweep as axis
@@ -51,8 +51,8 @@ def test_a_sweep_runs_in_order_resumes_and_tabulates(
     assert first.count("started") == 9
 
     summary = json.loads((work / "summary.json").read_text())
-    assert summary["cold"]["accuracy.all"]["mean"] == pytest.approx(0.01)
-    row = summary["gain=0.1"]["accuracy.all"]
+    assert summary["cold"]["accuracy"]["mean"] == pytest.approx(0.01)
+    row = summary["gain=0.1"]["accuracy"]
     assert row["values"] == pytest.approx([0.1, 0.12, 0.14])
     assert row["high"] - row["mean"] == pytest.approx(4.302653 * 0.02 / math.sqrt(3))
     assert "0.12 ± 0.05" in first
