@@ -17,11 +17,11 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["metaagentx", "metaagentx.*"]),
+    # Configs import each other and are named on the command line, from any working directory.
+    packages=find_packages(include=["metaagentx", "metaagentx.*", "configs", "launch", "benchmarks"]),
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.8",
-        "chex>=0.1.90",
         "etils[epath]>=1.12",
         "flax>=0.12",
         "grain>=0.2.15",  # the reader behind the data sources of tensorflow-datasets
@@ -31,8 +31,9 @@ setup(
         "numpy>=2.0",
         "optax>=0.2.6",
         "orbax-checkpoint>=0.12",
-        "reasoning-gym>=0.1.25",
+        "reasoning-gym>=0.1.25",  # needs pycosat, which has no wheels: see third_party/pycosat
         "rich>=13.9",
+        "scipy>=1.13",
         "tensorboardX>=2.6.4",
         "tensorflow-datasets>=4.9.9",  # without TensorFlow: array_record files and data sources only
         "tokenizers>=0.22",
@@ -45,6 +46,7 @@ setup(
             "jupytext>=1.17",
             "matplotlib>=3.9",
             "mypy>=1.15",
+            "nbformat>=5.10",
             "nbmake>=1.5.5",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
@@ -54,7 +56,6 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "xmanager": ["xmanager>=0.8"],  # install with uv: pip takes many minutes to resolve it
     },
     classifiers=[
         "Intended Audience :: Science/Research",

@@ -23,9 +23,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch.local import SAVED
+
 Argv = list[str]
 
-SAVED = 75  # exit code of the training program after SIGTERM, which a TPU gets shortly before it is taken away
 GONE = ("PREEMPTED", "TERMINATED", "STOPPED", "FAILED", "SUSPENDING", "SUSPENDED", "DELETING", "ABSENT")
 
 

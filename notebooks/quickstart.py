@@ -23,9 +23,8 @@ if "google.colab" in sys.modules:
     REPOSITORY = ""  # @param {type: "string", placeholder: "https://... where this notebook comes from"}
     if not Path("metaagentx").exists():
         subprocess.run(["git", "clone", "--depth=1", "--", REPOSITORY, "metaagentx"], check=True)
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--editable", "metaagentx[notebook]"], check=True
-        )
+        packages = ("metaagentx/third_party/pycosat", "--editable", "metaagentx[notebook]")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages], check=True)
     os.chdir("metaagentx")
 
 root = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "configs" / "tiny.py").exists())
@@ -35,9 +34,9 @@ sys.path.insert(0, str(root))
 # %% [markdown]
 # ## Train a short run
 #
-# The settings are those of `configs/tiny.py`, cut short: a cold start that imitates a noisy teacher, then stagewise
-# reinforcement learning, in which executor and designer take turns. The same run continues if this cell is stopped and
-# started again. With `TRAINING_STEPS = 120` it is the run of `make train`.
+# The settings are those of `configs/tiny.py`, which `make train` runs in full, cut short: a cold start that imitates a
+# noisy teacher, then stagewise reinforcement learning, in which executor and designer take turns. The same run
+# continues if this cell is stopped and started again.
 
 # %%
 TRAINING_STEPS = 40  # @param {type: "integer"}

@@ -71,7 +71,8 @@ def _complaint(module: str, name: str) -> str | None:
     if any(part.startswith("_") and not part.startswith("__") for part in name.split(".")) and outside != home:
         return "a private name"
     if home == "launch":
-        return "launch only starts processes" if outside in JAX | {"metaagentx"} else None
+        counts = _within(name, "metaagentx.report.statistics")
+        return "launch only starts processes" if outside in JAX | {"metaagentx"} and not counts else None
     if home == "configs":
         story = outside == "metaagentx" and inside and inside[0] in STORIES
         return "a config is data" if story or outside in JAX else None

@@ -101,7 +101,8 @@ class Chat:
 
     def _plain(self, text: str) -> str:
         # A space in its place: what stands around it does not become one token, let alone another special one.
-        return self._special.sub(" ", text)
+        # Half a surrogate pair (JSON and Python escapes spell it) is no text that a tokenizer takes.
+        return self._special.sub(" ", text).encode(errors="replace").decode()
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

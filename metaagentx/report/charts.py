@@ -65,9 +65,10 @@ def panels(records: Sequence[Record]) -> list[str]:
             ("rollout/tokens_per_execution", "execution in training", 1),
         )
     ]
-    figures = [plot.lines(accuracy, title="Held-out accuracy", percent=True, extent=extent(records))]
+    title = "Held-out accuracy, validation questions"
+    figures = [plot.lines(accuracy, title=title, percent=True, extent=extent(records))]
     for word, title in (
-        ("reward", f"Reward (mean of {WINDOW} steps)"),
+        ("reward", "Reward"),
         ("entropy", "Entropy, nats per token"),
         ("kl", "KL divergence to the cold start, nats per token"),
     ):
@@ -95,6 +96,8 @@ def _panel(records: Sequence[Record], word: str, title: str) -> str:
         series.append(plot.Series(shown, tuple(thin(points)), color))
     if {"designer", "executor"} & {s.name for s in series}:
         series = [s for s in series if s.name != "all"]
+    if any(s.faint for s in series):
+        title += f", mean of {WINDOW} steps"
     return plot.lines(series[:12], title=title, extent=extent(records))
 
 

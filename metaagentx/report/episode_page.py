@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from metaagentx.report import graph
@@ -88,16 +89,23 @@ def _execution(run: Json, number: int) -> str:
         f"<summary><span>Run {number}</span>{verdict}<span>{answer}</span>{_scores(run)}{outcome}"
         f'<span class="num">{calls}, {run["tokens"]:,} tokens</span></summary>'
     )
-    return f'<details>{summary}<div class="body">{"".join(_turn(turn) for turn in run["turns"])}</div></details>'
+    groups = groupby(run["turns"], key=lambda turn: turn["messages"])
+    turns = "".join(_shown(messages, list(turns)) for messages, turns in groups)
+    return f'<details>{summary}<div class="body">{turns}</div></details>'
+
+
+def _shown(messages: Sequence[Json], turns: Sequence[Json]) -> str:
+    """Messages, and the turns of those who were shown them, one after the other: members of a vote read the same."""
+    to = ", ".join(f"<b>{text(agent, 80)}</b>" for agent in dict.fromkeys(turn["agent"] for turn in turns))
+    asked = "".join(
+        f'<div class="who">{escape(message["role"])} to {to}</div><pre>{text(message["content"])}</pre>'
+        for message in messages
+    )
+    return asked + "".join(_turn(turn) for turn in turns)
 
 
 def _turn(turn: Json) -> str:
     parts = []
-    for message in turn["messages"]:
-        role = escape(message["role"])
-        parts.append(
-            f'<div class="who">{role} to <b>{text(turn["agent"], 80)}</b></div><pre>{text(message["content"])}</pre>'
-        )
     ended = "" if turn["outcome"] == "ok" else f" · {escape(turn['outcome'].replace('_', ' '))}"
     if turn["reply"] or turn["outcome"] != "ok":
         parts.append(

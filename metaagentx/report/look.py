@@ -32,8 +32,8 @@ p{margin:4px 0 14px;max-width:96ch}
 .stats span{color:var(--soft);font-size:13.5px}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14.5px}
-th,td{padding:7px 14px 7px 0;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
-th{font-weight:500;color:var(--soft);font-size:13px;vertical-align:bottom}
+th,td{padding:7px 12px 7px 0;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
+th{font-weight:500;color:var(--soft);font-size:13px;line-height:1.3;vertical-align:bottom;white-space:normal}
 th:first-child,td:first-child{text-align:left}
 tr.best td{font-weight:650}
 table.wide{width:100%}

@@ -14,7 +14,7 @@ from metaagentx.metrics import COLD_START, JsonLines
 from metaagentx.report import charts, episode_page, tables
 from metaagentx.report.look import STYLE
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline';"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _header(run: Run) -> str:
     facts = {"seed": results.get("seed", run.config.get("seed")), "device": results.get("device")}
     if results.get("train_tokens"):
         facts["tokens generated in training"] = f"{results['train_tokens']:,}"
-    facts |= results.get("versions", {})
+    facts |= {name: version for name, version in results.get("versions", {}).items() if version != "not installed"}
     chips = "".join(f"<li>{escape(str(k))} <b>{escape(str(v))}</b></li>" for k, v in facts.items() if v is not None)
     warm = [record["step"] for record in run.metrics if record["phase"] != COLD_START]
     state = "" if run.finished else " The run is still going: this page shows what there is so far."
@@ -122,14 +122,14 @@ def _results(run: Run) -> list[str]:
     results = run.results
     if results.get("table"):
         questions = sorted({row["questions"] for row in results["table"] if "questions" in row})
-        count = f"{' or '.join(f'{n:,}' for n in questions)} held-out questions. " if questions else ""
+        count = f"{' or '.join(f'{n:,}' for n in questions)} test questions, never trained on. " if questions else ""
         note = f"{count}Intervals are over questions, for this one training run. The best accuracy is in bold."
         parts.append(f'<h2>Result</h2><p class="note">{note}</p>{tables.final(results["table"])}')
     if results.get("crossplay"):
-        note = "Each role cold-started or trained, in all four pairs, on held-out questions."
+        note = "Each role cold-started or trained, in all four pairs, on the same questions."
         parts.append(f'<h2>Whose gain it is</h2><p class="note">{note}</p>{tables.crossplay(results["crossplay"])}')
     if results.get("designs_by_kind"):
-        note = "Share of the held-out questions of a kind that get a design, and how often its answer is right."
+        note = "Share of the test questions of a kind that get a design, and how often its answer is right."
         shown = tables.designs_by_kind(results["designs_by_kind"])
         parts.append(f'<h2>Designs by kind of question</h2><p class="note">{note}</p>{shown}')
     return parts
@@ -139,7 +139,8 @@ def _curves(run: Run) -> list[str]:
     parts = []
     panels = charts.panels(run.metrics)
     if panels:
-        note = "Against training steps; the cold start counts its own. The shading shows which role trains:"
+        cold = any(record["phase"] == COLD_START for record in run.metrics)
+        note = f"Against training steps{'; the cold start counts its own' if cold else ''}. Shading: which role trains."
         phases = charts.phase_key(run.metrics)
         parts.append(
             f'<h2>Learning curves</h2><div class="note">{note}{phases}</div><div class="grid">{"".join(panels)}</div>'

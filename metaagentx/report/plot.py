@@ -112,7 +112,7 @@ def label(value: float, percent: bool) -> str:
         return f"{100 * value:.0f} %"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 0.001 else f"{value:.3g}"
 
 
 def _frame(timeline: Timeline, ticks: Sequence[tuple[float, str]], width: float, height: float, title: str) -> str:
@@ -159,8 +159,8 @@ def lines(
     low, high = min(values), max(values)
     if percent or 0 <= low < 0.5 * high:
         low = 0.0
-    if high - low < 1e-9:
-        low, high = low - 0.5 * abs(low) - 1e-3, high + 0.5 * abs(high) + 1e-3
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        low, high = (low - 0.5 * abs(low), high + 0.5 * abs(high)) if high else (0.0, 1.0)
     low, high = low - (0.08 * (high - low) if low else 0), high + 0.04 * (high - low)
     if percent:
         high = min(high, 1.02)

@@ -41,7 +41,7 @@ def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion: honest near 0 and 1, and for few questions."""
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"successes must be between 0 and n with n at least 1, not {successes} of {n}")
@@ -53,20 +53,17 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
 
 
 def over_questions(correct: ArrayLike, *, level: float = 0.95) -> Interval:
-    """Interval of the accuracy of one system on questions like these [Q]: Wilson's.
+    """Interval of the accuracy of one system on questions like these [Q]: Wilson's, within [0, 1].
 
-    A grade between 0 and 1 varies less than a coin of the same mean, so for graded answers the interval errs on the
-    wide side.
+    A grade between 0 and 1, such as the mean of a few samples, varies less than a coin of the same mean. It counts as
+    the number of coins whose mean would vary as much; where nothing varies, as one coin.
     """
     x = _numbers("correct", correct, 1)
     if x.min() < 0 or x.max() > 1:
         raise ValueError(f"correct must lie in [0, 1], not in [{x.min()}, {x.max()}]")
-    return wilson(float(x.sum()), x.size, level=level)
-
-
-def over_seeds(correct: ArrayLike, *, resamples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
-    """Interval of the accuracy of a recipe, over new seeds and new questions: bootstrap of [S, Q]."""
-    return _bootstrap(_numbers("correct", correct, 2), resamples, seed, level)
+    mean, variance = float(x.mean()), float(x.var())
+    coins = max(1.0, mean * (1 - mean) / variance) if variance > 0 else 1.0  # a question
+    return wilson(mean * x.size * coins, x.size * coins, level=level)
 
 
 def paired_difference(

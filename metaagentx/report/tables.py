@@ -44,10 +44,10 @@ def final(table: Sequence[Row]) -> str:
 
 def _whisker(low: float, mid: float, high: float) -> str:
     """An interval on a rail from 0 to the largest bound of the table; arguments in [0, 1]."""
-    a, b, c = (4 + 212 * max(0.0, min(1.0, v)) for v in (low, mid, high))
+    a, b, c = (4 + 122 * max(0.0, min(1.0, v)) for v in (low, mid, high))
     return (
-        '<svg class="whisker" width="220" height="16" aria-hidden="true">'
-        '<line class="rail" x1="4" x2="216" y1="8" y2="8"/>'
+        '<svg class="whisker" width="130" height="16" aria-hidden="true">'
+        '<line class="rail" x1="4" x2="126" y1="8" y2="8"/>'
         f'<line x1="{a:.1f}" x2="{c:.1f}" y1="8" y2="8"/><circle cx="{b:.1f}" cy="8" r="4"/></svg>'
     )
 
@@ -90,13 +90,17 @@ def designs_by_kind(designs: Mapping[str, Sequence[Row]], *, most: int = 6) -> s
         items = "".join(
             f'<li><span class="name" title="{escape(str(row["design"]))}">{escape(str(row["design"]))}</span>'
             f'<span class="track"><i style="width:{100 * min(1.0, max(0.0, row["share"])):.1f}%"></i></span>'
-            f"<em>{100 * row['share']:.0f} %</em><em>{_right(row.get('accuracy'))}</em></li>"
+            f"<em>{_share(row['share'])}</em><em>{_right(row.get('accuracy'))}</em></li>"
             for row in ordered[:most]
         )
         rest = sum(row["share"] for row in ordered[most:])
         more = f'<p class="note">{len(ordered) - most} more designs, {percent(rest)} together</p>' if rest else ""
         parts.append(f"<section><h3>{escape(kind)}</h3><ol>{items}</ol>{more}</section>")
     return f'<div class="designs">{"".join(parts)}</div>'
+
+
+def _share(share: float) -> str:
+    return "&lt; 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
 
 
 def _right(accuracy: float | None) -> str:

@@ -51,7 +51,6 @@ def make_calculator(allowed: frozenset[str] = OPERATIONS) -> Tool:
             "required": ["expression"],
         },
         function=functools.partial(calculate, allowed=allowed),
-        pure=True,
     )
 
 

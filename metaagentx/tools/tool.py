@@ -28,14 +28,13 @@ class Tool:
     """A function that agents may call.
 
     `parameters` is a JSON schema of its keyword arguments: {"type": "object", "properties": {name: {"type": ...}},
-    "required": [...]}. `pure`: the same arguments always give the same text, so results may be reused.
+    "required": [...]}. The same arguments must always give the same text: a run is repeated from its record.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     function: Callable[..., str]
-    pure: bool = False
 
     def text(self) -> str:
         """The tool as a model is told of it: one line of JSON."""

@@ -26,7 +26,6 @@ NODE_KEYWORDS = {
     "default_node",
     "routing_agent",
 }
-COMPOSED = {"Workflow", "ConditionalWorkflow", "LoopWorkflow", "AgentGraph"}  # nodes are added to these
 # Keywords of the published constructors that have no meaning here.
 IGNORED = (
     *("ai_client", "tokenizer", "server_address", "ppo_trainer_config", "enable_thinking"),

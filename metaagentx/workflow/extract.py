@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from metaagentx.workflow.ir import Diagnosis
 from metaagentx.workflow.script import syntax
@@ -45,7 +46,7 @@ def candidates(text: str) -> list[str]:
     `<code>` blocks from last to first, then fenced blocks from last to first, then what follows the first import.
     """
     found: list[str] = []
-    for script in (*_code_blocks(text), *_fenced_blocks(text), *_imported(text)):
+    for script in chain(_code_blocks(text), _fenced_blocks(text), _imported(text)):
         if script.strip() and script not in found:
             found.append(script)
         if len(found) == MAX_CANDIDATES:

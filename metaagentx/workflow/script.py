@@ -97,7 +97,7 @@ class _Script:
             raise Refused(Refusal.TOO_LARGE, f"blocks are nested more than {MAX_DEPTH} deep", statements[0])
         returned = None
         for statement in statements:
-            self.values.work(1, statement)
+            self.values.meter.work(1, statement)
             returned = self._statement(statement)
             if returned is not None:
                 break
@@ -233,7 +233,7 @@ class _Script:
     def _value_method(self, owner: Any, name: str, call: ast.Call) -> Any:
         positional, named = given(self.values, call)
         if isinstance(owner, str):
-            self.values.work(len(owner) // 256, call)
+            self.values.meter.work(len(owner) // 256, call)
             return methods.bounded(methods.text_method(owner, name, positional, named, call), call)
         if named:
             raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here", call)
@@ -244,7 +244,7 @@ class _Script:
     def _find_runs(self, call: ast.Call) -> None:
         """Reads the `.run(...)` calls inside an ignored call; the rest of it has no meaning."""
         for node in ast.walk(call):
-            self.values.work(1, call)
+            self.values.meter.work(1, call)
             match node:
                 case ast.Call(func=ast.Attribute(attr="run")):
                     self.values.read(node)

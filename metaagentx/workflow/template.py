@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 QUESTION = "question"
+REPEATED = 65536  # characters that repetitions of places may put in: a template of 20,000 places multiplies a reply
 
 _PLACE = re.compile(r"\{([^{}\n]{1,200})\}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w#-]*\Z")
@@ -26,12 +27,19 @@ def fill(template: str, values: Mapping[str, str], *, missing: str | None = None
     """Put `values` in their places. What is put in is not read again.
 
     A place whose name has no value stays as it is, or gets `missing` where that is given and the name an identifier.
+    The first place of a name gets all of its value; further ones share `REPEATED` characters.
     """
+    filled: set[str] = set()
+    left = REPEATED
 
     def value(match: re.Match[str]) -> str:
+        nonlocal left
         name = match[1]
         if name in values:
-            return values[name]
+            text = values[name] if name not in filled else values[name][:left]
+            left -= len(text) if name in filled else 0
+            filled.add(name)
+            return text
         return match[0] if missing is None or not _IDENTIFIER.match(name) else missing
 
     return _PLACE.sub(value, template)

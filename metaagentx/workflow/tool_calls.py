@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from metaagentx.workflow.protocol import ToolCall
 PYTHON_TOOLS = frozenset({"python_execute", "execute_code"})
 MOST_CALLS = 8  # calls of one reply that are read; the rest is ignored
 LONGEST = 65536  # characters of one call that are read
+DEEPEST = 16  # lists and objects within each other in the arguments of a call
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(?:python|py)[ \t]*\n", re.IGNORECASE | re.MULTILINE)
@@ -81,4 +83,14 @@ def _read(body: str, agent: str) -> ToolCall | Malformed:
             arguments = None
     if not isinstance(arguments, dict):
         return Malformed('"arguments" is a JSON object of the tool\'s parameters by name')
+    if not _is_plain(arguments, DEEPEST):
+        return Malformed(f'"arguments" may hold finite numbers only, and at most {DEEPEST} levels')
     return ToolCall(value["name"], arguments, agent)
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether a decoded value can be written as JSON again: Python reads NaN and 1e999, and nests without end."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in inner)
+    return not isinstance(value, float) or math.isfinite(value)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from metaagentx.workflow import methods, operators
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
 from metaagentx.workflow.ir import Refusal
+from metaagentx.workflow.meter import Meter
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS
 
-MAX_CHAIN = 64  # links of `a.b().c()`
-MAX_WORK = 200_000  # expressions read, long texts counting more
-MAX_LOOP, MAX_UNROLLED = 64, 256
+MAX_LOOP = 64  # steps of one loop
 
 
 class Values:
@@ -26,24 +24,13 @@ class Values:
     def __init__(self, known: Mapping[str, Any], call: Callable[[Any, ast.Call], Any]) -> None:
         self.names: dict[str, Any] = dict(known)
         self._call = call
-        self._depth = self._chain = self._work = self._unrolled = 0
+        self.meter = Meter()
 
     def read(self, node: ast.expr, wants_node: bool = False) -> Any:
         """The value of `node`. `wants_node`: an unbound name is an unbound agent."""
-        self.work(1, node)
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"expressions are nested more than {MAX_DEPTH} deep", node)
-        try:
+        self.meter.work(1, node)
+        with self.meter.level(node):
             return self._read(node, wants_node)
-        finally:
-            self._depth -= 1
-
-    def work(self, amount: int, at: ast.AST) -> None:
-        """Counts work towards the bound that keeps reading linear in the script's length."""
-        self._work += amount
-        if self._work > MAX_WORK:
-            raise Refused(Refusal.TOO_LARGE, "the script takes too much work to read; write it more simply", at)
 
     def bind(self, target: ast.expr, value: Any) -> None:
         """Assigns `value` to `target`; the question stays the question."""
@@ -78,9 +65,7 @@ class Values:
         if isinstance(values, range | list | tuple | dict | str) and len(values) > MAX_LOOP:
             raise Refused(Refusal.TOO_LARGE, f"a loop may take at most {MAX_LOOP} steps", iterable)
         for value in methods.items(values, iterable):
-            self._unrolled += 1
-            if self._unrolled > MAX_UNROLLED:
-                raise Refused(Refusal.TOO_LARGE, f"all loops together may take at most {MAX_UNROLLED} steps", iterable)
+            self.meter.step(iterable)
             yield value
 
     def holds(self, test: ast.expr) -> bool:
@@ -122,8 +107,8 @@ class Values:
             case ast.Attribute():
                 return self._attribute(node)
             case ast.Call():
-                with self._link(node):
-                    function = self._link_value(node.func)
+                with self.meter.link(node):
+                    function = self.read(node.func)
                 return self._call(function, node)
             case ast.Lambda():
                 return Function(node)
@@ -221,7 +206,7 @@ class Values:
     def combine(self, op: ast.operator, left: Any, right: Any, at: ast.AST) -> Any:
         """`left op right`, long texts and lists counting as more work."""
         value = operators.combine(op, left, right, at)
-        self.work(len(value) // 256 if isinstance(value, str | list) else 0, at)
+        self.meter.work(len(value) // 256 if isinstance(value, str | list) else 0, at)
         return value
 
     def _either(self, any_of: bool, parts: list[ast.expr]) -> Any:
@@ -245,8 +230,8 @@ class Values:
         return True
 
     def _subscript(self, node: ast.Subscript) -> Any:
-        with self._link(node):
-            owner = self._link_value(node.value)
+        with self.meter.link(node):
+            owner = self.read(node.value)
         if isinstance(owner, Opaque):
             return owner
         if isinstance(node.slice, ast.Slice):
@@ -263,8 +248,8 @@ class Values:
         raise Refused(Refusal.BAD_VALUE, "there is nothing under this subscript", node)
 
     def _attribute(self, node: ast.Attribute) -> Any:
-        with self._link(node):
-            owner = self._link_value(node.value)
+        with self.meter.link(node):
+            owner = self.read(node.value)
         name = node.attr
         match owner:
             case Opaque():
@@ -288,22 +273,6 @@ class Values:
             case dict() if name in methods.DICT:
                 return Method(owner, name)
         raise Refused(Refusal.FORBIDDEN, f"the attribute {name[:40]!r} is not part of the language", node)
-
-    def _link_value(self, node: ast.expr) -> Any:
-        """The value of what an attribute, subscript or call is taken from: a chain, not a nesting."""
-        self._depth -= 1
-        try:
-            return self.read(node)
-        finally:
-            self._depth += 1
-
-    @contextmanager
-    def _link(self, node: ast.AST) -> Iterator[None]:
-        self._chain += 1
-        if self._chain > MAX_CHAIN:
-            raise Refused(Refusal.TOO_LARGE, f"a chain may have at most {MAX_CHAIN} links", node)
-        yield
-        self._chain -= 1
 
     def _comprehend(self, generators: list[ast.comprehension], enter: Callable[[], None], at: ast.AST) -> None:
         """Runs `enter` for every combination that the comprehension's `for`s and constant `if`s leave."""

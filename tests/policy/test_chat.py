@@ -58,6 +58,11 @@ def test_ids_are_special_tokens_then_pieces_then_characters_in_order():
     assert (TOKENIZER.pad_token_id, TOKENIZER.unk_token_id, TOKENIZER.eos_token_id) == (0, 1, 2)
 
 
+def test_half_a_character_is_a_question_mark():
+    assert CHAT.begin([{"role": "user", "content": "a\ud800"}]) == CHAT.begin([{"role": "user", "content": "a?"}])
+    assert CHAT.encode("\udfff") == CHAT.encode("?")
+
+
 @pytest.mark.parametrize("pieces", [["ab", "ab"], ["<pad>"], ["1"], [""]])
 def test_a_piece_that_is_empty_or_named_twice_is_refused(pieces):
     with pytest.raises(ValueError, match="distinct"):

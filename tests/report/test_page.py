@@ -205,3 +205,29 @@ def test_gains_of_the_roles_add_up_and_blame_nobody_for_nothing():
     assert split.designer + split.executor == pytest.approx(split.total)
     with pytest.raises(ValueError, match="cold/trained"):
         gain.split({"cold/cold": 0.2, "trained/cold": 0.5, "trained/trained": 0.5})
+
+
+def test_members_who_are_asked_the_same_are_asked_once_and_reply_each(tmp_path):
+    folder = workdir.make(tmp_path / "tiny")
+    lines = JsonLines(folder / "episodes.jsonl")
+    record = copy.deepcopy(lines.read()[0])
+    run = next(run for design in record["designs"] for run in design["executions"] if run["turns"])
+    asked = {"messages": [{"role": "user", "content": "SAME"}], "tool_calls": [], "tool_results": [], "outcome": "ok"}
+    run["turns"] = [asked | {"agent": name, "reply": f"reply of {name}", "tokens": 1} for name in ("a", "a#2", "a#3")]
+    lines.replace([record])
+    shown = Reader(page.render(page.load(folder))).text
+    assert shown.count("SAME") == 1
+    assert "user to a , a#2 , a#3 SAME" in shown
+    assert all(f"reply of {name}" in shown for name in ("a", "a#2", "a#3"))
+
+
+@pytest.mark.parametrize(("value", "ticks"), [(0.0, "0 0.5 1"), (2e-7, "1e-7 2e-7 3e-7")])
+def test_a_flat_curve_has_an_axis_whose_labels_are_short(value, ticks):
+    series = plot.Series("flat", tuple((("executor", step), value) for step in range(3)), 0)
+    found = re.findall(r'class="ytick"[^>]*>([^<]*)<', plot.lines([series], title="flat"))
+    assert set(ticks.split()) <= set(found)
+    assert all(len(each) <= 7 for each in found)
+
+
+def test_the_page_forbids_scripts_altogether(source):
+    assert "script" not in page.POLICY

@@ -15,6 +15,11 @@ def _arms(random, *, seeds=5, questions=100, effect=0.0, spread=1.5):
     return (skill + easy + random.logistic(size=(2, seeds, questions)) > 0).astype(float)
 
 
+def _over_seeds(x, **options):
+    """The interval of one arm: of its difference from an arm that is never right."""
+    return statistics.paired_difference(x, np.zeros_like(x), **options)
+
+
 def test_paired_interval_covers_the_truth_about_as_often_as_claimed():
     random = np.random.default_rng(0)
     hits = 0
@@ -30,7 +35,7 @@ def test_interval_over_seeds_falls_little_short_when_nothing_but_seeds_varies():
     hits = 0
     for i in range(200):
         x = 0.5 + 0.05 * random.normal(size=(5, 1)) + 0.05 * random.normal(size=(5, 50))
-        interval = statistics.over_seeds(x, resamples=300, seed=i)
+        interval = _over_seeds(x, resamples=300, seed=i)
         hits += interval.low <= 0.5 <= interval.high
     assert 0.82 <= hits / 200 <= 0.95  # five seeds hold too few values for a bootstrap to reach 95 %
 
@@ -59,10 +64,22 @@ def test_wilson_stays_within_zero_and_one(k, n):
     assert interval.high - interval.low > 0.1
 
 
+def test_grades_that_vary_less_than_coins_have_the_interval_of_their_mean():
+    x = np.random.default_rng(8).binomial(4, 0.6, size=400) / 4  # four samples a question, questions equally hard
+    graded, plain, coins = statistics.over_questions(x), statistics.mean_interval(x), statistics.wilson(x.sum(), 400)
+    assert (graded.low, graded.high) == pytest.approx((plain.low, plain.high), abs=1e-3)
+    assert graded.high - graded.low < 0.6 * (coins.high - coins.low)
+
+
+def test_nobody_is_certain_to_be_always_right():
+    interval = statistics.over_questions(np.ones(100))
+    assert 0.95 < interval.low < 1 == interval.high
+
+
 def test_pairing_on_the_same_questions_narrows_the_interval():
     arm, other = _arms(np.random.default_rng(4), effect=1.5, spread=6.0)
     paired = statistics.paired_difference(arm, other)
-    apart = [statistics.over_seeds(x) for x in (arm, other)]
+    apart = [_over_seeds(x) for x in (arm, other)]
     unpaired = np.hypot(*(i.high - i.low for i in apart))
     assert paired.high - paired.low < 0.8 * unpaired
     assert paired.value == pytest.approx(arm.mean() - other.mean())
@@ -71,7 +88,7 @@ def test_pairing_on_the_same_questions_narrows_the_interval():
 
 def test_shared_questions_are_drawn_once_for_all_seeds():
     x = np.tile(np.random.default_rng(5).random(40) < 0.5, (50, 1)).astype(float)  # fifty seeds that answer alike
-    interval = statistics.over_seeds(x)
+    interval = _over_seeds(x)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(40), rel=0.1)
 
 
@@ -85,7 +102,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_a_similar_one():
 def test_one_seed_or_one_question_says_what_is_missing():
     arm, other = _arms(np.random.default_rng(7), seeds=1)
     assert "one seed" in statistics.paired_difference(arm, other).note
-    assert "one question" in statistics.over_seeds(np.ones((3, 1))).note
+    assert "one question" in _over_seeds(np.ones((3, 1))).note
     alone = statistics.mean_interval([0.5])
     assert alone.note
     assert np.isnan(alone.low)
@@ -96,12 +113,12 @@ def test_one_seed_or_one_question_says_what_is_missing():
     ("call", "words"),
     [
         (lambda: statistics.paired_difference(np.ones((2, 3)), np.ones((2, 4))), "same seeds and questions"),
-        (lambda: statistics.over_seeds(np.ones(3)), "rank 2"),
-        (lambda: statistics.over_seeds(np.full((2, 2), np.nan)), "not finite"),
+        (lambda: _over_seeds(np.ones(3)), "rank 2"),
+        (lambda: _over_seeds(np.full((2, 2), np.nan)), "not finite"),
         (lambda: statistics.mean_interval([]), "non-empty"),
         (lambda: statistics.over_questions([2.0]), r"\[0, 1\]"),
         (lambda: statistics.wilson(3, 2), "between 0 and n"),
-        (lambda: statistics.over_seeds(np.ones((2, 2)), resamples=5), "resamples"),
+        (lambda: _over_seeds(np.ones((2, 2)), resamples=5), "resamples"),
     ],
 )
 def test_bad_input_is_named(call, words):

@@ -86,7 +86,8 @@ def test_an_interrupted_preparation_leaves_nothing_and_is_redone(tmp_path, monke
 
 
 def test_two_processes_prepare_the_same_folder_at_once(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["metaagentx.tasks.dataset"])  # so that both begin at once, and import once
     processes = [context.Process(target=prepare, args=(TINY, str(tmp_path))) for _ in range(2)]
     for process in processes:
         process.start()

@@ -22,7 +22,7 @@ PARAMETERS = {
     "properties": {"text": {"type": "string"}, "times": {"type": "integer"}, "flag": {"type": "boolean"}},
     "required": ["text"],
 }
-BOX = Toolbox([Tool("repeat", "Repeats.", PARAMETERS, repeat, pure=True), make_calculator()], longest=100)
+BOX = Toolbox([Tool("repeat", "Repeats.", PARAMETERS, repeat), make_calculator()], longest=100)
 
 
 def call(name: str, **arguments: object) -> ToolResult:

@@ -104,6 +104,8 @@ def test_several_calls_are_read_in_order_up_to_a_bound() -> None:
         *("", "{", "[]", "1", '"f"', '{"name": 3}', '{"function": {}}', "[" * 60000, "1" * 60000, "x" * 65537),
         '{"name": "f", "arguments": [1]}',
         '{"name": "f", "arguments": "x"}',
+        *('{"name": "f", "arguments": {"x": NaN}}', '{"name": "f", "arguments": "{\\"x\\": [-1e999]}"}'),
+        '{"name": "f", "arguments": {"x": ' + "[" * 200 + "]" * 200 + "}}",
     ],
 )
 def test_what_is_no_call_is_malformed_and_says_why(body: str) -> None:
