@@ -53,7 +53,7 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.sampling.designer.max_tokens = 40
     config.sampling.executor.max_tokens = 14
 
-    # Correctness is worth less the more calls it took; format is a tenth of it, as in the paper's text.
+    # Correctness is worth less the more calls it took. Form earns nothing: what cannot be read is wrong anyway.
     config.tree.w_format = 0.0
     config.tree.w_invalid = 0.2
     config.tree.cost_form = "product"

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from metaagentx import command_line, report, sft
 from metaagentx.checkpoint import Checkpoints
-from metaagentx.metrics import Progress, is_primary
+from metaagentx.mesh import is_primary
+from metaagentx.metrics import Progress
 from metaagentx.policy.params import Params
-from metaagentx.report.statistics import mean_interval
+from metaagentx.report.statistics import over_questions
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.shape import shape
 from metaagentx.rollout.trajectory import Tree
@@ -65,7 +66,7 @@ class Score:
 
     def row(self, name: str) -> dict[str, Any]:
         """One row of the final table, with a 95 % interval over questions."""
-        interval = mean_interval(self.correct.mean(axis=1))
+        interval = over_questions(self.correct.mean(axis=1))
         by_kind: dict[str, list[float]] = defaultdict(list)
         for kind, grades in zip(self.kinds, self.correct, strict=True):
             by_kind[kind].append(float(grades.mean()))

@@ -98,3 +98,8 @@ def place(x: jax.Array, *axes: str | None) -> jax.Array:
 def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:
     """`x` in another shape, whose dimensions mean `axes`."""
     return jax.lax.reshape(x, shape, out_sharding=cut(axes, shape))
+
+
+def is_primary() -> bool:
+    """Whether this process is the one that writes files and speaks."""
+    return jax.process_index() == 0

@@ -17,18 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, SupportsFloat, TextIO
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from tensorboardX import SummaryWriter
 
 COLD_START = "cold_start"
-
-
-def is_primary() -> bool:
-    """Whether this process is the one that writes."""
-    return jax.process_index() == 0
 
 
 class JsonLines:

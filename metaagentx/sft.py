@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from metaagentx import command_line
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
 from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
-from metaagentx.metrics import COLD_START, MetricWriter, Progress, is_primary
+from metaagentx.mesh import is_primary
+from metaagentx.metrics import COLD_START, MetricWriter, Progress
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.rollout.conversation import as_mappings

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+import metaagentx
 from metaagentx import command_line, report, sft
 from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.evaluate import compare, design_mix, save_scores, validate
@@ -27,7 +28,8 @@ from metaagentx.learn.schedule import Phase
 from metaagentx.learn.schedule import phase as phase_of
 from metaagentx.learn.state import TrainState
 from metaagentx.learn.update import Recipe, freeze_old, update
-from metaagentx.metrics import JsonLines, MetricWriter, Progress, is_primary
+from metaagentx.mesh import is_primary
+from metaagentx.metrics import JsonLines, MetricWriter, Progress
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.report.records import episode
@@ -80,7 +82,7 @@ def reinforce(
         writer.rewind(-1)
     if is_primary():
         episodes.repair()
-        episodes.keep(lambda line: line["step"] < step)
+        episodes.keep(lambda line: line["step"] <= step)
 
     def save() -> None:
         record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
@@ -101,14 +103,15 @@ def reinforce(
             # ----- Sample, grade, credit, pack, update
             phase = phase_of(settings.stages, step)
             state, rollout, assigned, found = one_step(bench, engine, state, phase, step, cursor)
-            if step % options.episodes_every == 0 and is_primary():
-                _record_episode(episodes, rollout, assigned, step, phase.name)
             step, cursor = step + 1, cursor + options.questions
             tokens += int(rollout.metrics["rollout/generated_tokens"])
+            ended = step == options.steps or 0 < options.token_budget <= tokens
+            if (step == 1 or step % options.episodes_every == 0) and is_primary():
+                _record_episode(episodes, rollout, assigned, step, phase.name)
 
             # ----- Log
             found["train/tokens"], accuracy = float(tokens), None
-            if step % options.evaluate_every == 0 or step == options.steps:
+            if step % options.evaluate_every == 0 or ended:
                 engine.load(state.params, version=step)
                 score = validate(bench, engine, step)
                 found |= score.metrics()
@@ -160,9 +163,11 @@ def one_step(
     )
     if settings.train.updates > 1:
         batches = {role: freeze_old(state.params, batch, bench.compute) for role, batch in batches.items()}
-    for _ in range(settings.train.updates):
+    state, measured = update(state, batches, phase, recipe)
+    gaps = {name: value for name, value in measured.items() if "/gap_" in name}  # at the weights that sampled
+    for _ in range(1, settings.train.updates):
         state, measured = update(state, batches, phase, recipe)
-    found = {f"train/{name}": float(value) for name, value in jax.device_get(measured).items()}
+    found = {f"train/{name}": float(value) for name, value in jax.device_get(measured | gaps).items()}
     clock.lap("update")
     for role in batches:
         if found[f"train/{role}/gap_exceeded"]:
@@ -215,8 +220,8 @@ def _record_episode(episodes: JsonLines, rollout: Rollout, assigned: Assigned, s
 
 
 def _about(settings: Settings) -> dict[str, Any]:
-    packages = ("metaagentx", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "reasoning-gym")
-    versions = {"python": platform.python_version()}
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "reasoning-gym")
+    versions = {"python": platform.python_version(), "metaagentx": metaagentx.__version__}
     for name in packages:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -25,7 +25,7 @@ from metaagentx.learn.options import LossOptions, RoleOptions
 from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import Phase
 from metaagentx.learn.state import SHARED, TrainState, optimizers
-from metaagentx.mesh import place
+from metaagentx.mesh import place, reshape
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.logprobs import token_logprobs
 from metaagentx.policy.model import forward
@@ -206,13 +206,15 @@ def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
 
 def freeze_old(params: Params, batch: Batch, compute: Compute) -> Batch:
     """`batch` with the trainer's log-probabilities of now as `old`: for several updates on one batch."""
-    old = _score(params, split(batch, compute.micro_rows), compute)
-    return replace(batch, old=old.reshape(batch.tokens.shape))
+    return replace(batch, old=_score(params, split(batch, compute.micro_rows), compute))
 
 
 @partial(jax.jit, static_argnames="compute")
 def _score(params: Params, batch: Batch, compute: Compute) -> jax.Array:
+    """[rows, L] from micro-batches [M, R, L]."""
+
     def score(micro: Batch) -> jax.Array:
         return logprobs(params, micro, compute, with_entropy=False)[0]
 
-    return jax.lax.map(score, rows_over_mesh(batch))
+    found = place(jax.lax.map(score, rows_over_mesh(batch)), None, None, None)
+    return reshape(found, (found.shape[0] * found.shape[1], found.shape[2]), (None, None))
