@@ -59,13 +59,19 @@ CONTRASTS = (
 
 
 def collect(workdir: Path) -> dict[str, Any]:
-    """Everything that the study found. Raises FileNotFoundError naming the first run that is not finished."""
+    """Everything that the study found; variants that are not finished are left out, and listed.
+
+    Raises FileNotFoundError naming the first run of a main arm that is not finished.
+    """
     seeds = sorted(int(path.name.rpartition("-")[2]) for path in workdir.glob("cold_start-*") if path.is_dir())
     if not seeds:
         raise FileNotFoundError(f"{workdir} holds no study (no cold_start-0): run launch.sweep first")
     correct: dict[str, NDArray[np.float64]] = {}
     arms: dict[str, dict[str, list[float]]] = {}
+    left_out = [arm for arm, (job, _) in ARMS.items() if arm not in EVERY_SEED and not _finished(workdir, job)]
     for arm, (job, name) in ARMS.items():
+        if arm in left_out:
+            continue
         runs = [_run(workdir / f"{job}-{seed}", name) for seed in seeds if arm in EVERY_SEED or seed in FEW_SEEDS]
         correct[arm] = np.stack([grades for grades, _, _ in runs])
         arms[arm] = {
@@ -76,6 +82,8 @@ def collect(workdir: Path) -> dict[str, Any]:
 
     contrasts = {}
     for arm, other in CONTRASTS:
+        if other in left_out:
+            continue
         seeds_of_both = min(len(correct[arm]), len(correct[other]))
         found = paired_difference(correct[arm][:seeds_of_both], correct[other][:seeds_of_both])
         contrasts[f"{arm} - {other}"] = {"difference": found.value, "low": found.low, "high": found.high}
@@ -85,11 +93,16 @@ def collect(workdir: Path) -> dict[str, Any]:
         "questions": int(correct["stagewise"].shape[1]),
         "device": about["device"],
         "versions": about["versions"],
+        "left_out": left_out,
         "arms": arms,
         "contrasts": contrasts,
         "designs_at_cold_start": _designs(workdir, seeds),
         "crossplay": _crossplay(workdir, seeds),
     }
+
+
+def _finished(workdir: Path, job: str) -> bool:
+    return all((workdir / f"{job}-{seed}" / "results.json").exists() for seed in FEW_SEEDS)
 
 
 def _run(folder: Path, name: str) -> tuple[NDArray[np.float64], float, float]:
@@ -137,7 +150,11 @@ def _crossplay(workdir: Path, seeds: Sequence[int]) -> dict[str, list[float]]:
 
 def render(study: dict[str, Any]) -> str:
     """The study as Markdown tables."""
-    lines = ["| arm | accuracy | 95 % interval | training tokens | tokens per test question |", "|---|---|---|---|---|"]
+    lines = [f"Not finished and left out: {', '.join(study['left_out'])}.", ""] if study["left_out"] else []
+    lines += [
+        "| arm | accuracy | 95 % interval | training tokens | tokens per test question |",
+        "|---|---|---|---|---|",
+    ]
     for arm, found in study["arms"].items():
         interval = mean_interval(found["accuracy"])
         lines.append(

@@ -3,9 +3,10 @@
     python -m metaagentx.train --config=configs/tiny.py --workdir=runs/tiny
 
 Questions come from reasoning-gym: sums of three and of five terms, greatest common divisors and products (the tiny
-calculator knows `gcd` and `*` and nothing else), words to spell backward. A cold start imitates a noisy teacher:
-it can write designs of every kind but not choose between them, and answers one step of a sum right about six times in
-ten. Stagewise reinforcement learning then improves both roles in turn.
+calculator knows `gcd` and `*` and nothing else), words to spell backward. A cold start imitates a noisy teacher: it
+can write designs of every kind but not choose between them, and is right on one step of a sum about eight times in ten.
+Stagewise reinforcement learning then improves both roles in turn. Expect held-out accuracy to go from about 44 % after
+the cold start to about 80 %, against 43 % for self-consistency at the same tokens (README has the study).
 
 Variants, `--config=configs/tiny.py:NAME`: `stagewise` (default), `joint`, `designer_only` (a frozen executor),
 `executor_only` (a frozen designer), `static` (no designer: one hand-written design, its executor trained).
