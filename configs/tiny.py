@@ -54,7 +54,7 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.sampling.designer.max_tokens = 40
     config.sampling.executor.max_tokens = 14
 
-    # Correctness is worth less the more calls it took. Form earns nothing: what cannot be read is wrong anyway.
+    # An answer is worth less the more calls it took. Its form earns nothing; a design that cannot be read costs.
     config.tree.w_format = 0.0
     config.tree.w_invalid = 0.2
     config.tree.cost_form = "product"
@@ -72,7 +72,7 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.stages.length = 10
 
     config.pack.row_length = 64
-    config.pack.row_buckets = (512,)  # rows without a token cost nothing
+    config.pack.row_buckets = (512,)  # one bucket: passes over empty rows are skipped
     config.pack.micro_rows = 32
 
     config.cold_start.steps = 700
@@ -80,7 +80,7 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.cold_start.optimizer.muon_learning_rate = 0.02
     config.cold_start.optimizer.learning_rate = 4e-3
     config.cold_start.optimizer.warmup_steps = 20
-    config.cold_start.optimizer.decay_steps = 680
+    config.cold_start.optimizer.decay_steps = 680  # all steps after the warm-up: change it with `steps`
 
     config.train.steps = 80
     config.train.questions = 16

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -27,16 +28,27 @@ class Checkpoints:
 
     def __init__(self, directory: str | epath.Path, *, keep: int) -> None:
         self.directory = epath.Path(directory).resolve()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
+        self._opened: ocp.CheckpointManager | None = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        """Opened, and its directory made, when first used."""
+        if self._opened is None:
+            self._opened = ocp.CheckpointManager(self.directory, options=self._options)
+        return self._opened
+
+    def steps(self) -> list[int]:
+        """All complete steps, oldest first. Looking makes no directory."""
+        return sorted(self._manager.all_steps()) if self.directory.exists() else []
 
     def latest(self) -> int | None:
         """The newest complete step, or None."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def save(self, step: int, state: Any, record: Mapping[str, Any]) -> None:
         """Write one step. `state`: a pytree of arrays. `record`: JSON values. Does nothing if the step exists."""
-        if step in self._manager.all_steps():
+        if step in self.steps():
             return
         sums = {name: int(value) for name, value in jax.device_get(_bit_sums(_named(state))).items()}
         record = {"bit_sums": sums, "record": dict(record)}
@@ -50,11 +62,13 @@ class Checkpoints:
         Raises CheckpointError where there is none, or what is there cannot be read or is not what was written.
         """
         step = self.latest() if step is None else step
-        if step is None or step not in self._manager.all_steps():
+        if step is None or step not in self.steps():
             wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
             raise CheckpointError(f"{self.directory} holds {wanted}: train first, or give another work directory")
         path = self.directory / str(step)
-        advice = f"delete {path} to go on from an older step"
+        older = any(other < step for other in self.steps())
+        way_on = f"delete {path} to go on from an older step" if older else "restore it from a copy, or train again"
+        advice = f"if the config is the one it was written with, it is damaged: {way_on}"
 
         try:
             restored = self._manager.restore(
@@ -72,10 +86,11 @@ class Checkpoints:
         return state, saved["record"]
 
     def close(self) -> None:
-        self._manager.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
-def claim(workdir: epath.Path, settings: Mapping[str, Any], differences: Any) -> None:
+def claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
     """Make `workdir` this run's own: write its settings there, or check that those there are the same.
 
     Raises CheckpointError if the directory cannot be written, or belongs to a run with other settings.
@@ -106,6 +121,18 @@ def claim(workdir: epath.Path, settings: Mapping[str, Any], differences: Any) ->
     temporary = workdir / "config.json.tmp"
     temporary.write_text(json.dumps(settings, indent=2) + "\n")
     temporary.replace(path)
+
+
+def claimed(workdir: Path) -> dict[str, Any]:
+    """The plain settings of the run that a work directory belongs to. Raises CheckpointError if it is none."""
+    path = workdir / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        reason = f"{workdir} is no work directory of a run (it has no config.json): train there first"
+    except ValueError as error:
+        reason = f"{path} is damaged ({error}); restore it or train in another work directory"
+    raise CheckpointError(reason)
 
 
 def _named(tree: Any) -> dict[str, jax.Array]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from metaagentx.checkpoint import CheckpointError
 from metaagentx.preemption import EXIT_CODE
@@ -29,34 +30,57 @@ def run(story: Callable[[Settings, Path], None]) -> None:
     def main(arguments: list[str]) -> None:
         if len(arguments) > 1:
             raise app.UsageError(f"unknown argument {arguments[1]!r}")
-        if not WORKDIR.value:
-            raise app.UsageError("--workdir=DIRECTORY is needed: where checkpoints, metrics and the report go")
-        if "://" in WORKDIR.value:
-            raise app.UsageError(
-                f"--workdir must be a path, not {WORKDIR.value}: mount the bucket (gcsfuse) and name it"
-            )
+        folder = workdir()
         if DISTRIBUTED.value:
             jax.distributed.initialize()
-        logging.set_verbosity(logging.WARNING)
-        try:
-            story(read(CONFIG.value), Path(WORKDIR.value).expanduser().resolve())
-        except (SettingsError, CheckpointError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except Preempted as notice:
-            print(notice, file=sys.stderr)
-            sys.exit(EXIT_CODE)
+        with errors_in_words():
+            story(read(_config()), folder)
 
     app.run(main, flags_parser=_parse)
+
+
+def workdir() -> Path:
+    """The work directory that the flag names."""
+    if not WORKDIR.value:
+        raise app.UsageError("--workdir=DIRECTORY is needed: where checkpoints, metrics and the report go")
+    if "://" in WORKDIR.value:
+        raise app.UsageError(f"--workdir must be a path, not {WORKDIR.value}: mount the bucket (gcsfuse) and name it")
+    return Path(WORKDIR.value).expanduser().resolve()
+
+
+@contextlib.contextmanager
+def errors_in_words() -> Iterator[None]:
+    """What a person can mend is a line on stderr and an exit code, not a traceback. Libraries speak of trouble only."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        yield
+    except (SettingsError, CheckpointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Preempted as notice:
+        print(notice, file=sys.stderr)
+        sys.exit(EXIT_CODE)
+    except KeyboardInterrupt:
+        print("stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _config() -> ConfigDict:
+    try:
+        return CONFIG.value
+    except OSError as error:  # the file that --config names could not be loaded
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise SettingsError(f"--config cannot be loaded: {lines[-1]}") from None
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
     """absl's parser; a config key that does not exist, or a config file that fails, is one line and no traceback."""
     try:
-        return app.parse_flags_with_usage(list(arguments))
-    except (AttributeError, KeyError, OSError, ValueError) as error:
-        reason = " ".join(str(error).replace("\\'", "'").replace("\\n", " ").split())
-        flag = next((a for a in arguments if a.startswith("--config.") and f"{_last(a)}'" in reason), "a --config flag")
+        return flags.FLAGS(list(arguments))
+    except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
+        lines = [line for line in str(error).replace("\\'", "'").replace("\\n", " ").splitlines() if line.strip()]
+        reason = " ".join(lines[-1].split()).strip('"')
+        flag = next((a for a in arguments if a.startswith("--config.") and f"{_last(a)}'" in reason), "a flag")
         print(f"error: {flag} cannot be used: {reason}", file=sys.stderr)
         sys.exit(2)
 

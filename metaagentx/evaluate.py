@@ -1,8 +1,8 @@
 """How good is a run? Held-out questions, every arm on the same ones, tokens counted.
 
-    python -m metaagentx.evaluate --config=configs/tiny.py --workdir=runs/tiny
+    python -m metaagentx.evaluate --workdir=runs/tiny
 
-Reads the newest checkpoint of a work directory and prints the final table again.
+Reads the settings and the newest checkpoint of a work directory and prints the final table again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import app
 from numpy.typing import NDArray
 
 from metaagentx import command_line, report, sft
-from metaagentx.checkpoint import Checkpoints
+from metaagentx.checkpoint import Checkpoints, claimed
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import Progress
 from metaagentx.policy.params import Params
@@ -28,7 +29,7 @@ from metaagentx.report.statistics import over_questions
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.shape import shape
 from metaagentx.rollout.trajectory import Tree
-from metaagentx.settings import Settings
+from metaagentx.settings import Settings, read
 from metaagentx.tasks.reference_designs import reference_designs
 from metaagentx.workbench import Workbench, open_workbench
 from metaagentx.workflow.ir import Design
@@ -273,11 +274,14 @@ def newest(bench: Workbench, workdir: Path) -> Params:
     return checkpoints.restore(state)[0].params
 
 
-def main(settings: Settings, workdir: Path) -> None:
-    with open_workbench(settings) as bench:
+def main(arguments: list[str]) -> None:
+    if len(arguments) > 1:
+        raise app.UsageError(f"unknown argument {arguments[1]!r}")
+    workdir = command_line.workdir()
+    with command_line.errors_in_words(), open_workbench(read(claimed(workdir))) as bench:
         results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
-    report.show(results)
+        report.show(results)
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    app.run(main)

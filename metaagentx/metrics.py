@@ -189,7 +189,7 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
         self._began, self._printed = time.monotonic(), -math.inf
         self._phase, self._accuracy = "", ""
-        self._first: tuple[float, float] | None = None  # the first share that was reported, and when
+        self._first: tuple[float, float, int] | None = None  # share, time and number of the first step seen done
         self._bar: RichProgress | None = None
         if active and self._stream.isatty():
             columns = (TextColumn("{task.description:<10}"), BarColumn(None), MofNCompleteColumn())
@@ -228,14 +228,14 @@ class Progress:
         if tokens_per_second is not None:
             parts.append(f"{tokens_per_second:,.0f} tokens/s")
         now = time.monotonic()
-        if share is not None and self._first is None:
-            self._first = share, now
-        if share is not None and self._first is not None and share > self._first[0]:
-            left = (now - self._first[1]) / (share - self._first[0]) * max(1 - share, 0)
+        done = step / max(self._total, 1) if share is None else share
+        if self._first is None and step > self._start:
+            self._first = done, now, step  # the first step compiles: it tells nothing of those to come
+        if step >= self._total:
+            parts.append(f"took {duration(now - self._began)}")
+        elif self._first is not None and step - self._first[2] >= 2 and done > self._first[0]:
+            left = (now - self._first[1]) / (done - self._first[0]) * max(1 - done, 0)
             parts.append(f"{duration(left)} left")
-        elif share is None and step > self._start:
-            left = (now - self._began) / (step - self._start) * (self._total - step)
-            parts.append(f"{duration(left)} left" if step < self._total else f"took {duration(now - self._began)}")
         name = phase.replace("_", " ")
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=name, text=" · ".join(parts))

@@ -1,9 +1,10 @@
-"""A machine that is taken away says SIGTERM first: finish the step, save, and leave."""
+"""A machine that is taken away says SIGTERM first, a person Ctrl-C: finish the step, save, and leave."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -13,17 +14,25 @@ EXIT_CODE = 75  # EX_TEMPFAIL: saved, run the same command again
 
 @contextlib.contextmanager
 def notice() -> Iterator[threading.Event]:
-    """An event that is set by SIGTERM. Only the main thread may listen; elsewhere (notebooks) it is never set."""
+    """An event that is set by SIGTERM and by a first Ctrl-C; a second one stops at once.
+
+    Only the main thread may listen; elsewhere the event is never set.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
 
-    def set_event(_number: int, _frame: FrameType | None) -> None:
+    def set_event(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if event.is_set():
+                raise KeyboardInterrupt
+            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
         event.set()
 
-    before = signal.signal(signal.SIGTERM, set_event)
+    before = {number: signal.signal(number, set_event) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield event
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -206,14 +206,14 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "config") -> list[str]:
-    """The keys in which two plain settings differ, each with both values."""
+    """The keys in which the settings asked for differ from those of a work directory, with both values."""
     lines: list[str] = []
     for key in sorted(set(ours) | set(theirs)):
         path, a, b = f"{prefix}.{key}", ours.get(key), theirs.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, path)
         elif a != b:
-            lines.append(f"{path}: {a!r} here, {b!r} there")
+            lines.append(f"{path}: {a!r} asked for, {b!r} in the directory")
     return lines
 
 

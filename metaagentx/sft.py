@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from metaagentx import command_line
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
 from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
+from metaagentx.learn.update import Metrics
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import COLD_START, MetricWriter, Progress
 from metaagentx.policy.params import Params
@@ -32,7 +33,7 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     """The weights after the cold start: made, or read if they are there. Resumes where it was stopped."""
     settings, options = bench.settings, bench.settings.cold_start
     if options.weights_from:
-        return finished(bench, Path(options.weights_from))
+        return finished(bench, workdir)
 
     # ----- State: a checkpoint if there is one
     state = begin(bench.fresh_params(), options.optimizer)
@@ -52,10 +53,13 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
 
     # ----- Imitate
     with Progress(options.steps, start=start, active=is_primary()) as progress:
+        progress.update(start, phase=COLD_START)
+        metrics: Metrics = {}
         for step in range(start, options.steps):
             places = range(step * options.batch, (step + 1) * options.batch)
             chosen = [lessons[position(settings.seed, place, len(lessons))] for place in places]
             batch = pack_demonstrations(chosen, settings.pack)
+            jax.block_until_ready(metrics)  # of the step before: no more than one is under way
             state, metrics = imitate(state, batch, options.optimizer, bench.compute)
 
             done = step + 1
@@ -72,8 +76,9 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
 
 
 def finished(bench: Workbench, workdir: Path) -> Params:
-    """The weights of the finished cold start in `workdir`. Raises CheckpointError if it is not finished."""
+    """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished."""
     options = bench.settings.cold_start
+    workdir = Path(options.weights_from or workdir)
     state, record = Checkpoints(workdir / "cold_start", keep=1).restore(begin(bench.fresh_params(), options.optimizer))
     if record["step"] != options.steps:
         raise CheckpointError(

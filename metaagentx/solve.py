@@ -8,19 +8,18 @@ Without a question, the `--index`-th test question is asked.
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
+from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from metaagentx.checkpoint import CheckpointError
-from metaagentx.command_line import WORKDIR
+from metaagentx import command_line
+from metaagentx.checkpoint import claimed
 from metaagentx.evaluate import newest
 from metaagentx.report.episode_text import render
 from metaagentx.report.records import episode
-from metaagentx.settings import Settings, SettingsError, read
-from metaagentx.tasks.task import Question
+from metaagentx.settings import Settings, read
+from metaagentx.tasks.task import Question, Task
 from metaagentx.workbench import open_workbench
 
 QUESTION = flags.DEFINE_string("question", "", "The question; empty: a test question.")
@@ -36,36 +35,38 @@ def solve(settings: Settings, workdir: Path, question: str = "", *, index: int =
         params = newest(bench, Path(workdir))
         if question:
             asked = bench.task.find(question) or Question("asked", "asked", question, "mathematics")
+            known = asked.id != "asked"
         else:
-            asked = bench.task.question("test", index % bench.task.size("test"), seed=-1)
+            asked, known = bench.task.question("test", index % bench.task.size("test"), seed=-1), True
         engine = bench.engine()
         engine.load(params, version=0)
+        if not known:
+            bench = dataclasses.replace(bench, task=Ungraded(bench.task))
         both = {"designer": engine, "executor": engine}
         tree = dataclasses.replace(settings.tree, designs=1, executions=1)
         rollout = bench.sample([asked], both, step=SOLVE_STEP, seed=seed, tree=tree)
-    return render(episode(rollout.trees[0], step=0, phase="solve"), graded=asked.id != "asked")
+    return render(episode(rollout.trees[0], step=0, phase="solve"), graded=known)
 
 
-def settings_of(workdir: Path) -> Settings:
-    """The settings that a work directory was trained with. Raises CheckpointError if it is none."""
-    path = workdir / "config.json"
-    if not path.exists():
-        raise CheckpointError(f"{workdir} is no work directory of a run (it has no config.json): train there first")
-    return read(json.loads(path.read_text()))
+class Ungraded:
+    """A task that gives no verdict: for questions of which it does not know the answer."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self.name, self.delivery = task, task.name, task.delivery
+
+    def grade(self, question: Question, answer: str | None) -> float:
+        return 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
 
 
 def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f'unknown argument {arguments[1]!r}; give the question as --question="..."')
-    if not WORKDIR.value:
-        raise app.UsageError("--workdir=DIRECTORY is needed: the work directory of a training run")
-    logging.set_verbosity(logging.WARNING)
-    workdir = Path(WORKDIR.value).expanduser().resolve()
-    try:
-        print(solve(settings_of(workdir), workdir, QUESTION.value, index=INDEX.value, seed=SEED.value))
-    except (SettingsError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    workdir = command_line.workdir()
+    with command_line.errors_in_words():
+        print(solve(read(claimed(workdir)), workdir, QUESTION.value, index=INDEX.value, seed=SEED.value))
 
 
 if __name__ == "__main__":

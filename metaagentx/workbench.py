@@ -27,7 +27,7 @@ from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.gym_task import GymTask
 from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.pieces import tiny_pieces
-from metaagentx.tasks.task import Question
+from metaagentx.tasks.task import Question, Task
 from metaagentx.tools.calculator import make_calculator
 from metaagentx.tools.tool import Toolbox
 from metaagentx.workflow.prompts import Wording
@@ -39,7 +39,7 @@ class Workbench:
 
     settings: Settings
     mesh: Mesh | None  # None on a single device
-    task: GymTask
+    task: Task
     chat: Chat
     toolbox: Toolbox
     language: Language

@@ -55,6 +55,9 @@ def test_a_checkpoint_is_laid_out_as_it_is_asked_for(tmp_path):
 def test_nothing_to_restore_says_so(tmp_path):
     with pytest.raises(CheckpointError, match="holds no checkpoint: train first"):
         Checkpoints(tmp_path, keep=1).restore(state())
+    with pytest.raises(CheckpointError, match="holds no checkpoint: train first"):
+        Checkpoints(tmp_path / "nowhere", keep=1).restore(state())
+    assert not (tmp_path / "nowhere").exists()
     with pytest.raises(CheckpointError, match="no checkpoint of step 7"):
         Checkpoints(tmp_path, keep=1).restore(state(), step=7)
 
@@ -68,7 +71,7 @@ def test_a_damaged_checkpoint_is_found_and_named(tmp_path, damage):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
-    with pytest.raises(CheckpointError, match=rf"{tmp_path}/5 .*delete .* to go on from an older step"):
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}/5 .*damaged.*restore it from a copy, or train again"):
         Checkpoints(tmp_path, keep=1).restore(big)
 
 
@@ -83,7 +86,9 @@ def test_a_step_that_was_not_finished_does_not_count(tmp_path):
 def test_a_work_directory_belongs_to_one_config(tmp_path):
     claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
     claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
-    with pytest.raises(CheckpointError, match=r"belongs to a run with another config(.|\n)*config.train.steps: 2 here"):
+    with pytest.raises(
+        CheckpointError, match=r"belongs to a run with another config(.|\n)*config.train.steps: 2 asked for"
+    ):
         claim(tmp_path / "run", {"seed": 0, "train": {"steps": 2}}, differences)
 
 

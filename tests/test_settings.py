@@ -102,7 +102,7 @@ def test_every_key_is_read_by_some_code():
 def test_differences_name_keys_with_both_values():
     ours = plain(read(tiny.get_config()))
     theirs = plain(read(tiny.get_config("joint")))
-    assert differences(ours, theirs) == ["config.stages.mode: 'stagewise' here, 'joint' there"]
+    assert differences(ours, theirs) == ["config.stages.mode: 'stagewise' asked for, 'joint' in the directory"]
 
 
 def test_base_holds_every_key():

@@ -17,9 +17,10 @@ import pytest
 
 from configs import tiny
 from metaagentx import evaluate, sft, solve
-from metaagentx.checkpoint import CheckpointError, Checkpoints
+from metaagentx.checkpoint import CheckpointError, Checkpoints, claimed
 from metaagentx.command_line import Preempted
 from metaagentx.learn.schedule import phase
+from metaagentx.preemption import notice
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.settings import Settings, plain, read
 from metaagentx.train import one_step, train
@@ -259,7 +260,7 @@ def test_a_token_budget_ends_training(tmp_path):
 
 
 def test_the_work_directory_of_another_config_is_refused(finished):
-    with pytest.raises(CheckpointError, match=r"config.seed: 5 here, 0 there"):
+    with pytest.raises(CheckpointError, match=r"config.seed: 5 asked for, 0 in the directory"):
         train(small(seed=5), finished)
 
 
@@ -271,13 +272,25 @@ def test_a_cold_start_that_is_not_there_or_not_finished_is_refused(tmp_path, fin
 
 
 def test_solve_prints_an_episode(finished):
-    settings = solve.settings_of(finished)
+    settings = read(claimed(finished))
     text = solve.solve(settings, finished, index=3)
     assert "Spell this word backward" in text
     own = solve.solve(settings, finished, "Spell this word backward (example: sun -> nus): zzzyx")
     assert "zzzyx" in own
+    designed = small(tree__fixed_design="a=solve()")  # a design that runs: there is an answer, and no verdict on it
+    unknown = solve.solve(designed, finished, "What is 3 + 4?")
+    assert "What is 3 + 4?" in unknown
+    assert "a=solve()" in unknown
     with pytest.raises(CheckpointError, match="no work directory of a run"):
-        solve.settings_of(finished / "nowhere")
+        claimed(finished / "nowhere")
+
+
+def test_the_first_interrupt_finishes_the_step_and_the_second_stops():
+    with notice() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_preemption_is_an_exception_of_its_own():

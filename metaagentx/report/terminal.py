@@ -37,7 +37,7 @@ def terminal(stream: TextIO | None = None) -> Console:
 def _grid(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(escape(column), justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
     return table
 
 
@@ -46,9 +46,7 @@ def _final(results: Mapping[str, Any]) -> Table | None:
     if not rows:
         return None
     kinds = list(dict.fromkeys(kind for row in rows for kind in row.get("by_kind", {})))
-    table = _grid(
-        "Held-out questions", "system", "accuracy", "95 % interval", "tokens/question", "calls/question", *kinds
-    )
+    table = _grid("Held-out questions", "system", "accuracy", "95 % interval", "tokens", "calls", *kinds)
     for row in rows:
         by_kind = row.get("by_kind", {})
         table.add_row(
@@ -59,6 +57,11 @@ def _final(results: Mapping[str, Any]) -> Table | None:
             f"{row['calls_per_question']:.2f}",
             *(f"{100 * by_kind[kind]:.1f} %" if kind in by_kind else "" for kind in kinds),
         )
+    table.caption = (
+        "Tokens generated and model calls for one question, the design included.\n"
+        "Self-consistency votes as often as it takes to spend the tokens of the trained system."
+    )
+    table.caption_justify = "left"
     return table
 
 

@@ -51,6 +51,10 @@ class Task(Protocol):
         """
         ...
 
+    def find(self, prompt: str) -> Question | None:
+        """The question that reads `prompt`, of whatever split; None if there is none."""
+        ...
+
     def grade(self, question: Question, answer: str | None) -> float:
         """The verdict on an extracted answer, in [0, 1]; None gets 0. Never raises on hostile text."""
         ...
