@@ -67,8 +67,9 @@ def errors_in_words() -> Iterator[None]:
 
 def _config() -> ConfigDict:
     try:
+        CONFIG.value.keys()
         return CONFIG.value
-    except OSError as error:  # the file that --config names could not be loaded
+    except OSError as error:  # raised by a stand-in when the file could not be loaded
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise SettingsError(f"--config cannot be loaded: {lines[-1]}") from None
 

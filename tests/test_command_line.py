@@ -1,0 +1,31 @@
+"""A wrong command is one line that names what is wrong, not a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--config=configs/tiny.py", "--config.engine.slot=3"], "--config.engine.slot=3 cannot be used"),
+        (["--config=configs/tiny.py:both"], "has no variant 'both'; it has stagewise, joint"),
+        (["--config=configs/nowhere.py"], "--config cannot be loaded"),
+        (["--config=configs/tiny.py", "--config.engine.slots=0"], "engine.slots must be at least 1, not 0"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(flags: list[str], expected: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "metaagentx.train", f"--workdir={tmp_path / 'run'}", *flags]
+    found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert expected in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
