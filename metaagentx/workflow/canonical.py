@@ -86,6 +86,8 @@ def _result(node: Node) -> Node:
 
 
 def _flatten(node: Node) -> Node:
+    if isinstance(node, Graph):  # its edges know its nodes by name
+        return replace(node, nodes=tuple(replace(_flatten(inner), name=inner.name) for inner in node.nodes))
     if not isinstance(node, Workflow):
         return _map(node, _flatten)
     steps = tuple(_flatten(step) for step in node.steps)

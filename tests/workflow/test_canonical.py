@@ -119,6 +119,16 @@ def test_every_script_has_a_key_of_its_own() -> None:
     assert len(keys) == len(ACCEPTED) - len(same) + 1
 
 
+def test_a_workflow_of_one_step_in_a_graph_keeps_the_name_that_its_edges_use() -> None:
+    inner = ir.Workflow("solver", (ir.Agent("a"),))
+    nodes = (ir.Agent("a"), inner)
+    graph = ir.Graph("g", nodes, (ir.Edge("a", "solver"),), entry="a", finish=("solver",), max_steps=2)
+    once = canonical(ir.Workflow("w", (graph,)))
+    assert canonical(once) == once
+    plain = ir.Graph("g", (ir.Agent("a"), ir.Agent("b")), (ir.Edge("a", "b"),), entry="a", finish=("b",), max_steps=2)
+    assert key(ir.Workflow("w", (graph,))) == key(ir.Workflow("w", (plain,)))
+
+
 @settings(max_examples=30, deadline=None)
 @given(workflows())
 def test_canonical_form_is_its_own_canonical_form(workflow: ir.Workflow) -> None:
