@@ -48,7 +48,7 @@ class Workbench:
     def compute(self) -> Compute:
         """How the trainer cuts up its passes."""
         pack = self.settings.pack
-        return Compute(self.settings.model, pack.micro_rows, pack.chunk, pack.remat)
+        return Compute(self.settings.model, pack.micro_rows, pack.chunk, pack.remat, pack.attention)
 
     def engine(self) -> Engine:
         """A new engine: its slots and cache, no weights yet."""

@@ -18,7 +18,7 @@ POSITIONS = np.broadcast_to(np.arange(10, dtype=np.int32) % 4, TOKENS.shape)
 
 
 def loss(weights):
-    hidden = model.forward(weights, CONFIG, TOKENS, POSITIONS, SEGMENTS, remat=False)
+    hidden = model.forward(weights, CONFIG, TOKENS, POSITIONS, SEGMENTS)
     logprob, entropy = logprobs.token_logprobs(weights, CONFIG, hidden, TOKENS, chunk=4, with_entropy=True)
     return jnp.mean((logprob + 0.1 * entropy) * (SEGMENTS > 0)), (hidden, logprob, entropy)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from metaagentx.policy.config import Kernel, Remat
+
 Grouping = Literal["metaagent_x", "per_design", "at_grpo", "per_agent", "m_grpo"]
 Normaliser = Literal["mean_std", "mean", "loo"]
 Ratio = Literal["token", "sequence"]
@@ -137,9 +139,12 @@ class PackOptions:
     row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; more rows than the last are an error
     micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
     chunk: int = 64  # positions of a row whose logits exist at a time
-    remat: bool = False  # recompute each layer in the backward pass: less memory, more time
+    remat: Remat = "none"  # what the backward pass recomputes: nothing, all but products with weights, whole layers
+    attention: Kernel = "dense"  # "dense" | "blocked" | "splash" (TPU)
 
     def __post_init__(self) -> None:
+        _one_of("pack.remat", self.remat, Remat)
+        _one_of("pack.attention", self.attention, Kernel)
         if self.row_length < 2:
             raise ValueError(f"pack.row_length must be at least 2, not {self.row_length}")
         for key in ("micro_rows", "chunk"):

@@ -26,7 +26,7 @@ from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import Phase
 from metaagentx.learn.state import SHARED, TrainState, optimizers
 from metaagentx.mesh import place, reshape
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.config import Kernel, ModelConfig, Remat
 from metaagentx.policy.logprobs import token_logprobs
 from metaagentx.policy.model import forward
 from metaagentx.policy.params import Params
@@ -41,7 +41,8 @@ class Compute:
     config: ModelConfig
     micro_rows: int  # rows of one pass; gradients are accumulated over passes
     chunk: int  # positions of a row whose logits exist at a time
-    remat: bool  # recompute blocks in the backward pass
+    remat: Remat  # what the backward pass recomputes
+    attention: Kernel  # how attention is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,9 @@ def policy_loss(
 
 def logprobs(params: Params, batch: Batch, compute: Compute, with_entropy: bool = True) -> tuple[jax.Array, jax.Array]:
     """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32."""
-    hidden = forward(params, compute.config, batch.tokens, batch.positions, batch.segments, compute.remat)
+    hidden = forward(
+        params, compute.config, batch.tokens, batch.positions, batch.segments, compute.remat, compute.attention
+    )
     return token_logprobs(params, compute.config, hidden, batch.targets, compute.chunk, with_entropy)
 
 

@@ -3,11 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Remat = Literal["none", "dots", "full"]  # what a backward pass recomputes: nothing, all but weight products, layers
+Kernel = Literal["dense", "blocked", "splash"]  # how a row's attention over itself is computed: see `attention`
+
+
+@dataclass(frozen=True, slots=True)
+class Llama3Scaling:
+    """Llama 3.1's stretched rotary positions: low frequencies are divided, high ones kept, those between blended."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_length: int  # context of the pretraining
+
+
+@dataclass(frozen=True, slots=True)
+class YarnScaling:
+    """YaRN (arXiv 2309.00071): a ramp between divided and kept frequencies, and a temperature of attention."""
+
+    factor: float
+    beta_fast: float
+    beta_slow: float
+    original_length: int
+    attention_factor: float  # cosines and sines are multiplied by it
+    truncate: bool  # whether the ends of the ramp are rounded outward to whole channels
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of experts in place of every layer's MLP (Qwen3-MoE); `d_ff` is one expert's."""
+
+    count: int
+    active: int  # experts of one token
+    d_ff: int
+    normalise: bool  # whether the weights of a token's active experts are scaled to sum to 1
+
+    def __post_init__(self) -> None:
+        for name in ("count", "active", "d_ff"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.experts.{name} must be at least 1, not {getattr(self, name)}")
+        if self.active > self.count:
+            raise ValueError(f"model.experts.active ({self.active}) must not exceed count ({self.count})")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Llama/Qwen3 block: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+    """Llama/Qwen block: RMSNorm, rotary positions, grouped-query attention, SwiGLU or a mixture of experts."""
 
     vocab_size: int
     d_model: int
@@ -15,10 +58,13 @@ class ModelConfig:
     heads: int
     kv_heads: int
     head_dim: int
-    d_ff: int
+    d_ff: int  # of a dense MLP; unused with `experts`
     rope_theta: float
+    rope_scaling: Llama3Scaling | YarnScaling | None
     norm_eps: float
+    qkv_bias: bool  # Qwen2
     qk_norm: bool  # RMSNorm on each head's query and key (Qwen3)
+    experts: Experts | None
     tied_embeddings: bool
     max_length: int  # longest sequence, in tokens
     dtype: str  # "float32" | "bfloat16": of weights and activations

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from metaagentx.mesh import cut, place
+from metaagentx.policy.attention import KeyValue, attend_within, attention, visible
 from metaagentx.policy.config import ModelConfig
-from metaagentx.policy.model import KeyValue, attend_within, attention, block, embed, rms_norm, rotary, unembed, visible
+from metaagentx.policy.model import block, embed, rms_norm, rotary, unembed
 from metaagentx.policy.params import Params
 
 Cache = list[KeyValue]  # of each layer, keys and values, each [S, K, C, H]

@@ -5,19 +5,15 @@ Letters: B rows, T tokens of a row, D d_model, N query heads, K key-value heads,
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from metaagentx.mesh import Axes, cut, place, reshape
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.attention import Attend, KeyValue, within
+from metaagentx.policy.config import Kernel, ModelConfig, Remat
 from metaagentx.policy.params import Params
 
 Rotation = tuple[jax.Array, jax.Array]  # cosines and sines, each [B, 1, T, H / 2] float32
-KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, K, T, H]
-Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, KeyValue]]
 
 
 def forward(
@@ -26,7 +22,8 @@ def forward(
     tokens: jax.Array,
     positions: jax.Array,
     segments: jax.Array,
-    remat: bool = False,
+    remat: Remat = "none",
+    attention: Kernel = "dense",
 ) -> jax.Array:
     """Final hidden states [B, T, D] of packed rows.
 
@@ -36,16 +33,20 @@ def forward(
       tokens: [B, T] int32 ids.
       positions: [B, T] int32 position within the segment.
       segments: [B, T] int32, 0 for padding; what padding holds changes no bit of other tokens' outputs.
-      remat: recompute blocks in the backward pass instead of storing their insides.
+      remat: what the backward pass recomputes: nothing, all but the products with weights ("dots"), whole blocks.
+      attention: how attention is computed; see `policy.attention`.
     """
-    attend = functools.partial(attend_within, visible(positions, segments))
+    attend = within(attention, positions, segments)
     rotation = rotary(positions, config)
 
     def step(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
         return block(layer, config, x, rotation, attend)[0], None
 
     x = embed(params, tokens)
-    x, _ = jax.lax.scan(jax.checkpoint(step) if remat else step, x, params["layers"])
+    if remat != "none":
+        saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+        step = jax.checkpoint(step, policy=saved, prevent_cse=False)
+    x, _ = jax.lax.scan(step, x, params["layers"])
     return rms_norm(x, params["final_norm"], config.norm_eps)
 
 
@@ -68,35 +69,6 @@ def block(
         y = jax.nn.silu(linear(y, layer["gate"], "ff")) * linear(y, layer["up"], "ff")
         x = x + linear(y, layer["down"], None)
     return x, kept
-
-
-def visible(positions: jax.Array, segments: jax.Array) -> jax.Array:
-    """[B, T, T] bool: which token (second axis) sees which (last axis)."""
-    # Padding is a segment like any other: it sees itself, so that no softmax is over nothing.
-    same = segments[:, :, None] == segments[:, None, :]
-    return same & (positions[:, :, None] >= positions[:, None, :])
-
-
-def attend_within(mask: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, KeyValue]:
-    """Attention of a row over itself, for `block`."""
-    return attention(q, k, v, mask), (k, v)
-
-
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """Grouped-query attention (arXiv 2305.13245): q [B, N, T, H] over k, v [B, K, S, H] where mask [B, T, S] allows."""
-    rows, heads, length, width = q.shape
-    kv_heads, axes = k.shape[1], ("batch", "kv_heads", None, None)
-    # The queries that share a key are stacked, so that both products are plain batched matrix products.
-    q = reshape(q * width**-0.5, (rows, kv_heads, heads // kv_heads * length, width), axes)
-    scores = jnp.einsum("bkqh,bksh->bkqs", q, k, preferred_element_type=jnp.float32)
-    scores = reshape(scores, (rows, kv_heads, heads // kv_heads, length, k.shape[2]), (*axes, None))
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    # Softmax, divided after the second product, where there is less to divide.
-    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
-    total = reshape(jnp.sum(weights, axis=-1), (*q.shape[:3], 1), axes)
-    weights = reshape(weights.astype(v.dtype), (*q.shape[:3], k.shape[2]), axes)
-    y = (jnp.einsum("bkqs,bksh->bkqh", weights, v) / total).astype(v.dtype)
-    return reshape(y, (rows, heads, length, width), ("batch", "heads", None, None))
 
 
 def linear(x: jax.Array, w: jax.Array, out: str | None) -> jax.Array:

@@ -19,8 +19,11 @@ CONFIG = ModelConfig(
     head_dim=8,
     d_ff=32,
     rope_theta=1e4,
+    rope_scaling=None,
     norm_eps=1e-6,
+    qkv_bias=False,
     qk_norm=True,
+    experts=None,
     tied_embeddings=True,
     max_length=64,
     dtype="float32",
@@ -58,6 +61,6 @@ def random_trajectories(count: int, seed: int = 0, role: str = "executor") -> li
     return found
 
 
-COMPUTE = Compute(config=CONFIG, micro_rows=8, chunk=16, remat=False)
+COMPUTE = Compute(config=CONFIG, micro_rows=8, chunk=16, remat="none", attention="dense")
 ROLES = {"designer": ROLE, "executor": ROLE}
 RECIPE = Recipe(compute=COMPUTE, loss=LossOptions(), roles=tuple(ROLES.items()), moments="per_role", gap_bound=10.0)

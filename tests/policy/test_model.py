@@ -37,7 +37,7 @@ def test_forward_equals_the_float64_reference(qk_norm, tied):
     weights = jax.tree.map(jnp.multiply, weights, scales)
     tokens = ids(3, 1, LENGTH)
     positions = np.arange(LENGTH, dtype=np.int32)[None]
-    hidden = forward(weights, config, tokens, positions, np.ones_like(tokens), False)
+    hidden = forward(weights, config, tokens, positions, np.ones_like(tokens))
     expected = reference.logits(weights, config, tokens[0])
     np.testing.assert_allclose(model.unembed(weights, config, hidden)[0], expected, atol=2e-5, rtol=1e-5)
 
@@ -45,10 +45,10 @@ def test_forward_equals_the_float64_reference(qk_norm, tied):
 def test_a_packed_conversation_equals_the_conversation_alone(weights):
     config = tiny.config()
     tokens, positions, segments = packed()
-    hidden = forward(weights, config, tokens, positions, segments, False)
+    hidden = forward(weights, config, tokens, positions, segments)
     for start, stop in ((0, 5), (5, 9)):
         alone = tokens[:, start:stop]
-        expected = forward(weights, config, alone, positions[:, start:stop], np.ones_like(alone), False)
+        expected = forward(weights, config, alone, positions[:, start:stop], np.ones_like(alone))
         np.testing.assert_allclose(hidden[:, start:stop], expected, atol=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_padding_ids_change_no_bit_of_real_tokens(weights):
     tokens, positions, segments = packed()
     other = np.where(segments == 0, ids(5, ROWS, LENGTH), tokens)
     assert (other != tokens).any()
-    one, two = (forward(weights, tiny.config(), t, positions, segments, False) for t in (tokens, other))
+    one, two = (forward(weights, tiny.config(), t, positions, segments) for t in (tokens, other))
     np.testing.assert_array_equal(one[segments > 0], two[segments > 0])
 
 
@@ -64,7 +64,7 @@ def test_a_later_token_changes_no_bit_of_earlier_ones(weights):
     tokens, positions, segments = packed()
     other = tokens.copy()
     other[:, 3] = (tokens[:, 3] + 1) % tiny.config().vocab_size
-    one, two = (np.asarray(forward(weights, tiny.config(), t, positions, segments, False)) for t in (tokens, other))
+    one, two = (np.asarray(forward(weights, tiny.config(), t, positions, segments)) for t in (tokens, other))
     np.testing.assert_array_equal(one[:, :3], two[:, :3])
     np.testing.assert_array_equal(one[:, 5:9], two[:, 5:9])
     assert (one[:, 3:5] != two[:, 3:5]).any()
@@ -73,8 +73,8 @@ def test_a_later_token_changes_no_bit_of_earlier_ones(weights):
 def test_order_comes_from_positions_not_from_the_place_in_the_row(weights):
     tokens, positions, segments = packed()
     order = np.random.default_rng(6).permutation(LENGTH)
-    one = forward(weights, tiny.config(), tokens, positions, segments, False)
-    two = forward(weights, tiny.config(), tokens[:, order], positions[:, order], segments[:, order], False)
+    one = forward(weights, tiny.config(), tokens, positions, segments)
+    two = forward(weights, tiny.config(), tokens[:, order], positions[:, order], segments[:, order])
     real = segments[0, order] > 0
     np.testing.assert_allclose(np.asarray(one)[:, order][:, real], np.asarray(two)[:, real], atol=1e-5)
 
@@ -88,14 +88,14 @@ def test_remat_changes_no_gradient(weights):
 
     gradient = jax.jit(jax.grad(loss), static_argnums=1)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient(weights, False), gradient(weights, True)
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradient(weights, "none"), gradient(weights, "full")
     )
 
 
 def test_bfloat16_weights_give_finite_bfloat16_states_and_float32_logits():
     config = tiny.config(dtype="bfloat16")
     weights = params.initialise(config, jax.random.key(0))
-    hidden = forward(weights, config, *packed(), False)
+    hidden = forward(weights, config, *packed())
     assert hidden.dtype == jnp.bfloat16
     logits = model.unembed(weights, config, hidden)
     assert logits.dtype == jnp.float32
