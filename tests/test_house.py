@@ -38,9 +38,12 @@ ROOMS = {
     "preemption": Rule(("preemption",), jax=False),
     "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
     "command_line": Rule(("command_line", "settings", "checkpoint", "preemption")),
-    "workbench": Rule(("workbench", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")),
+    "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
+    "workbench": Rule(
+        ("workbench", "policies", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")
+    ),
 }
-STORIES = frozenset({"train", "sft", "evaluate", "solve"})
+STORIES = frozenset({"train", "sft", "evaluate", "solve", "export"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})
 
 
