@@ -73,9 +73,7 @@ def _answer(
     mine = (jnp.arange(order.size) < jnp.sum(sizes))[:, None]
 
     rows = jnp.where(mine, x.reshape(-1, x.shape[-1])[order // active], 0)
-    product = functools.partial(
-        jax.lax.ragged_dot_general, group_sizes=sizes, ragged_dot_dimension_numbers=RAGGED
-    )
+    product = functools.partial(jax.lax.ragged_dot_general, group_sizes=sizes, ragged_dot_dimension_numbers=RAGGED)
     rows = product(jax.nn.silu(product(rows, gate)) * product(rows, up), down)
     rows = jnp.where(mine, rows, 0)
 

@@ -56,7 +56,9 @@ def block(
     """One layer: x [B, T, D] -> (x, the keys and values that `attend` keeps). `layer` is unstacked."""
     with jax.named_scope("attention"):
         y = rms_norm(x, layer["attn_norm"], config.norm_eps)
-        q, k, v = (linear(y, layer[name], axis) for name, axis in (("q", "heads"), ("k", "kv_heads"), ("v", "kv_heads")))
+        q, k, v = (
+            linear(y, layer[name], axis) for name, axis in (("q", "heads"), ("k", "kv_heads"), ("v", "kv_heads"))
+        )
         if config.qkv_bias:
             q, k, v = (x + layer[f"{name}_bias"][None, None] for name, x in (("q", q), ("k", k), ("v", v)))
         q = split(q, config.heads, "heads")

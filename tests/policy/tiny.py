@@ -35,9 +35,7 @@ QWEN3 = config()
 YARN = dataclasses.replace(
     QWEN3, rope_theta=100.0, rope_scaling=YarnScaling(4.0, 4.0, 1.0, 16, attention_factor=1.1386, truncate=True)
 )
-QWEN3_MOE = dataclasses.replace(
-    config(tied=False), experts=Experts(count=8, active=3, d_ff=16, normalise=True)
-)
+QWEN3_MOE = dataclasses.replace(config(tied=False), experts=Experts(count=8, active=3, d_ff=16, normalise=True))
 FAMILIES = {
     "llama": LLAMA,
     "llama3": LLAMA3,
