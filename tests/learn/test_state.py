@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metaagentx.learn import state as state_module
+from metaagentx.learn import update as update_module
 from metaagentx.learn.optimizer import descend, optimizer
 from metaagentx.learn.options import OptimizerOptions, RoleOptions, StageOptions
 from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import create
 from metaagentx.learn.supervised import begin, imitate
-from metaagentx.learn.update import update
+from metaagentx.learn.update import split, update
 from metaagentx.mesh import make_mesh
 from metaagentx.policy.params import initialise
 from tests.learn.examples import COMPUTE, CONFIG, LAYOUTS, RECIPE, ROLE, ROLES, some_batch
@@ -64,10 +66,13 @@ def test_float32_weights_are_their_own_masters() -> None:
     assert create(initialise(CONFIG, jax.random.key(0)), ROLES, "per_role", master=True).master is None
 
 
-def test_updates_move_masters_and_weights_are_their_cast() -> None:
+def test_updates_move_masters_in_place_and_weights_are_their_cast() -> None:
     state = create(initialise(NARROW, jax.random.key(0)), ROLES, "per_role", master=True)
-    before = host(state)
-    state, _ = update(state, {"executor": some_batch()}, EXECUTOR, replace(RECIPE, compute=narrow()))
+    before, size = host(state), sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    call = state, {"executor": split(some_batch(), 8)}, {"executor": 1.0}
+    program = update_module._update.lower(*call, replace(RECIPE, compute=narrow())).compile()
+    assert program.memory_analysis().alias_size_in_bytes >= size
+    state, _ = program(*call)
     assert moves(before.master, host(state.master))
     same(state.params, jax.tree.map(lambda w: w.astype(jnp.bfloat16), state.master))
 
@@ -92,3 +97,46 @@ def test_the_cold_start_keeps_masters_too() -> None:
 
 def narrow():
     return replace(COMPUTE, config=NARROW)
+
+
+def by_weight(tree, weights):
+    """(name of the weight, leaf) of every array of `tree` that belongs to one of `weights`."""
+    names = {name for name, _ in named(weights)}
+    for path, leaf in named(tree):
+        yield next((path[i:] for i in range(len(path)) if path[i:] in names), None), leaf
+
+
+def named(tree):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey)), leaf
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: "x".join(map(str, layout)))
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_everything_lives_where_its_weight_does(layout, optimiser: str) -> None:
+    roles = {"executor": RoleOptions(kl=0.1, optimizer=OptimizerOptions(name=optimiser))}
+    mesh = make_mesh(*layout)
+    with jax.set_mesh(mesh):
+        state = create(initialise(NARROW, jax.random.key(0), mesh), roles, "per_role", master=True)
+    where = {name: weight.sharding for name, weight in named(state.params)}
+    moments = list(by_weight(state.opt_states, state.params))
+    found = [*moments, *by_weight(state.master, state.params), *by_weight(state.reference, state.params)]
+    for name, leaf in found:
+        expected = where[name].spec if name else jax.P()
+        assert leaf.sharding.is_equivalent_to(jax.NamedSharding(mesh, expected), leaf.ndim), name
+    matrices = sum(name[:1] == ("layers",) and leaf.ndim == 3 for name, leaf in moments if name)
+    assert matrices == (14 if optimiser == "adamw" else 7)  # two moments of Adam, one of Muon
+    assert all(leaf.size <= 3 for name, leaf in moments if name is None)  # counts, and Muon's three coefficients
+
+
+def test_no_device_ever_holds_the_whole_of_what_is_cut() -> None:
+    mesh = make_mesh(1, 8, 1)
+    with jax.set_mesh(mesh):
+        params = initialise(NARROW, jax.random.key(0), mesh)
+        program = state_module._around.lower(params, tuple(ROLES.items()), "per_role", True).compile()
+    memory = program.memory_analysis()
+    one_device = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    # Weights, masters and two moments of each role, all of a weight's shard.
+    shards = sum(np.prod(w.sharding.shard_shape(w.shape)) for w in jax.tree.leaves(params))
+    assert shards * (2 + 4 + 4 * 2 * len(ROLES)) <= one_device < shards * (2 + 4 + 4 * 2 * len(ROLES)) + 1024
+    assert shards < sum(w.size for w in jax.tree.leaves(params)) / 6
