@@ -64,6 +64,10 @@ class UnsupportedGguf(WeightsError):
     """A GGUF file of an architecture, quantisation or position scheme that is not read here."""
 
 
+class NoTokenizer(WeightsError):
+    """The directory has no tokenizer, or one that cannot be read."""
+
+
 class NoChatTemplate(WeightsError):
     """A tokenizer that does not say how a conversation is written."""
 
