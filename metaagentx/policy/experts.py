@@ -30,15 +30,15 @@ RAGGED = jax.lax.RaggedDotDimensionNumbers(
 def mixture(layer: Params, experts: Experts, x: jax.Array) -> jax.Array:
     """x [B, T, D] -> [B, T, D]. `layer` holds router [E, D], gate and up [E, F, D], down [E, D, F]."""
     weights, chosen = route(layer["router"], experts, x)
-    matrices = [place(layer[name], "experts", None, None) for name in ("gate", "up", "down")]
+    gate, up, down = (place(layer[name], "experts", None, None) for name in ("gate", "up", "down"))
     tokens = cut(("batch", None, None), x.shape)
     if tokens is None:
-        return _answer(x, weights, chosen, *matrices)
-    held = cut(("experts", None, None), matrices[0].shape)
+        return _answer(x, weights, chosen, gate, up, down)
+    held = cut(("experts", None, None), gate.shape)
     assert held is not None
     answer = functools.partial(_answer, over=held[0])
     sharded = jax.shard_map(answer, in_specs=(tokens,) * 3 + (held,) * 3, out_specs=tokens)
-    return sharded(place(x, "batch", None, None), weights, chosen, *matrices)
+    return sharded(place(x, "batch", None, None), weights, chosen, gate, up, down)
 
 
 def route(router: jax.Array, experts: Experts, x: jax.Array) -> tuple[jax.Array, jax.Array]:

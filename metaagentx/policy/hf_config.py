@@ -1,9 +1,9 @@
 """A Hugging Face `config.json` as a `ModelConfig`, and back.
 
 A key of the file is read, or known to change nothing here, or refused by its name: none is ignored because nobody knew
-it. No constant is assumed, with two exceptions that transformers makes too and published checkpoints rely on: a Llama or
-Qwen2 file without `head_dim` means hidden_size / num_attention_heads, and YaRN's optional constants have its paper's
-values.
+it. No constant is assumed, with two exceptions that transformers makes too and published checkpoints rely on: without
+`head_dim`, a Llama or Qwen2 file means hidden_size / num_attention_heads, and YaRN's optional constants have its
+paper's values.
 """
 
 from __future__ import annotations
@@ -152,13 +152,12 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
       UnsupportedArchitecture: no family has this combination of biases, norms and experts.
     """
     kind = (config.qkv_bias, config.qk_norm, config.experts is not None)
-    for name, family in FAMILIES.items():
-        if kind == (family.qkv_bias, family.qk_norm, family.mixture):
-            break
-    else:
+    names = [name for name, each in FAMILIES.items() if kind == (each.qkv_bias, each.qk_norm, each.mixture)]
+    if not names:
         raise UnsupportedArchitecture(f"no family has qkv_bias, qk_norm, experts = {kind}: {', '.join(FAMILIES)}")
+    name = names[0]
     raw = {
-        "architectures": [family.architecture],
+        "architectures": [FAMILIES[name].architecture],
         "model_type": name,
         "vocab_size": config.vocab_size,
         "hidden_size": config.d_model,

@@ -56,14 +56,9 @@ def block(
     """One layer: x [B, T, D] -> (x, the keys and values that `attend` keeps). `layer` is unstacked."""
     with jax.named_scope("attention"):
         y = rms_norm(x, layer["attn_norm"], config.norm_eps)
-        q, k, v = (
-            linear(y, layer[name], axis) for name, axis in (("q", "heads"), ("k", "kv_heads"), ("v", "kv_heads"))
-        )
-        if config.qkv_bias:
-            q, k, v = (x + layer[f"{name}_bias"][None, None] for name, x in (("q", q), ("k", k), ("v", v)))
-        q = split(q, config.heads, "heads")
-        k = split(k, config.kv_heads, "kv_heads")
-        v = split(v, config.kv_heads, "kv_heads")
+        q = project(layer, "q", y, config.heads, "heads")
+        k = project(layer, "k", y, config.kv_heads, "kv_heads")
+        v = project(layer, "v", y, config.kv_heads, "kv_heads")
         if config.qk_norm:
             q = rms_norm(q, layer["q_norm"], config.norm_eps)
             k = rms_norm(k, layer["k_norm"], config.norm_eps)
@@ -78,6 +73,14 @@ def block(
 def mlp(layer: Params, x: jax.Array) -> jax.Array:
     """SwiGLU (arXiv 2002.05202): x [B, T, D] -> [B, T, D]."""
     return linear(jax.nn.silu(linear(x, layer["gate"], "ff")) * linear(x, layer["up"], "ff"), layer["down"], None)
+
+
+def project(layer: Params, name: str, x: jax.Array, heads: int, axis: str) -> jax.Array:
+    """Queries, keys or values: x [B, T, D] -> [B, heads, T, H]."""
+    y = linear(x, layer[name], axis)
+    if f"{name}_bias" in layer:
+        y = y + layer[f"{name}_bias"][None, None]
+    return split(y, heads, axis)
 
 
 def linear(x: jax.Array, w: jax.Array, out: str | None) -> jax.Array:
