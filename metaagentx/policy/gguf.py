@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx.policy.config import Experts, ModelConfig
-from metaagentx.policy.errors import DamagedFile, UnsupportedGguf, some
+from metaagentx.policy.errors import DamagedFile, UnsupportedGguf
 from metaagentx.policy.tensors import Slices, Tensor
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "qwen3moe")
@@ -92,7 +92,9 @@ def read_gguf_config(path: Path, dtype: str) -> ModelConfig:
     for name in ("rope.dimension_count", "attention.value_length"):
         other = reader.get_field(f"{architecture}.{name}")
         if other and other.contents() != head_dim:
-            raise UnsupportedGguf(f"{path}: {architecture}.{name} must be the head's {head_dim}, not {other.contents()}")
+            raise UnsupportedGguf(
+                f"{path}: {architecture}.{name} must be the head's {head_dim}, not {other.contents()}"
+            )
     experts = None
     if architecture == "qwen3moe":  # llama.cpp always normalises this family's expert weights
         experts = Experts(
@@ -188,7 +190,7 @@ def _permuted(reader: Any, path: Path) -> dict[str, NDArray[np.intp]]:
         size = {int(tensor.shape[1]) for tensor in reader.tensors if tensor.name.endswith(f".{name}")}
         groups = field(reader, path, f"llama.{count}")
         if len(size) != 1 or min(size) % (2 * groups):
-            raise UnsupportedGguf(f"{path}: every {name} must have as many rows in {groups} heads, not {some(map(str, size))}")
+            raise UnsupportedGguf(f"{path}: every {name} must have as many rows in {groups} heads, not {sorted(size)}")
         rows[name] = np.arange(min(size)).reshape(groups, -1, 2).swapaxes(1, 2).ravel()
     return rows
 

@@ -31,7 +31,9 @@ def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     kind, cut = (field(reader, path, f"tokenizer.ggml.{name}") for name in ("model", "pre"))
     if kind != "gpt2":
         raise UnsupportedGguf(f"{path}: tokenizer.ggml.model must be 'gpt2' (byte-level BPE), not {kind!r}")
-    pieces, types, merges = (field(reader, path, f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges"))
+    pieces, types, merges = (
+        field(reader, path, f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges")
+    )
 
     tokenizer = Tokenizer(
         models.BPE(

@@ -45,7 +45,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) ->
     Raises:
       VocabularyTooLarge: naming the tokens outside.
     """
-    outside = [token for token, id in tokenizer.get_vocab().items() if id >= config.vocab_size]
+    outside = [repr(token) for token, id in tokenizer.get_vocab().items() if id >= config.vocab_size]
     if outside:
         raise VocabularyTooLarge(
             f"model.vocab_size ({config.vocab_size}) must be above every id of the tokenizer; outside: {some(outside)}"

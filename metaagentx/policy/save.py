@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
-from numpy.typing import NDArray
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerBase
 
@@ -115,12 +114,13 @@ def _bytes(piece: Piece, config: ModelConfig) -> int:
     return int(np.prod(array.shape[len(at) :])) * jnp.dtype(config.dtype).itemsize
 
 
-def _gather(array: jax.Array, at: tuple[int, ...]) -> NDArray[Any] | jax.Array:
+def _gather(array: jax.Array, at: tuple[int, ...]) -> jax.Array:
     """`array[at]`, whole on every device."""
-    if not isinstance(array.sharding, NamedSharding):
-        return _pick(array, at)
-    with jax.set_mesh(array.sharding.mesh):
-        return _pick(array, at)
+    where = array.sharding
+    if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh):
+        with jax.set_mesh(where.mesh):
+            return _pick(array, at)
+    return _pick(array, at)
 
 
 @jax.jit

@@ -198,7 +198,7 @@ def test_a_hub_id_that_cannot_be_fetched_is_refused(monkeypatch):
         raise huggingface_hub.errors.LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(errors.NoCheckpoint, match="Qwen/Qwen3-8B.*no connection.*downloaded copy"):
+    with pytest.raises(errors.NoCheckpoint, match=r"Qwen/Qwen3-8B.*no connection.*downloaded copy"):
         resolve("Qwen/Qwen3-8B")
 
 
