@@ -17,6 +17,7 @@ import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
 SPLITS = ("train", "validation", "test")
+DOMAINS = ("mathematics", "code", "qa", "text")
 DRAWS_PER_QUESTION = 100  # a family that needs more draws than this for a new question is exhausted
 LONGEST_ANSWER = 1000  # characters; no answer here is longer
 
@@ -34,8 +35,8 @@ class Family:
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS:
             raise ValueError(f"family.dataset must be a data set of reasoning-gym, not {self.dataset!r}")
-        if self.domain not in ("mathematics", "code", "qa", "text"):
-            raise ValueError(f"family.domain must be mathematics, code, qa or text, not {self.domain!r}")
+        if self.domain not in DOMAINS:
+            raise ValueError(f"family.domain must be one of {', '.join(DOMAINS)}, not {self.domain!r}")
         if not self.kind.isidentifier():
             raise ValueError(f"family.kind must be a name of letters, digits and '_', not {self.kind!r}")
         try:
