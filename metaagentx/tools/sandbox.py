@@ -155,7 +155,8 @@ def _start(command: Sequence[str], stdin: int, stderr: int) -> subprocess.Popen[
 def _collect(process: subprocess.Popen[bytes], deadline: float, most: int) -> tuple[bytes, Ending]:
     """Standard output up to its end, the deadline (monotonic seconds) or `most` bytes."""
     assert process.stdout is not None
-    pieces, size = [], 0
+    pieces: list[bytes] = []
+    size = 0
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while size <= most:

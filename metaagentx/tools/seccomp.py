@@ -1,4 +1,4 @@
-"""A system call filter in classic BPF, as bytes that `bwrap --seccomp` reads: no new processes, sockets or kernel stores.
+"""A system call filter in classic BPF, as bytes for `bwrap --seccomp`: no new processes, sockets or kernel stores.
 
 The calls are refused with EPERM, except `clone3`, whose ENOSYS makes the C library fall back to `clone`, where threads
 can be told from processes (CLONE_THREAD). A call of another architecture kills the process.
@@ -61,7 +61,7 @@ def filter_program(machine: str = platform.machine()) -> bytes | None:
     if machine not in _ARCHITECTURES:
         return None
     column, architecture = _ARCHITECTURES[machine]
-    denied = [numbers[column] for numbers in _DENIED.values() if numbers[column] is not None]
+    denied = [number for numbers in _DENIED.values() if (number := numbers[column]) is not None]
     program = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),

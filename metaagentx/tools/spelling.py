@@ -60,7 +60,7 @@ def same(wanted: Spelled, got: Spelled) -> bool:
 
 
 def _opened(value: Spelled) -> tuple[str, list[Spelled]]:
-    """A value's kind ("" of a simple one; tuples are lists) and its parts; what no one spells so has a kind of its own."""
+    """A value's kind ("" of a simple one; tuples are lists) and its parts."""
     if isinstance(value, list):
         return "list", value
     if not isinstance(value, dict):
