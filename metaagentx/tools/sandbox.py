@@ -24,13 +24,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeAlias
 
 from metaagentx.tools import answering, spelling
 from metaagentx.tools.seccomp import filter_program
-from metaagentx.tools.spelling import Spelled, spell
+from metaagentx.tools.spelling import Spelled
 
 LONGEST_PROGRAM = 65536  # characters
 _INSIDE = "/sandbox"  # where our own script lies
+
+FunctionCall: TypeAlias = tuple[str, Sequence[Spelled]]
+"""A function's name and its arguments, spelled."""
 
 
 class SandboxUnavailable(RuntimeError):
@@ -90,28 +94,21 @@ class Sandbox:
         self._command = _working_command(options)
         self._pool = ThreadPoolExecutor(options.workers or os.cpu_count() or 1, thread_name_prefix="sandbox")
 
-    def submit(self, program: str, calls: Sequence[tuple[str, Sequence[object]]]) -> Future[Answers]:
-        """Begin to run `program` and its `calls`, (function, arguments) each, in one process."""
+    def submit(self, program: str, calls: Sequence[FunctionCall]) -> Future[Answers]:
+        """Begin to run `program` and its `calls` in one process."""
         return self._pool.submit(self.run, program, calls)
 
-    def run(self, program: str, calls: Sequence[tuple[str, Sequence[object]]]) -> Answers:
-        """Run `program` and its `calls` now.
-
-        Raises:
-          SandboxError: the process did not even begin.
-          TypeError: an argument is not made of built-in types.
-        """
+    def run(self, program: str, calls: Sequence[FunctionCall]) -> Answers:
+        """Run `program` and its `calls` now. Raises SandboxError if the process did not even begin."""
         if len(program) > LONGEST_PROGRAM:
             return Answers((), Ending.DIED)
         return _run(self._command, program, calls, self.options)
 
 
-def _run(
-    command: Sequence[str], program: str, calls: Sequence[tuple[str, Sequence[object]]], options: SandboxOptions
-) -> Answers:
+def _run(command: Sequence[str], program: str, calls: Sequence[FunctionCall], options: SandboxOptions) -> Answers:
     request = {
         "program": program,
-        "calls": [[function, [spell(argument) for argument in arguments]] for function, arguments in calls],
+        "calls": calls,
         "memory": options.memory_mb << 20,
         "seconds": options.cpu_seconds,
     }

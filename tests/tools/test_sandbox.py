@@ -9,6 +9,7 @@ from metaagentx.tools import answering
 from metaagentx.tools import sandbox as module
 from metaagentx.tools.sandbox import Ending, Sandbox, SandboxError, SandboxOptions, SandboxUnavailable
 from metaagentx.tools.seccomp import filter_program
+from metaagentx.tools.spelling import spell
 
 QUICK = SandboxOptions(seconds=3.0, cpu_seconds=1, memory_mb=256, output_kb=64, workers=2)
 
@@ -28,7 +29,7 @@ def run(sandbox, body, *, before=""):
 
 def test_calls_are_answered_in_order_and_an_error_is_an_answer(sandbox):
     program = "def half(n):\n    return n / 2\ndef keys(d):\n    return tuple(d)\n"
-    answers = sandbox.run(program, [("half", [5]), ("half", ["x"]), ("keys", [{(1, 2): 3}]), ("gone", [])])
+    answers = sandbox.run(program, [("half", [5]), ("half", ["x"]), ("keys", [spell({(1, 2): 3})]), ("gone", [])])
     assert answers.ending == Ending.FINISHED
     assert answers.results[0] == {"ok": 2.5}
     assert answers.results[1]["error"].startswith("TypeError")
