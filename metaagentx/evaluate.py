@@ -275,9 +275,12 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unknown argument {arguments[1]!r}")
     workdir = command_line.workdir()
-    with command_line.errors_in_words(), open_workbench(read(claimed(workdir))) as bench:
-        results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
-        report.show(results)
+    with command_line.errors_in_words():
+        command_line.join()
+        with open_workbench(read(claimed(workdir))) as bench:
+            results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
+        if is_primary():
+            report.show(results)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from metaagentx import command_line, policies
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx.hosts import anywhere
 from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
 from metaagentx.learn.update import Metrics
 from metaagentx.mesh import is_primary
@@ -76,9 +77,10 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
                 found = {f"cold_start/{name}": float(value) for name, value in jax.device_get(metrics).items()}
                 writer.write(done, found, phase=COLD_START)
             progress.update(done, phase=COLD_START)
-            if done % options.checkpoint_every == 0 or done == options.steps or stop.is_set():
+            stopping = anywhere(stop.is_set())
+            if done % options.checkpoint_every == 0 or done == options.steps or stopping:
                 checkpoints.save(done, states, {"step": done, "seed": settings.seed, "history": writer.history()})
-            if stop.is_set():
+            if stopping:
                 raise command_line.Preempted(f"preempted in the cold start, after step {done}: saved; run it again")
     checkpoints.close()
     return _acting(bench, states, fresh)

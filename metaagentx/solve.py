@@ -16,6 +16,7 @@ from absl import app, flags
 from metaagentx import command_line
 from metaagentx.checkpoint import claimed
 from metaagentx.evaluate import newest
+from metaagentx.mesh import is_primary
 from metaagentx.report.episode_text import render
 from metaagentx.report.records import episode
 from metaagentx.settings import Settings, read
@@ -63,7 +64,10 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f'unknown argument {arguments[1]!r}; give the question as --question="..."')
     workdir = command_line.workdir()
     with command_line.errors_in_words():
-        print(solve(read(claimed(workdir)), workdir, QUESTION.value, index=INDEX.value, seed=SEED.value))
+        command_line.join()
+        text = solve(read(claimed(workdir)), workdir, QUESTION.value, index=INDEX.value, seed=SEED.value)
+        if is_primary():
+            print(text)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import metaagentx
 from metaagentx import command_line, policies, report, sft
 from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.evaluate import compare, design_mix, save_scores, validate
+from metaagentx.hosts import anywhere
 from metaagentx.learn.credit import Assigned, assign
 from metaagentx.learn.pack import pack
 from metaagentx.learn.schedule import Phase
@@ -125,9 +126,10 @@ def reinforce(
             progress.update(step, phase=phase.name, accuracy=accuracy, tokens_per_second=rate, share=share)
 
             # ----- Save
-            if step % options.checkpoint_every == 0 or stop.is_set():
+            stopping = anywhere(stop.is_set())
+            if step % options.checkpoint_every == 0 or stopping:
                 save()
-            if stop.is_set():
+            if stopping:
                 raise command_line.Preempted(f"preempted after step {step}: saved; run the same command again")
 
     save()
@@ -245,8 +247,9 @@ def _write_json(path: Path, value: Any) -> None:
 
 def main(settings: Settings, workdir: Path) -> None:
     results = train(settings, workdir)
-    report.show(results)
-    print(f"report: {workdir / 'report.html'}")
+    if is_primary():
+        report.show(results)
+        print(f"report: {workdir / 'report.html'}")
 
 
 if __name__ == "__main__":
