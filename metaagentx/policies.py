@@ -84,7 +84,12 @@ def load(engines: Mapping[str, Engine], weights: Weights, version: int) -> None:
 
 
 def train_step(
-    states: States, base: Params | None, batches: Mapping[str, Batch], phase: Phase, settings: Settings, compute: Compute
+    states: States,
+    base: Params | None,
+    batches: Mapping[str, Batch],
+    phase: Phase,
+    settings: Settings,
+    compute: Compute,
 ) -> tuple[States, Metrics]:
     """Every policy's update on the batches of its roles; `states` are donated. Metrics are named `role/metric`."""
     roles, count = settings.roles.by_role(), settings.train.updates

@@ -23,8 +23,7 @@ from metaagentx.learn.options import (
     RoleOptions,
     StageOptions,
 )
-from metaagentx.policy.adapters import LoraOptions
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.rollout.options import EngineOptions, SamplingOptions, TreeOptions
 from metaagentx.tasks.gym import GymOptions
 from metaagentx.tasks.teacher import TeacherOptions

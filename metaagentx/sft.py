@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -31,7 +32,6 @@ from metaagentx.rollout.conversation import as_mappings
 from metaagentx.settings import Settings, differences, plain
 from metaagentx.tasks.order import position
 from metaagentx.workbench import Workbench, open_workbench
-
 
 WEIGHTS = "weights"  # the one state of a cold start that trains full weights, on both roles
 
@@ -124,10 +124,11 @@ def _imitate(
 ) -> tuple[States, Metrics]:
     """One step of every state on the demonstrations of its roles; `states` are donated."""
     settings, stepped, metrics = bench.settings, {}, {}
+    compute = replace(bench.compute, lora=None if base is None else bench.lora)
     for name, state in states.items():
         lessons = [lesson for role, lesson in chosen if name in (WEIGHTS, role)]
         batch = pack_demonstrations(lessons, settings.pack)
-        stepped[name], found = imitate(state, batch, settings.cold_start.optimizer, bench.compute, base)
+        stepped[name], found = imitate(state, batch, settings.cold_start.optimizer, compute, base)
         metrics |= found if name == WEIGHTS else {f"{name}/{key}": value for key, value in found.items()}
     return stepped, metrics
 

@@ -11,20 +11,19 @@ from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
-from transformers import PreTrainedTokenizerBase
 
 from metaagentx import policies
 from metaagentx.learn.update import Compute
 from metaagentx.mesh import make_mesh
 from metaagentx.policies import Weights
 from metaagentx.policy import params, tokenizer
-from metaagentx.policy.adapters import LoraOptions
 from metaagentx.policy.chat import Chat
-from metaagentx.policy.config import ModelConfig
-from metaagentx.policy.hf_config import read_config
-from metaagentx.policy.load import load, resolve
+from metaagentx.policy.config import LoraOptions, ModelConfig
+from metaagentx.policy.hub import resolve
+from metaagentx.policy.load import load
 from metaagentx.policy.params import Params
-from metaagentx.policy.pretrained_tokenizer import read_tokenizer
+from metaagentx.policy.pretrained_config import read_config
+from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
@@ -102,7 +101,7 @@ class Workbench:
         """The weights before any training: the checkpoint's, or random ones that are a function of the seed."""
         settings = self.settings
         if settings.pretrained.path:
-            return self.around(load(resolve(settings.pretrained.path), self.model, self.mesh))
+            return self.around(load(settings.pretrained.path, self.model, self.mesh))
         return self.around(params.initialise(self.model, jax.random.key(settings.seed), self.mesh))
 
     def around(self, params: Params) -> Weights:
@@ -138,17 +137,18 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
 
 def _speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
     """The model's constants and its tokenizer, before any weights are read."""
-    model = settings.model
-    if model is None:
-        path = resolve(settings.pretrained.path)
-        model = _within_context(settings, read_config(path, settings.pretrained.dtype))
-        spoken: PreTrainedTokenizerBase = read_tokenizer(path)
-    else:
-        spoken = tokenizer.build(tiny_pieces(), characters="", max_length=model.max_length)
-    if len(spoken) > model.vocab_size or (settings.model is not None and len(spoken) < model.vocab_size):
-        wanted = "be" if settings.model is not None else "be at least"
-        raise SettingsError(f"model.vocab_size must {wanted} the tokenizer's {len(spoken)}, not {model.vocab_size}")
-    return model, Chat(spoken, thinking=settings.pretrained.thinking)
+    if settings.model is not None:
+        model, spoken = settings.model, tokenizer.build(tiny_pieces(), "", settings.model.max_length)
+        if len(spoken) != model.vocab_size:
+            raise SettingsError(
+                f"config.model.vocab_size must be the tokenizer's {len(spoken)}, not {model.vocab_size}"
+            )
+        return model, Chat(spoken)
+    path = resolve(settings.pretrained.path)
+    model = _within_context(settings, read_config(path, settings.pretrained.dtype))
+    published = read_tokenizer(path)
+    check_vocabulary(published, model)
+    return model, Chat(published, thinking=settings.pretrained.thinking)
 
 
 def _within_context(settings: Settings, model: ModelConfig) -> ModelConfig:

@@ -237,7 +237,7 @@ def test_several_updates_on_a_batch_leave_the_sampled_policy(finished, tmp_path)
 
 
 def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):
-    settings = small(train__steps=1, evaluate__final=False)
+    settings = small(train__steps=1, evaluate__final=False, tree__w_format=1.0)  # so that rewards differ
     train(settings, tmp_path)
     with open_workbench(settings) as bench:
         fresh = policies.states(sft.finished(bench, tmp_path), settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,3 +81,29 @@ class ModelConfig:
             raise ValueError(f"model.head_dim must be even for rotary positions, not {self.head_dim}")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"model.dtype must be 'float32' or 'bfloat16', not {self.dtype!r}")
+
+
+LINEAR = ("q", "k", "v", "o", "gate", "up", "down")  # what `model.linear` applies; with experts, the first four
+
+
+@dataclass(frozen=True, slots=True)
+class LoraOptions:
+    """Which matrices are adapted, and how."""
+
+    rank: int = 16
+    alpha: float = 32.0  # the update is scaled by alpha / rank
+    targets: str = "|".join(LINEAR)  # a regular expression for whole names under "layers"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora.rank must be at least 1, not {self.rank}")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"lora.alpha must be above 0 and finite, not {self.alpha}")
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise ValueError(f"lora.targets must be a regular expression, not {self.targets!r}: {error}") from None
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
