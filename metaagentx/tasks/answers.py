@@ -174,7 +174,7 @@ class SolutionDelivery:
 
 
 def last_fenced(text: str) -> str | None:
-    """The content of the last closed fence that is marked Python or not marked; None if there is none or it is blank."""
+    """The content of the last closed fence that is marked Python, or not marked; None if it is blank or missing."""
     found, opened = None, None
     for fence in _FENCE.finditer(text):
         if opened is None:

@@ -1,4 +1,4 @@
-"""How a record's answer is graded: by its verifier, by its tests in a sandbox, or by comparison with the true answer."""
+"""How a record's answer is graded: by its verifier, by its tests in a sandbox, or against the true answer."""
 
 from __future__ import annotations
 
