@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metaagentx.tasks import lessons
+from metaagentx.tasks.grading import Grader
 from metaagentx.tasks.gym import Record
 from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
-from metaagentx.tasks.task import Delivery, Demonstration, Verdict
+from metaagentx.tasks.task import Delivery, Demonstration
 from metaagentx.tasks.teacher import TOOL_CALL, corrupt
 from metaagentx.tools.tool import Toolbox
 from metaagentx.workflow.interpreter import run
@@ -50,14 +51,14 @@ class Teacher:
         options: LessonOptions,
         *,
         deliveries: Mapping[str, Delivery],
-        grade: Callable[[Record, str], Verdict],
+        grader: Grader,
         toolbox: Toolbox,
         wording: Wording,
     ) -> None:
         self._records, self._options = records, options
-        self._deliveries, self._grade = deliveries, grade
+        self._deliveries, self._grader = deliveries, grader
         self._toolbox, self._wording = toolbox, wording
-        self._checked: dict[str, str] = {}  # answers that the grader has accepted, by record
+        self._checked: set[str] = set()  # records whose own answer the grader has accepted
 
     def demonstrate(self, seed: int, number: int) -> Demonstration:
         """Demonstration `number` of the teacher with this seed."""
@@ -76,7 +77,8 @@ class Teacher:
     def _lesson(self, record: Record, design: str, draw: random.Random) -> tuple[Message, ...]:
         """One conversation of the run of a design, that of an agent which does not err on purpose."""
         misled = self._options.misled if "check(" in design else 0.0
-        play = _Play(record, self._checked_answer(record), misled, self._options.noise, self._toolbox, draw)
+        self._check(record)
+        play = _Play(record, misled, self._options.noise, self._toolbox, draw)
         workflow = _parsed(design, self._toolbox.names())
         process = run(
             workflow,
@@ -89,22 +91,26 @@ class Teacher:
         drive(process, play)
         return draw.choice([messages for key, messages in play.conversations.items() if key not in play.misled])
 
-    def _checked_answer(self, record: Record) -> str:
-        if record.id not in self._checked:
-            answer = self._deliveries[record.domain].normalise(record.answer)
-            if self._grade(record, answer)() != 1.0:
-                raise ValueError(f"question {record.id}: its grader refuses its own answer {record.answer!r}")
-            self._checked[record.id] = record.answer
-        return self._checked[record.id]
+    def _check(self, record: Record) -> None:
+        """Have the grader accept the record's own answer, once; all programs together, as they share a process."""
+        if record.id in self._checked:
+            return
+        if record.domain == "code":
+            programs = [each for each in self._records if each.domain == "code"]
+            self._grader.check_programs(programs)
+            self._checked.update(each.id for each in programs)
+            return
+        answer = self._deliveries[record.domain].normalise(record.answer)
+        if self._grader(record, answer)() != 1.0:
+            raise ValueError(f"question {record.id}: its grader refuses its own answer {record.answer!r}")
+        self._checked.add(record.id)
 
 
 class _Play:
     """Answers every call of one run as a patient agent would, and keeps each conversation."""
 
-    def __init__(
-        self, record: Record, answer: str, misled: float, noise: float, toolbox: Toolbox, draw: random.Random
-    ) -> None:
-        self.record, self.answer, self.toolbox, self.draw = record, answer, toolbox, draw
+    def __init__(self, record: Record, misled: float, noise: float, toolbox: Toolbox, draw: random.Random) -> None:
+        self.record, self.toolbox, self.draw = record, toolbox, draw
         self.rate, self.noise = misled, noise
         self.conversations: dict[tuple[Path, int], tuple[Message, ...]] = {}
         self.misled: set[tuple[Path, int]] = set()
@@ -128,7 +134,7 @@ class _Play:
             return (lessons.expression(self.record) or "").join(TOOL_CALL) if whole else asked.join(TOOL_CALL)
         if role == "plan":
             return lessons.plan(self.record)
-        steps, answer = (lessons.worked(self.record), self.answer) if whole else lessons.worked_task(asked)
+        steps, answer = (lessons.worked(self.record), self.record.answer) if whole else lessons.worked_task(asked)
         if role != "check" and self.draw.random() < self.rate:
             self.misled.add(key)
             return self._handed_in("", corrupt(answer, self.draw))

@@ -75,9 +75,7 @@ def _product(entry: Mapping[str, Any]) -> str:
     tens, units = right // 10 * 10, right % 10
     if not tens or not units:
         return f"{left} * {right} = {left * right}."
-    return (
-        f"{left} * {right} = {left} * {tens} + {left} * {units} = {left * tens} + {left * units} = {left * right}."
-    )
+    return f"{left} * {right} = {left} * {tens} + {left} * {units} = {left * tens} + {left * units} = {left * right}."
 
 
 def _gcd(entry: Mapping[str, Any]) -> str:
@@ -109,7 +107,9 @@ def _letters(entry: Mapping[str, Any]) -> str:
 def _equation(entry: Mapping[str, Any]) -> str:
     slope, constant, right = _linear(entry["metadata"])
     name = entry["metadata"]["variable"]
-    steps = [] if constant == 0 else [f"{slope}*{name} = {right} - {constant} = {right - constant}.".replace("- -", "+ ")]
+    steps = (
+        [] if constant == 0 else [f"{slope}*{name} = {right} - {constant} = {right - constant}.".replace("- -", "+ ")]
+    )
     return " ".join([*steps, f"{name} = {right - constant} / {slope} = {entry['answer']}."])
 
 

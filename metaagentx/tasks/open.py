@@ -123,7 +123,7 @@ def _teach(
             train,
             options.lessons,
             deliveries=deliveries,
-            grade=grader,
+            grader=grader,
             toolbox=around.toolbox,
             wording=around.wording,
         )

@@ -47,8 +47,8 @@ result = workflow.run(question)
 
 _RULES = """\
 You design a team of agents that will solve the user's problem. You do not solve it yourself. Think about what the \
-problem needs, then write one Python script between <code> and </code>. The script is read, never executed: it may only \
-build nodes and run one workflow, and the answer must not be in it.
+problem needs, then write one Python script between <code> and </code>. The script is read, never executed: it may \
+only build nodes and run one workflow, and the answer must not be in it.
 
 Nodes (import them from `workflow`):
 - AgentNode(name, system_prompt, tool_registry=None, max_turns=10, task=None): one agent. It sees the problem and what \
