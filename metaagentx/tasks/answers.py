@@ -160,9 +160,8 @@ class SolutionDelivery:
         """The program of the message's last `<solution>`, without a fence around it; else the last fenced one."""
         visible = after_thinking(text)
         tagged = last_tagged(visible, "solution", stripped=False)
-        if tagged is None:
-            return last_fenced(visible)
-        return last_fenced(tagged) or tagged
+        program = last_fenced(visible) if tagged is None else last_fenced(tagged) or tagged
+        return None if program is None else program.strip("\r\n")
 
     def normalise(self, answer: str) -> str:
         """White space at the ends of lines and blank lines around the program do not count."""
@@ -174,7 +173,7 @@ class SolutionDelivery:
 
 
 def last_fenced(text: str) -> str | None:
-    """The content of the last closed fence that is marked Python or not marked; None if there is none or it is blank."""
+    """The content of the last closed fence that is marked Python, or not marked; None if it is blank or missing."""
     found, opened = None, None
     for fence in _FENCE.finditer(text):
         if opened is None:

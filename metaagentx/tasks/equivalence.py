@@ -20,7 +20,7 @@ from pathlib import Path
 from metaagentx.tasks import mathematician
 
 LONGEST = 200  # characters of an answer that is looked at
-_TOWER = re.compile(r"\^[^+\-*/=,]*\^|\d{4,}\s*!|!\s*!|\^\s*\{?\s*\d{4,}")  # of powers or factorials: costly, never right
+_TOWER = re.compile(r"\^[^+\-*/=,]*\^|\d{4,}\s*!|!\s*!|\^\s*\{?\s*\d{4,}")  # towers of powers, large factorials
 
 
 class Equivalence:

@@ -39,16 +39,15 @@ class FileOptions:
 def read_splits(options: FileOptions) -> dict[str, list[Record]]:
     """All records by split. Raises BadRow, also where two rows ask the same question."""
     splits: dict[str, list[Record]] = {split: [] for split in SPLITS}
-    first: dict[bytes, str] = {}  # where a question was seen first
-    names: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}  # where a question or an id was seen first
     for split in SPLITS:
         path = getattr(options, split)
         for place, row in rows(Path(path).expanduser()) if path else ():
             record = _record(row, split, place)
-            for known, key, what in ((first, digest(record.question), "question"), (names, record.id, "id")):
-                if key in known:
-                    raise BadRow(f"{place}: the same {what} as {known[key]}; keep one of the two")
-                known[key] = place
+            for what, value in (("question", digest(record.question).hex()), ("id", record.id)):
+                if (what, value) in seen:
+                    raise BadRow(f"{place}: the same {what} as {seen[what, value]}; keep one of the two")
+                seen[what, value] = place
             splits[split].append(record)
     if not any(splits.values()):
         raise ValueError("files.train, files.validation and files.test name no questions: give at least one path")
@@ -115,8 +114,8 @@ def _tested(row: Mapping[str, Any], place: str) -> dict[str, Any]:
     if not isinstance(tests, list) or not tests:
         raise BadRow(f'{place}: tests must be a list of {{"arguments": [...], "result": ...}}, not empty')
     for number, test in enumerate(tests):
-        if not isinstance(test, dict) or test.keys() != {"arguments", "result"} or not isinstance(test["arguments"], list):
+        if not isinstance(test, dict) or test.keys() != {"arguments", "result"}:
             raise BadRow(f'{place}: tests[{number}] must be {{"arguments": [...], "result": ...}}, not {test!r:.80}')
+        if not isinstance(test["arguments"], list):
+            raise BadRow(f"{place}: tests[{number}].arguments must be a list, not {test['arguments']!r:.80}")
     return {"answer": "", "metadata": {"source_dataset": REFERENCE, "entry_point": name, "tests": tests}}
-
-

@@ -32,7 +32,7 @@ class Piece:
     choices: Sequence[int | str] = (0,)
 
 
-NAMES: Mapping[str, str] = {"list[int]": "numbers", "str": "text", "int": "number", "bool": "flag", "list[str]": "words"}
+NAMES: Mapping[str, str] = {"list[int]": "numbers", "list[str]": "words", "str": "text", "int": "number"}
 _VOWELS = "aeiou"
 _LETTERS = "aeilnorst"
 
@@ -61,7 +61,7 @@ PIECES: tuple[Piece, ...] = (
     _numbers("skip", "drop the first {k} numbers", "numbers[{k}:]", lambda x, k: x[k:], range(2, 5)),
     _numbers("last", "keep the last {k} numbers", "numbers[-{k}:]", lambda x, k: x[-k:], range(2, 6)),
     _numbers("without", "remove every {k}", "[n for n in numbers if n != {k}]",
-             lambda x, k: [n for n in x if n != k], range(0, 10)),
+             lambda x, k: [n for n in x if n != k], range(10)),
     _numbers("distinct", "keep only the first of equal numbers", "list(dict.fromkeys(numbers))",
              lambda x, k: list(dict.fromkeys(x))),
     _numbers("add", "add {k} to each number", "[n + {k} for n in numbers]", lambda x, k: [n + k for n in x],
@@ -78,7 +78,7 @@ PIECES: tuple[Piece, ...] = (
     _numbers("descend", "sort the numbers from largest to smallest", "sorted(numbers, reverse=True)",
              lambda x, k: sorted(x, reverse=True)),
     _numbers("reverse", "reverse the order of the numbers", "numbers[::-1]", lambda x, k: x[::-1]),
-    Piece("sum", "list[int]", "int", "take the sum of the numbers", "sum(numbers)", lambda x, k: sum(x)),
+    Piece("total", "list[int]", "int", "take the sum of the numbers", "sum(numbers)", lambda x, k: sum(x)),
     Piece("largest", "list[int]", "int", "take the largest number, or 0 if there is none", "max(numbers, default=0)",
           lambda x, k: max(x, default=0)),
     Piece("smallest", "list[int]", "int", "take the smallest number, or 0 if there is none", "min(numbers, default=0)",
@@ -118,14 +118,15 @@ PIECES: tuple[Piece, ...] = (
           "[w for w in words if len(w) > {k}]", lambda x, k: [w for w in x if len(w) > k], range(2, 6)),
     Piece("starting", "list[str]", "list[str]", "keep the words that start with '{k}'",
           "[w for w in words if w.startswith('{k}')]", lambda x, k: [w for w in x if w.startswith(k)], _LETTERS),
-    Piece("sorted", "list[str]", "list[str]", "sort the words alphabetically", "sorted(words)",
+    Piece("ordered", "list[str]", "list[str]", "sort the words alphabetically", "sorted(words)",
           lambda x, k: sorted(x)),
     Piece("lengths", "list[str]", "list[int]", "replace each word by its length", "[len(w) for w in words]",
           lambda x, k: [len(w) for w in x]),
     Piece("join", "list[str]", "str", "join the words with '{k}'", "'{k}'.join(words)", lambda x, k: k.join(x), "-+_/"),
 )  # fmt: skip
 
-_WORDS = "ant sea rain tree stone lion apple table orange silver train night sister planet noon level on is to".split()
+_WORDS = ("ant", "sea", "rain", "tree", "stone", "lion", "apple", "table", "orange", "silver", "train", "night", "noon",
+          "level", "sister", "planet", "on", "is", "to", "ara", "eye")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,8 @@ class Problem:
         lines = [self.signature()]
         for number, (piece, k) in enumerate(self.steps):
             last = number == len(self.steps) - 1
-            lines.append(f"    {'return' if last else f'{NAMES[piece.gives]} ='} {piece.code.replace('{k}', str(k))}")
+            target = "return" if last else f"{NAMES[piece.gives]} ="
+            lines.append(f"    {target} {piece.code.replace('{k}', str(k))}")
         return "\n".join(lines)
 
     def value(self, argument: Any) -> Any:
@@ -197,7 +199,8 @@ class Functions:
             problem = _draw_problem(draw, draw.choice(self._steps))
             cases = problem.cases()
             results = [repr(result) for _, result in cases]
-            if len(set(results)) >= (2 if problem.steps[-1][0].gives == "bool" else 5):  # else a constant comes too close
+            fewest = 2 if problem.steps[-1][0].gives == "bool" else 5
+            if len(set(results)) >= fewest:  # else a constant comes too close
                 return _item(problem, cases)
 
 
@@ -229,4 +232,3 @@ def _item(problem: Problem, cases: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
         "sentences": problem.sentences,
     }
     return {"question": PROMPT + "\n".join(lines), "answer": problem.solution(), "metadata": metadata}
-

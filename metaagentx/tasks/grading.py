@@ -1,9 +1,9 @@
-"""How a record's answer is graded: by its verifier, by its tests in a sandbox, or by comparison with the true answer."""
+"""How a record's answer is graded: by its verifier, by its tests in a sandbox, or against the true answer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaagentx.tasks.equivalence import Equivalence
@@ -13,6 +13,7 @@ from metaagentx.tools.sandbox import Sandbox, SandboxError
 from metaagentx.tools.spelling import same
 
 REFERENCE = "reference"  # the source of records whose answer is compared
+PROGRAMS_PER_PROCESS = 100
 
 
 class Grader:
@@ -33,6 +34,29 @@ class Grader:
         else:
             verdict = float(answer == entry["answer"] or self._equivalent(record, entry["answer"], answer))
         return lambda: verdict
+
+    def check_programs(self, records: Sequence[Record]) -> None:
+        """Check reference programs by their tests, many to a process: they are our own, so they may share one.
+
+        Raises:
+          ValueError: a program fails; the message names its question.
+        """
+        assert self._sandbox is not None
+        for start in range(0, len(records), PROGRAMS_PER_PROCESS):
+            batch = records[start : start + PROGRAMS_PER_PROCESS]
+            entries = [json.loads(record.entry) for record in batch]
+            program, calls, wanted = [], [], []
+            for number, entry in enumerate(entries):
+                name, own = entry["metadata"]["entry_point"], f"program_{number}"
+                program.append(entry["answer"].replace(f"def {name}(", f"def {own}(", 1))
+                for test in entry["metadata"]["tests"]:
+                    calls.append((own, test["arguments"]))
+                    wanted.append((batch[number], test["result"]))
+            answers = self._sandbox.run("\n".join(program), calls)
+            for place, (record, result) in enumerate(wanted):
+                value = answers.value(place)
+                if value is None or not same(result, value[0]):
+                    raise ValueError(f"question {record.id}: its own program fails a test")
 
     def _equivalent(self, record: Record, wanted: str, answer: str) -> bool:
         return (

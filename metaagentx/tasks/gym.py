@@ -36,7 +36,7 @@ class Family:
 
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS and self.dataset != FUNCTIONS:
-            raise ValueError(f"family.dataset must be a data set of reasoning-gym or {FUNCTIONS!r}, not {self.dataset!r}")
+            raise ValueError(f"family.dataset must be one of reasoning-gym's or {FUNCTIONS!r}, not {self.dataset!r}")
         if self.domain not in DOMAINS:
             raise ValueError(f"family.domain must be one of {', '.join(DOMAINS)}, not {self.domain!r}")
         if not self.kind.isidentifier():

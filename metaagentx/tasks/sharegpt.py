@@ -6,6 +6,7 @@ A row: {"conversations": [{"from": "system" | "human" | "gpt" | "tool", "value":
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,6 @@ def _check_order(roles: list[str], place: str) -> None:
         raise BadRow(f"{place}: a system message comes first or not at all")
     if roles[-1] != "assistant":
         raise BadRow(f"{place}: the last message must be from 'gpt': nothing after it would be learned")
-    for number, (before, after) in enumerate(zip(roles, roles[1:], strict=False), 1):
+    for number, (before, after) in enumerate(itertools.pairwise(roles), 1):
         if after == "assistant" and before not in ("user", "tool"):
             raise BadRow(f"{place}: conversations[{number}] from 'gpt' must follow 'human' or 'tool', not {before!r}")

@@ -55,5 +55,3 @@ def test_the_short_prompt_names_every_role_and_is_short():
     listed = re.search(r"Roles: (.*)", SHORT_PROMPT)[1]
     assert re.findall(r"(?:^|, )(\w+)", re.sub(r"\([^)]*\)", "", listed)) == list(PALETTE)
     assert len(SHORT_PROMPT.split()) < 110
-
-
