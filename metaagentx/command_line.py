@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from metaagentx import hosts
 from metaagentx.checkpoint import CheckpointError
 from metaagentx.mesh import is_primary
+from metaagentx.policy.errors import WeightsError
 from metaagentx.preemption import EXIT_CODE
 from metaagentx.settings import Settings, SettingsError, read
 
@@ -67,7 +68,7 @@ def errors_in_words() -> Iterator[None]:
     logging.set_verbosity(logging.WARNING)
     try:
         yield
-    except (SettingsError, CheckpointError, hosts.HostsError) as error:
+    except (SettingsError, CheckpointError, WeightsError, hosts.HostsError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Preempted as notice:

@@ -12,7 +12,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from metaagentx.learn.options import (
@@ -25,8 +25,7 @@ from metaagentx.learn.options import (
 )
 from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.rollout.options import EngineOptions, SamplingOptions, TreeOptions
-from metaagentx.tasks.gym import GymOptions
-from metaagentx.tasks.teacher import TeacherOptions
+from metaagentx.tasks.open import TaskOptions
 from metaagentx.workflow.ir import Limits
 
 T = TypeVar("T")
@@ -193,8 +192,7 @@ class Settings:
     seed: int = 0
     mesh: MeshOptions = MeshOptions()
     data: DataOptions = DataOptions()
-    task: GymOptions = field(default_factory=GymOptions)
-    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    task: TaskOptions = TaskOptions()
     limits: Limits = Limits()
     engine: EngineOptions = EngineOptions()
     sampling: RoleSampling = RoleSampling()
@@ -244,17 +242,20 @@ def read(config: Mapping[str, Any]) -> Settings:
 
 def defaults(cls: type = Settings) -> dict[str, Any]:
     """Every key that has a default, with it."""
-    hints = typing.get_type_hints(cls)
     tree: dict[str, Any] = {}
     for item in dataclasses.fields(cls):
-        hint = hints[item.name]
-        if dataclasses.is_dataclass(hint):
-            tree[item.name] = defaults(typing.cast(type, hint))
-        elif item.default is not dataclasses.MISSING:
-            tree[item.name] = item.default
+        if item.default is not dataclasses.MISSING:
+            tree[item.name] = _section(item.default)
         elif item.default_factory is not dataclasses.MISSING:
-            tree[item.name] = item.default_factory()
+            tree[item.name] = _section(item.default_factory())
     return tree
+
+
+def _section(value: Any) -> Any:
+    """Options as nested dictionaries; everything else as it is."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    return {item.name: _section(getattr(value, item.name)) for item in dataclasses.fields(value)}
 
 
 def plain(settings: Settings) -> dict[str, Any]:

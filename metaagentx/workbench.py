@@ -29,9 +29,10 @@ from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.settings import Settings, SettingsError
-from metaagentx.tasks.open import open_task
+from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tasks.task import Question, Task
+from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.tools.tool import Toolbox
 
 
@@ -122,15 +123,18 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     Raises SettingsError where the settings do not fit this machine, the checkpoint or each other.
     """
     _keep_compilations()
-    model, chat = _speaker(settings)
+    try:
+        model, chat = _speaker(settings)
+        task = open_task(settings.task, Path(settings.data.directory).expanduser(), settings.limits)
+    except (ValueError, OSError, SandboxUnavailable) as error:
+        raise error if isinstance(error, SettingsError) else SettingsError(str(error)) from error
     # float32 means float32: GPUs and TPUs would multiply in fewer bits, and the sampler's log-probabilities drift.
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
     mesh = _mesh(settings)
-    subject = open_task(settings.task, Path(settings.data.directory).expanduser())
-    language = Language(
-        subject.palette, subject.toolbox.names(), settings.limits, subject.wording, subject.toolbox.texts()
-    )
-    bench = Workbench(settings, model, mesh, subject.task, chat, subject.toolbox, language)
+    around = surroundings(settings.task)
+    names = around.toolbox.names()
+    language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
+    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench
 

@@ -38,7 +38,7 @@ ROOMS = {
     "checkpoint": Rule(("checkpoint", "mesh", "hosts")),
     "preemption": Rule(("preemption",), jax=False),
     "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
-    "command_line": Rule(("command_line", "settings", "checkpoint", "preemption", "mesh", "hosts")),
+    "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
     "workbench": Rule(
         ("workbench", "policies", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")

@@ -36,9 +36,9 @@ OVERRIDES = {
     "model.kv_heads": 1,
     "model.head_dim": 16,
     "model.d_ff": 32,
-    "task.train": 40,
-    "task.validation": 4,
-    "task.test": 4,
+    "task.tiny.train": 40,
+    "task.tiny.validation": 4,
+    "task.tiny.test": 4,
     "engine.slots": 16,
     "engine.prompt_buckets": (48,),
     "engine.admit_buckets": (16,),
@@ -237,7 +237,8 @@ def test_several_updates_on_a_batch_leave_the_sampled_policy(finished, tmp_path)
 
 
 def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):
-    settings = small(train__steps=1, evaluate__final=False, tree__w_format=1.0)  # so that rewards differ
+    given = {"tree__fixed_design": "a=solve()", "tree__w_format": 1.0, "tree__executions": 8}  # so that rewards differ
+    settings = small(train__steps=1, evaluate__final=False, **given)
     train(settings, tmp_path)
     with open_workbench(settings) as bench:
         fresh = policies.states(sft.finished(bench, tmp_path), settings)
