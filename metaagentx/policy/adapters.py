@@ -12,7 +12,6 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -22,34 +21,9 @@ from jax.sharding import Mesh
 
 from metaagentx.mesh import Axes, cut, place, sharding
 from metaagentx.policy import spec
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.config import LINEAR, LoraOptions, ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.policy.spec import Spec
-
-LINEAR = ("q", "k", "v", "o", "gate", "up", "down")  # what `model.linear` applies
-
-
-@dataclass(frozen=True, slots=True)
-class LoraOptions:
-    """Which matrices are adapted, and how."""
-
-    rank: int = 16
-    alpha: float = 32.0  # the update is scaled by alpha / rank
-    targets: str = "|".join(LINEAR)  # a regular expression for whole names under "layers"
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"lora.rank must be at least 1, not {self.rank}")
-        if not 0 < self.alpha < math.inf:
-            raise ValueError(f"lora.alpha must be above 0 and finite, not {self.alpha}")
-        try:
-            re.compile(self.targets)
-        except re.error as error:
-            raise ValueError(f"lora.targets must be a regular expression, not {self.targets!r}: {error}") from None
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
 
 
 class Adapted(struct.PyTreeNode):

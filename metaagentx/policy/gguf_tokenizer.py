@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from metaagentx.policy.errors import UnsupportedGguf
+from metaagentx.policy.errors import DamagedFile, UnsupportedGguf
 from metaagentx.policy.gguf import field, open_file
 
 CONTROL, USER_DEFINED = 3, 4  # llama.cpp's token types
@@ -31,18 +31,21 @@ def read_gguf_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     kind, cut = (field(reader, path, f"tokenizer.ggml.{name}") for name in ("model", "pre"))
     if kind != "gpt2":
         raise UnsupportedGguf(f"{path}: tokenizer.ggml.model must be 'gpt2' (byte-level BPE), not {kind!r}")
+    pre_tokenizer = _pre_tokenizer(cut, path)
     pieces, types, merges = (
         field(reader, path, f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges")
     )
 
-    tokenizer = Tokenizer(
-        models.BPE(
+    try:
+        bpe = models.BPE(
             vocab={piece: i for i, piece in enumerate(pieces)},
             merges=[tuple(merge.split(" ", 1)) for merge in merges],
             ignore_merges=cut == "llama-bpe",
         )
-    )
-    tokenizer.pre_tokenizer = _pre_tokenizer(cut, path)
+    except Exception as error:  # what the Rust library raises has no class of its own
+        raise DamagedFile(f"{path}: tokenizer.ggml.merges do not fit tokenizer.ggml.tokens: {error}") from error
+    tokenizer = Tokenizer(bpe)
+    tokenizer.pre_tokenizer = pre_tokenizer
     if cut == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()

@@ -10,8 +10,8 @@ import jax
 from jax.sharding import Mesh
 
 from metaagentx.mesh import is_primary
-from metaagentx.policy.adapters import LoraOptions, linear_names, shardings, table
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.adapters import linear_names, shardings, table
+from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.errors import DamagedFile, MissingFile, UnexpectedTensors, some
 from metaagentx.policy.hf_config import MissingConstant, UnsupportedSetting
 from metaagentx.policy.load import match, named, stream

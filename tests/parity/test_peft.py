@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from metaagentx.policy import adapters, model, params, spec  # noqa: E402
-from metaagentx.policy.adapters import LoraOptions  # noqa: E402
+from metaagentx.policy.config import LoraOptions  # noqa: E402
 from metaagentx.policy.hf_config import UnsupportedSetting  # noqa: E402
 from metaagentx.policy.peft_format import load_adapter, save_adapter  # noqa: E402
 from metaagentx.policy.save import save  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import adapters, model, params
-from metaagentx.policy.adapters import LoraOptions
+from metaagentx.policy.config import LoraOptions
 from metaagentx.rollout.compilation import count_compilations
 from tests.policy import tiny
 

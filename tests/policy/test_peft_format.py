@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import adapters, errors
-from metaagentx.policy.adapters import LoraOptions
+from metaagentx.policy.config import LoraOptions
 from metaagentx.policy.hf_config import MissingConstant, UnsupportedSetting
 from metaagentx.policy.peft_format import CONFIG, WEIGHTS, load_adapter, save_adapter
 from tests.policy import tiny
