@@ -36,15 +36,20 @@ class Adapted(struct.PyTreeNode):
     scale: float = struct.field(pytree_node=False)
 
 
+def linear_names(config: ModelConfig) -> tuple[str, ...]:
+    """What can be adapted: the layers' matrices, but no expert's."""
+    layers = spec.table(config)["layers"]
+    return tuple(name for name in LINEAR if len(layers[name].shape) == 3)
+
+
 def target_names(config: ModelConfig, options: LoraOptions) -> tuple[str, ...]:
     """The names under "layers" that `options.targets` matches.
 
     Raises:
       ValueError: it matches nothing, or something that is not a linear map (an expert's matrices, a norm, a bias).
     """
-    layers = spec.table(config)["layers"]
-    possible = [name for name in LINEAR if name in layers and len(layers[name].shape) == 3]
-    matched = [name for name in layers if re.fullmatch(options.targets, name)]
+    possible = linear_names(config)
+    matched = [name for name in spec.table(config)["layers"] if re.fullmatch(options.targets, name)]
     refused = [name for name in matched if name not in possible]
     if refused or not matched:
         problem = f"matches {', '.join(refused)}, which cannot be adapted" if refused else "matches nothing"

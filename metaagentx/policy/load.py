@@ -79,7 +79,8 @@ def check(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> Non
         expected[head] = expected[embedding]
 
     headless = head in expected and head not in tensors
-    match(tensors, expected, path, "; without a head, tie_word_embeddings must be true" if headless else "")
+    hint = "; without a head, config.json must say tie_word_embeddings: true" if headless else ""
+    match(tensors, expected, path, hint)
     if tied_head and not _equal(tensors[head], tensors[embedding]):
         raise TiedHeadDiffers(
             f"{path} ties its head to its embedding, yet {head} differs from {embedding}; "
