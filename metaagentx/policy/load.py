@@ -53,7 +53,7 @@ def load(path: str | Path, config: ModelConfig, mesh: Mesh | None = None) -> Par
     specs, tree = jax.tree.flatten(table(config))
     places = [None] * len(specs) if mesh is None else jax.tree.leaves(shardings(config, mesh))
     return jax.tree.unflatten(
-        tree, [_stream(tensors, spec, where, config) for spec, where in zip(specs, places, strict=True)]
+        tree, [stream(tensors, spec, where, config.dtype) for spec, where in zip(specs, places, strict=True)]
     )
 
 
@@ -72,16 +72,29 @@ def check(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> Non
     Raises:
       MissingTensors, UnexpectedTensors, WrongShape, WrongDtype, TiedHeadDiffers: with the first few names.
     """
-    expected = {name: shape for spec in jax.tree.leaves(table(config)) for name, shape in _named(spec)}
+    expected = {name: shape for spec in jax.tree.leaves(table(config)) for name, shape in named(spec)}
     head, embedding = (table(dataclasses.replace(config, tied_embeddings=False))[k].hf_name for k in ("head", "embed"))
     tied_head = config.tied_embeddings and head in tensors
     if tied_head:
         expected[head] = expected[embedding]
 
+    headless = head in expected and head not in tensors
+    hint = "; without a head, config.json must say tie_word_embeddings: true" if headless else ""
+    match(tensors, expected, path, hint)
+    if tied_head and not _equal(tensors[head], tensors[embedding]):
+        raise TiedHeadDiffers(
+            f"{path} ties its head to its embedding, yet {head} differs from {embedding}; "
+            "if the head was trained on its own, config.json must say tie_word_embeddings: false"
+        )
+
+
+def match(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, hint: str = "") -> None:
+    """That `tensors` are those of `expected` (name to shape), no more and no fewer. `hint` ends a missing one's error.
+
+    Raises:
+      MissingTensors, UnexpectedTensors, WrongShape, WrongDtype: with the first few names.
+    """
     if missing := expected.keys() - tensors.keys():
-        hint = ""
-        if head in missing:
-            hint = "; without a head, config.json must say tie_word_embeddings: true"
         raise MissingTensors(f"{path} lacks {some(missing)} of the {len(expected)} tensors of its config{hint}")
     if unexpected := {name for name in tensors.keys() - expected.keys() if not BUFFERS.fullmatch(name)}:
         raise UnexpectedTensors(f"{path} holds tensors that its config has no place for: {some(unexpected)}")
@@ -93,14 +106,9 @@ def check(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> Non
         raise WrongShape(f"{path} does not fit its config: {some(wrong)}")
     if wrong := [f"{name} is {tensors[name].dtype}" for name in expected if tensors[name].dtype not in DTYPES]:
         raise WrongDtype(f"{path} must store {', '.join(DTYPES)}: {some(wrong)}")
-    if tied_head and not _equal(tensors[head], tensors[embedding]):
-        raise TiedHeadDiffers(
-            f"{path} ties its head to its embedding, yet {head} differs from {embedding}; "
-            "if the head was trained on its own, config.json must say tie_word_embeddings: false"
-        )
 
 
-def _named(spec: Spec) -> list[tuple[str, tuple[int, ...]]]:
+def named(spec: Spec) -> list[tuple[str, tuple[int, ...]]]:
     """Hugging Face name and shape of every tensor that `spec` stacks."""
     stacked = spec.hf_name.count("{}")
     numbers = itertools.product(*map(range, spec.shape[:stacked]))
@@ -113,19 +121,19 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return all(np.array_equal(a.read(part), b.read(part)) for part in parts)
 
 
-def _stream(tensors: Mapping[str, Tensor], spec: Spec, where: NamedSharding | None, config: ModelConfig) -> jax.Array:
+def stream(tensors: Mapping[str, Tensor], spec: Spec, where: NamedSharding | None, dtype: str) -> jax.Array:
     """One array of weights, each shard read once and put where it lives before the next is read."""
     if where is None:
-        return jax.device_put(_read(tensors, spec, (slice(None),) * len(spec.shape), config.dtype))
+        return jax.device_put(_read(tensors, spec, (slice(None),) * len(spec.shape), dtype))
     owners: dict[tuple[Any, ...], list[jax.Device]] = defaultdict(list)
     for device, index in where.addressable_devices_indices_map(spec.shape).items():
         bounds = tuple(part.indices(size)[:2] for part, size in zip(index or (), spec.shape, strict=True))
         owners[bounds].append(device)
     shards = []
     for bounds, devices in owners.items():
-        part = _read(tensors, spec, tuple(slice(*ends) for ends in bounds), config.dtype)
+        part = _read(tensors, spec, tuple(slice(*ends) for ends in bounds), dtype)
         shards += jax.block_until_ready([jax.device_put(part, device) for device in devices])
-    return jax.make_array_from_single_device_arrays(spec.shape, where, shards, dtype=jnp.dtype(config.dtype))
+    return jax.make_array_from_single_device_arrays(spec.shape, where, shards, dtype=jnp.dtype(dtype))
 
 
 def _read(tensors: Mapping[str, Tensor], spec: Spec, index: Slices, dtype: str) -> NDArray[Any]:

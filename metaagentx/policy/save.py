@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,33 +45,47 @@ def save(
     Raises:
       FileExistsError: `directory` exists.
     """
-    directory = Path(directory)
+    with new_directory(Path(directory)) as partial:
+        files = _files(params, config, shard_bytes)
+        for name, pieces in files.items():
+            write_tensors(partial / name, pieces, config.dtype)
+        if is_primary():
+            if len(files) > 1:
+                write_json(partial / INDEX, _index(files, config))
+            write_json(partial / "config.json", _config(config, tokenizer))
+            if tokenizer is not None:
+                tokenizer.save_pretrained(partial)
+
+
+@contextlib.contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """Where the first process writes what becomes `directory` when all have left the context without an error.
+
+    Raises:
+      FileExistsError: `directory` exists.
+    """
     if directory.exists():
         raise FileExistsError(f"{directory} exists; weights are saved to a new directory")
     partial = directory.with_name(f".{directory.name}.partial")
     if is_primary():
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-
-    files = _files(params, config, shard_bytes)
-    for name, pieces in files.items():
-        tensors = {}
-        for tensor, array, at in pieces:
-            value = _gather(array, at)
-            if is_primary():
-                tensors[tensor] = np.asarray(value).astype(jnp.dtype(config.dtype))
-        if is_primary():
-            save_file(tensors, partial / name, metadata={"format": "pt"})  # transformers wants a format
-
+    yield partial
     if is_primary():
-        if len(files) > 1:
-            _write_json(partial / INDEX, _index(files, config))
-        _write_json(partial / "config.json", _config(config, tokenizer))
-        if tokenizer is not None:
-            tokenizer.save_pretrained(partial)
         partial.rename(directory)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {directory}")
+
+
+def write_tensors(path: Path, pieces: Iterable[Piece], dtype: str) -> None:
+    """One safetensors file of `pieces`, gathered one at a time by all processes and written by the first."""
+    tensors = {}
+    for tensor, array, at in pieces:
+        value = _gather(array, at)
+        if is_primary():
+            tensors[tensor] = np.asarray(value).astype(jnp.dtype(dtype))
+    if is_primary():
+        save_file(tensors, path, metadata={"format": "pt"})  # transformers wants a format
 
 
 def _files(params: Params, config: ModelConfig, limit: int) -> dict[str, list[Piece]]:
@@ -142,5 +157,6 @@ def _config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase | None) -> d
     return {**write_config(config), **{name: id for name, id in ids.items() if id is not None}}
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Indented, for people."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

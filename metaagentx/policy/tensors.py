@@ -40,7 +40,7 @@ def open_safetensors(directory: Path) -> dict[str, Tensor]:
         raise MissingFile(f"{directory / INDEX} names {some(absent)}: not there. Copy or download the rest")
     tensors: dict[str, Tensor] = {}
     for file in files:
-        found = _open_file(directory / file)
+        found = open_file(directory / file)
         if twice := found.keys() & tensors.keys():
             raise SetTwice(f"{directory / file} and another file both hold {some(twice)}; one of them must go")
         tensors |= found
@@ -66,7 +66,8 @@ def _weight_map(directory: Path) -> dict[str, str]:
         raise DamagedFile(f'{index} must be JSON with a "weight_map" from tensor to file: {error!r}') from error
 
 
-def _open_file(path: Path) -> dict[str, Tensor]:
+def open_file(path: Path) -> dict[str, Tensor]:
+    """Every tensor of one file. Raises `DamagedFile`."""
     try:
         opened = safe_open(path, framework="numpy")  # checks that the header covers the file exactly
         return {name: _tensor(path, opened, name) for name in opened.keys()}  # noqa: SIM118
