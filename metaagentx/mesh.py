@@ -18,6 +18,7 @@ AXES = ("data", "fsdp", "tensor")
 # What an axis means -> the mesh axes that cut it, in order. A mesh axis serves one axis of an array at most.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),  # rows of a batch, slots of a cache
+    "replicas": ("data",),  # rows, where `fsdp` cuts d_model
     "embed": ("fsdp",),  # d_model of a weight; activations keep d_model whole
     "vocab": ("tensor",),
     "heads": ("tensor",),  # query heads, or heads * head_dim of a weight
