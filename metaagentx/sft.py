@@ -36,7 +36,7 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
         return finished(bench, workdir)
 
     # ----- State: a checkpoint if there is one
-    state = begin(bench.fresh_params(), options.optimizer)
+    state = begin(bench.fresh_params(), options.optimizer, master=True)
     checkpoints = Checkpoints(workdir / "cold_start", keep=1)
     if checkpoints.latest() is not None:
         state, record = checkpoints.restore(state)
@@ -79,7 +79,8 @@ def finished(bench: Workbench, workdir: Path) -> Params:
     """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished."""
     options = bench.settings.cold_start
     workdir = Path(options.weights_from or workdir)
-    state, record = Checkpoints(workdir / "cold_start", keep=1).restore(begin(bench.fresh_params(), options.optimizer))
+    state = begin(bench.fresh_params(), options.optimizer, master=True)
+    state, record = Checkpoints(workdir / "cold_start", keep=1).restore(state)
     if record["step"] != options.steps:
         raise CheckpointError(
             f"the cold start in {workdir} stands at step {record['step']} of {options.steps}: finish it first"

@@ -88,7 +88,7 @@ class Workbench:
     def fresh_state(self, params: weights.Params) -> TrainState:
         """A training state of its own around a copy of `params`."""
         roles, moments = self.settings.roles.by_role(), self.settings.stages.moments
-        return create(jax.tree.map(jnp.copy, params), roles, moments)
+        return create(jax.tree.map(jnp.copy, params), roles, moments, master=True)
 
 
 @contextlib.contextmanager

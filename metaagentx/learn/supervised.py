@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -22,9 +21,9 @@ from metaagentx.policy.params import Params
 _KEY = "demonstrations"  # of the only optimiser state
 
 
-def begin(params: Params, options: OptimizerOptions) -> TrainState:
-    """A new state for the cold start, around `params`."""
-    return create(params, {_KEY: RoleOptions(optimizer=options)}, "per_role")
+def begin(params: Params, options: OptimizerOptions, master: bool) -> TrainState:
+    """A new state for the cold start, around `params`; `master` as in `state.create`."""
+    return create(params, {_KEY: RoleOptions(optimizer=options)}, "per_role", master)
 
 
 def pack_demonstrations(conversations: Sequence[tuple[NDArray, NDArray]], options: PackOptions) -> Batch:
@@ -51,12 +50,12 @@ def _imitate(
     state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute
 ) -> tuple[TrainState, Metrics]:
     objective = partial(cross_entropy, compute=compute)
-    loss, gradient, _ = accumulate(objective, state.params, rows_over_mesh(batch))
-    update, moments = descend(optimizer(options), gradient, state.opt_states[_KEY], state.params)
+    batch = rows_over_mesh(batch)
+    loss, gradient, _ = accumulate(objective, state.params, batch)
+    live = jnp.any(batch.mask)
+    update, moments = descend(optimizer(options), gradient, state.opt_states[_KEY], state.weights, live)
     metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient), "tokens": jnp.sum(batch.mask)}
-    params = optax.apply_updates(state.params, update)
-    state = replace(state, params=params, opt_states={_KEY: moments}, step=state.step + 1, version=state.version + 1)
-    return state, metrics
+    return state.moved(update, {_KEY: moments}, live), metrics
 
 
 def cross_entropy(params: Params, batch: Batch, *, compute: Compute) -> tuple[jax.Array, None]:

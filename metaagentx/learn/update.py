@@ -61,7 +61,8 @@ def update(state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe
 
     A role that `phase` scales by 0 is not part of the computation: its moments, their counts and its schedule stay bit
     for bit. With per-role moments the roles' *updates* are mixed by their weights (Adam cancels the scale of a
-    gradient); with shared ones the gradients are. A learning-rate scale multiplies the same thing.
+    gradient); with shared ones the gradients are. A learning-rate scale multiplies the same thing. A batch from which
+    nothing can be learned (see `teaches`) moves neither weights nor moments.
 
     Returns:
       The new state, and per role `loss`, `gradient_norm` (before clipping), `entropy`, `kl` (to the reference, if the
@@ -92,9 +93,11 @@ def _update(
     roles = dict(recipe.roles)
     gradients: dict[str, Params] = {}
     metrics: Metrics = {}
+    live: dict[str, jax.Array] = {}
     for role, batch in batches.items():
         objective = partial(policy_loss, reference=state.reference, role=roles[role], recipe=recipe)
         batch = rows_over_mesh(batch)
+        live[role] = teaches(batch, roles[role])
         with jax.named_scope(role):
             loss, gradients[role], tokens = accumulate(objective, state.params, batch)
             found = {"loss": loss, "gradient_norm": optax.global_norm(gradients[role])}
@@ -104,13 +107,21 @@ def _update(
     weights: dict[str, Any] = {role: scale * roles[role].weight for role, scale in scales.items()}
     if recipe.moments == "shared":
         gradients, weights = {SHARED: mix(gradients, weights)}, {SHARED: 1.0}
-    rules, opt_states, updates = optimizers(roles, recipe.moments), dict(state.opt_states), {}
+        live = {SHARED: either(live)}
+    rules, opt_states, updates = optimizers(roles, recipe.moments), {}, {}
     for key, gradient in gradients.items():
-        updates[key], opt_states[key] = descend(rules[key], gradient, state.opt_states[key], state.params)
+        updates[key], opt_states[key] = descend(rules[key], gradient, state.opt_states[key], state.weights, live[key])
+    return state.moved(mix(updates, weights), opt_states, either(live)), metrics
 
-    params = optax.apply_updates(state.params, mix(updates, weights))
-    state = replace(state, params=params, opt_states=opt_states, step=state.step + 1, version=state.version + 1)
-    return state, metrics
+
+def teaches(batch: Batch, role: RoleOptions) -> jax.Array:
+    """[] bool: whether a batch can have a gradient. Without entropy and KL terms, equal rewards teach nothing."""
+    return jnp.any(batch.mask if role.entropy or role.kl else batch.mask & (batch.advantages != 0))
+
+
+def either(flags: Mapping[str, jax.Array]) -> jax.Array:
+    """[] bool: whether any of them holds."""
+    return jnp.any(jnp.stack(list(flags.values())))
 
 
 def mix(trees: Mapping[str, Params], weights: Mapping[str, Any]) -> Params:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from metaagentx.mesh import Axes, cut, place, reshape
+from metaagentx.policy.adapters import Adapted, low_rank
 from metaagentx.policy.attention import Attend, KeyValue, within
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
 from metaagentx.policy.params import Params
@@ -71,8 +72,10 @@ def block(
     return x, kept
 
 
-def linear(x: jax.Array, w: jax.Array, out: str | None) -> jax.Array:
+def linear(x: jax.Array, w: jax.Array | Adapted, out: str | None) -> jax.Array:
     """x [B, ..., I], w [O, I] -> [B, ..., O], whose last axis means `out`."""
+    if isinstance(w, Adapted):
+        return linear(x, w.weight, out) + low_rank(x, w, out)
     axes: Axes = ("batch", *(None,) * (x.ndim - 2), out)
     return jnp.einsum("...i,oi->...o", x, w, out_sharding=cut(axes, (*x.shape[:-1], w.shape[0])))
 
