@@ -23,6 +23,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "heads": ("tensor",),  # query heads, or heads * head_dim of a weight
     "kv_heads": ("tensor",),
     "ff": ("tensor",),
+    "experts": ("tensor",),
     "layers": (),
     "norm": (),
 }

@@ -12,9 +12,9 @@ from metaagentx.mesh import Axes, cut, place, reshape
 from metaagentx.policy.adapters import Adapted, low_rank
 from metaagentx.policy.attention import Attend, KeyValue, within
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
+from metaagentx.policy.experts import mixture
 from metaagentx.policy.params import Params
-
-Rotation = tuple[jax.Array, jax.Array]  # cosines and sines, each [B, 1, T, H / 2] float32
+from metaagentx.policy.rope import Rotation, rotary, rotate
 
 
 def forward(
@@ -57,9 +57,9 @@ def block(
     """One layer: x [B, T, D] -> (x, the keys and values that `attend` keeps). `layer` is unstacked."""
     with jax.named_scope("attention"):
         y = rms_norm(x, layer["attn_norm"], config.norm_eps)
-        q = split(linear(y, layer["q"], "heads"), config.heads, "heads")
-        k = split(linear(y, layer["k"], "kv_heads"), config.kv_heads, "kv_heads")
-        v = split(linear(y, layer["v"], "kv_heads"), config.kv_heads, "kv_heads")
+        q = project(layer, "q", y, config.heads, "heads")
+        k = project(layer, "k", y, config.kv_heads, "kv_heads")
+        v = project(layer, "v", y, config.kv_heads, "kv_heads")
         if config.qk_norm:
             q = rms_norm(q, layer["q_norm"], config.norm_eps)
             k = rms_norm(k, layer["k_norm"], config.norm_eps)
@@ -67,9 +67,21 @@ def block(
         x = x + linear(merge(y), layer["o"], None)
     with jax.named_scope("mlp"):
         y = rms_norm(x, layer["mlp_norm"], config.norm_eps)
-        y = jax.nn.silu(linear(y, layer["gate"], "ff")) * linear(y, layer["up"], "ff")
-        x = x + linear(y, layer["down"], None)
+        x = x + (mlp(layer, y) if config.experts is None else mixture(layer, config.experts, y))
     return x, kept
+
+
+def mlp(layer: Params, x: jax.Array) -> jax.Array:
+    """SwiGLU (arXiv 2002.05202): x [B, T, D] -> [B, T, D]."""
+    return linear(jax.nn.silu(linear(x, layer["gate"], "ff")) * linear(x, layer["up"], "ff"), layer["down"], None)
+
+
+def project(layer: Params, name: str, x: jax.Array, heads: int, axis: str) -> jax.Array:
+    """Queries, keys or values: x [B, T, D] -> [B, heads, T, H]."""
+    y = linear(x, layer[name], axis)
+    if f"{name}_bias" in layer:
+        y = y + layer[f"{name}_bias"][None, None]
+    return split(y, heads, axis)
 
 
 def linear(x: jax.Array, w: jax.Array | Adapted, out: str | None) -> jax.Array:
@@ -96,21 +108,6 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     y = x.astype(jnp.float32)
     y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + eps)
     return y.astype(x.dtype) * jnp.expand_dims(scale, range(x.ndim - 1))
-
-
-def rotary(positions: jax.Array, config: ModelConfig) -> Rotation:
-    """Rotation of each position's pairs (arXiv 2104.09864): positions [B, T]."""
-    half = config.head_dim // 2
-    frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[:, None, :, None].astype(jnp.float32) * frequency[None, None, None]
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
-    """x [B, N, T, H]; channel i pairs with channel i + H / 2, as in Hugging Face's Llama."""
-    cos, sin = rotation
-    a, b = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
 @jax.named_scope("embed")
