@@ -24,7 +24,7 @@ def loss(weights):
 
 
 def sample(weights):
-    first, _ = decode.prefill(weights, CONFIG, TOKENS, np.full(8, 5, np.int32))
+    first, _ = decode.prefill(weights, CONFIG, TOKENS, np.full(8, 5, np.int32), "dense")
     cache = decode.empty_cache(CONFIG, slots=8, capacity=6)
     second, cache = decode.decode_step(weights, CONFIG, cache, TOKENS[:, 0], np.zeros(8, np.int32))
     return first, second, cache

@@ -27,7 +27,7 @@ def test_prefill_and_decode_equal_forward(qk_norm, tied):
     expected = model.unembed(weights, config, hidden)
 
     # Beyond each prompt lie the tokens to come: prefill must not see them.
-    logits, fresh = prefill(weights, config, tokens[:, :BUCKET], LENGTHS)
+    logits, fresh = prefill(weights, config, tokens[:, :BUCKET], LENGTHS, "dense")
     np.testing.assert_allclose(logits, expected[rows, LENGTHS - 1], atol=1e-5)
 
     # What was never written must never be read: it is large enough to be seen.
