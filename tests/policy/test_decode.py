@@ -5,7 +5,7 @@ import pytest
 from metaagentx.policy import decode, model, params
 from tests.policy import tiny
 
-prefill = jax.jit(decode.prefill, static_argnums=1)
+prefill = jax.jit(decode.prefill, static_argnums=(1, 4))
 forward = jax.jit(model.forward, static_argnums=1)
 decode_step = jax.jit(decode.decode_step, static_argnums=1)
 LENGTHS = np.int32([3, 5, 7])
