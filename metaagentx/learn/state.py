@@ -43,7 +43,7 @@ class TrainState:
             self,
             params=jax.tree.map(lambda wide, w: wide.astype(w.dtype), weights, self.params),
             master=None if self.master is None else weights,
-            opt_states=self.opt_states | opt_states,
+            opt_states={**self.opt_states, **opt_states},
             step=self.step + 1,
             version=self.version + changed,
         )

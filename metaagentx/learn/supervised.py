@@ -40,16 +40,21 @@ def pack_demonstrations(conversations: Sequence[tuple[NDArray, NDArray]], option
     return pack_rows(tokens, masks, silent, np.ones(len(tokens), np.float32), weights, options)
 
 
-def imitate(state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute) -> tuple[TrainState, Metrics]:
-    """One step; `state` is donated. Metrics: `loss` in nats per token, `gradient_norm` before clipping, `tokens`."""
-    return _imitate(state, split(batch, compute.micro_rows), options, compute)
+def imitate(
+    state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute, base: Params | None = None
+) -> tuple[TrainState, Metrics]:
+    """One step; `state` is donated, `base` (see `update.update`) is not.
+
+    Metrics: `loss` in nats per token, `gradient_norm` before clipping, `tokens`.
+    """
+    return _imitate(state, base, split(batch, compute.micro_rows), options, compute)
 
 
 @partial(jax.jit, static_argnames=("options", "compute"), donate_argnames="state")
 def _imitate(
-    state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute
+    state: TrainState, base: Params | None, batch: Batch, options: OptimizerOptions, compute: Compute
 ) -> tuple[TrainState, Metrics]:
-    objective = partial(cross_entropy, compute=compute)
+    objective = partial(cross_entropy, base=base, compute=compute)
     batch = rows_over_mesh(batch)
     loss, gradient, _ = accumulate(objective, state.params, batch)
     live = jnp.any(batch.mask)
@@ -58,7 +63,7 @@ def _imitate(
     return state.moved(update, {_KEY: moments}, live), metrics
 
 
-def cross_entropy(params: Params, batch: Batch, *, compute: Compute) -> tuple[jax.Array, None]:
+def cross_entropy(params: Params, batch: Batch, *, base: Params | None, compute: Compute) -> tuple[jax.Array, None]:
     """Minus the weighted sum of the targets' log-probabilities."""
-    logp, _ = logprobs(params, batch, compute, with_entropy=False)
+    logp, _ = logprobs(params, batch, compute, base, with_entropy=False)
     return -jnp.sum(batch.weights * logp), None

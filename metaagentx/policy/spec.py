@@ -34,7 +34,9 @@ def table(config: ModelConfig) -> dict[str, Any]:
         return Spec((layers, size), ("layers", "norm"), f"model.layers.{{}}.{name}.weight", initializers.ones)
 
     def matrix(name: str, out: Dim, in_: Dim, gain: float = 1.0, experts: int | None = None) -> Spec:
-        stack: list[Dim] = [("layers", layers)] + ([] if experts is None else [("experts", experts)])
+        stack: list[Dim] = [("layers", layers)]
+        if experts is not None:
+            stack.append(("experts", experts))
         axes, shape = zip(*stack, out, in_, strict=True)
         batch = tuple(range(len(stack)))
         init = initializers.variance_scaling(gain, "fan_in", "normal", in_axis=-1, out_axis=-2, batch_axis=batch)

@@ -36,12 +36,12 @@ def compiled(program: str, remat: str, chunk: int):
     cut, batch = compute(remat, chunk), update.split(some_batch(), ROWS)
     if program == "update":
         recipe = replace(RECIPE, compute=cut)
-        lowered = update._update.lower(state(), {"executor": batch}, {"executor": 1.0}, recipe)
+        lowered = update._update.lower(state(), None, {"executor": batch}, {"executor": 1.0}, recipe)
     elif program == "freeze_old":
-        lowered = update._score.lower(state().params, batch, cut)
+        lowered = update._score.lower(state().params, None, batch, cut)
     else:
         alone = supervised.begin(state().params, ROLES["executor"].optimizer, master=False)
-        lowered = supervised._imitate.lower(alone, batch, ROLES["executor"].optimizer, cut)
+        lowered = supervised._imitate.lower(alone, None, batch, ROLES["executor"].optimizer, cut)
     return lowered.compile()
 
 
@@ -81,7 +81,9 @@ def test_recomputing_changes_no_gradient() -> None:
 
     def gradient(remat: str):
         alone = jax.tree.map(jax.numpy.array, state())  # it is donated
-        return jax.device_get(compiled("update", remat, 4)(alone, batch, {"executor": 1.0})[0].opt_states["executor"][0].mu)
+        return jax.device_get(
+            compiled("update", remat, 4)(alone, None, batch, {"executor": 1.0})[0].opt_states["executor"][0].mu
+        )
 
     none = gradient("none")
     assert max(float(np.abs(g).max()) for g in jax.tree.leaves(none)) > 1e-3

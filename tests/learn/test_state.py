@@ -19,7 +19,7 @@ from metaagentx.learn.supervised import begin, imitate
 from metaagentx.learn.update import split, update
 from metaagentx.mesh import make_mesh
 from metaagentx.policy.params import initialise
-from tests.learn.examples import COMPUTE, CONFIG, LAYOUTS, RECIPE, ROLE, ROLES, some_batch
+from tests.learn.examples import COMPUTE, CONFIG, LAYOUTS, RECIPE, ROLES, some_batch
 
 NARROW = replace(CONFIG, dtype="bfloat16")
 EXECUTOR = phase(StageOptions(mode="executor_only"), 0)
@@ -69,7 +69,7 @@ def test_float32_weights_are_their_own_masters() -> None:
 def test_updates_move_masters_in_place_and_weights_are_their_cast() -> None:
     state = create(initialise(NARROW, jax.random.key(0)), ROLES, "per_role", master=True)
     before, size = host(state), sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    call = state, {"executor": split(some_batch(), 8)}, {"executor": 1.0}
+    call = state, None, {"executor": split(some_batch(), 8)}, {"executor": 1.0}
     program = update_module._update.lower(*call, replace(RECIPE, compute=narrow())).compile()
     assert program.memory_analysis().alias_size_in_bytes >= size
     state, _ = program(*call)

@@ -40,7 +40,7 @@ def fresh(moments: str = "per_role"):
 
 @partial(jax.jit, static_argnames=("recipe", "role"))
 def gradient(params, batch, recipe: Recipe = RECIPE, role: str = "executor", reference=None):
-    objective = partial(policy_loss, reference=reference, role=dict(recipe.roles)[role], recipe=recipe)
+    objective = partial(policy_loss, base=None, reference=reference, role=dict(recipe.roles)[role], recipe=recipe)
     loss, found, _ = accumulate(objective, params, rows_over_mesh(batch))
     return loss, found
 
@@ -239,7 +239,7 @@ def test_metrics_measure_gap_entropy_and_clipping() -> None:
 
     @jax.jit
     def measure(params, batch):
-        tokens = policy_loss(params, batch, reference=None, role=ROLE, recipe=RECIPE)[1]
+        tokens = policy_loss(params, batch, base=None, reference=None, role=ROLE, recipe=RECIPE)[1]
         return describe(*jax.tree.map(lambda x: x[None], (batch, tokens)), gap_bound=0.05)
 
     found = {name: float(value) for name, value in measure(params, shifted).items()}
