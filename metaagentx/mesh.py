@@ -97,6 +97,19 @@ def place(x: jax.Array, *axes: str | None) -> jax.Array:
     return x if spec is None else jax.sharding.reshard(x, spec)
 
 
+def gather(x: jax.Array, axes: Axes, rows: jax.Array) -> jax.Array:
+    """Weights `x` laid out as `axes` say, for a loop over parts of `rows` [B, ...] that uses them on every turn.
+
+    They are gathered once before it, and on the way back each device sums the gradients of its own rows: the sum over
+    devices is taken once, after the loop, instead of on every turn.
+    """
+    spec = cut(axes, x.shape)
+    if spec is None:
+        return x
+    over = cut(("batch", *(None,) * (rows.ndim - 1)), rows.shape)[0]  # type: ignore[index]
+    return jax.sharding.reshard(x, PartitionSpec(*spec, reduced=frozenset(over or ())))
+
+
 def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:
     """`x` in another shape, whose dimensions mean `axes`."""
     return jax.lax.reshape(x, shape, out_sharding=cut(axes, shape))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import place
+from metaagentx.mesh import gather, place
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.model import unembed
 from metaagentx.policy.params import Params
@@ -41,6 +41,8 @@ def token_logprobs(
     rows, length, _ = hidden.shape
     chunk = min(chunk, length)
     chunks = -(-length // chunk)
+    head = "embed" if config.tied_embeddings else "head"
+    params = {head: gather(params[head], ("vocab", None), hidden)}
 
     def cut_up(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), (0, chunks * chunk - length), *((0, 0),) * (x.ndim - 2)))

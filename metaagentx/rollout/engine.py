@@ -26,7 +26,7 @@ from metaagentx.rollout.state import Weights, decode, empty_state, fill, start
 from metaagentx.workflow.protocol import Outcome
 
 _empty = jax.jit(empty_state, static_argnums=(0, 1, 2))
-_fill = jax.jit(fill, static_argnums=0, donate_argnums=2)
+_fill = jax.jit(fill, static_argnums=(0, 1), donate_argnums=3)
 _start = jax.jit(start, static_argnums=0, donate_argnums=1)
 _decode = jax.jit(decode, static_argnums=(0, 1), donate_argnums=3)
 _stack = jax.jit(stack)
@@ -127,7 +127,9 @@ class Engine:
                 nowhere = np.full(rows, slots, np.int32)
                 zeros, ones = np.zeros(rows, np.int32), np.ones(rows, np.int32)
                 prompts = np.zeros((rows, width), np.int32)
-                self._state = _fill(self.config, weights, self._state, prompts, ones, nowhere, zeros)
+                self._state = _fill(
+                    self.config, self.options.attention, weights, self._state, prompts, ones, nowhere, zeros
+                )
                 ids = np.zeros((rows, 6), np.uint32)
                 heat = np.zeros(rows, np.float32)
                 self._state = _start(width, self._state, self.eos, zeros, nowhere, ones, ids, ones, heat, zeros)
@@ -236,7 +238,9 @@ class Engine:
                 prompts[row, :length], lengths[row], slots[row] = request.prompt, length, slot
                 adapter[row] = request.adapter
                 self.work.prefilled_tokens += length
-            self._state = _fill(self.config, weights, self._state, prompts, lengths, slots, adapter)
+            self._state = _fill(
+                self.config, self.options.attention, weights, self._state, prompts, lengths, slots, adapter
+            )
 
     def _start(self, placed: list[Placed]) -> None:
         for width, rows, part in self._dispatches(placed):

@@ -13,7 +13,7 @@ from flax import struct
 
 from metaagentx.mesh import cut, place
 from metaagentx.policy.adapters import attach_several
-from metaagentx.policy.config import LoraOptions, ModelConfig
+from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig
 from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
 from metaagentx.policy.params import Params
 from metaagentx.rollout.draw import call_keys, draw
@@ -82,6 +82,7 @@ def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
 
 def fill(
     config: ModelConfig,
+    kernel: Kernel,
     weights: Weights,
     state: EngineState,
     prompts: jax.Array,
@@ -92,12 +93,13 @@ def fill(
     """Prefill each prompt once, into the slot of the first call that has it.
 
     Args:
+      kernel: how the prompts' attention is computed; see `policy.attention`.
       prompts: [U, P] int32, padded on the right with anything.
       lengths: [U] int32, at least 1.
       slots: [U] int32, distinct; S for padding.
       adapter: [U] int32, -1 for none.
     """
-    logits, fresh = prefill(weights.of(adapter), config, prompts, lengths)
+    logits, fresh = prefill(weights.of(adapter), config, prompts, lengths, kernel)
     cache = jax.tree.map(lambda kept, rows: write(kept, slots, rows), state.cache, fresh)
     return state.replace(cache=cache, logits=state.logits.at[slots].set(place(logits, None, None), mode="drop"))
 

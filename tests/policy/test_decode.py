@@ -5,7 +5,7 @@ import pytest
 from metaagentx.policy import decode, model, params
 from tests.policy import tiny
 
-prefill = jax.jit(decode.prefill, static_argnums=1)
+prefill = jax.jit(decode.prefill, static_argnums=(1, 4))
 forward = jax.jit(model.forward, static_argnums=1)
 decode_step = jax.jit(decode.decode_step, static_argnums=1)
 LENGTHS = np.int32([3, 5, 7])
@@ -33,7 +33,7 @@ def test_prefill_and_decode_equal_forward(name):
     expected = model.unembed(weights, config, hidden)
 
     # Beyond each prompt lie the tokens to come: prefill must not see them.
-    logits, fresh = prefill(weights, config, tokens[:, :BUCKET], LENGTHS)
+    logits, fresh = prefill(weights, config, tokens[:, :BUCKET], LENGTHS, "dense")
     np.testing.assert_allclose(logits, expected[rows, LENGTHS - 1], atol=1e-5)
 
     # What was never written must never be read: it is large enough to be seen.
