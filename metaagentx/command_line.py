@@ -36,7 +36,7 @@ def run(story: Callable[[Settings, Path], None]) -> None:
         with errors_in_words():
             story(read(_config()), folder)
 
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=parse)
 
 
 def workdir() -> Path:
@@ -74,7 +74,7 @@ def _config() -> ConfigDict:
         raise SettingsError(f"--config cannot be loaded: {lines[-1]}") from None
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
+def parse(arguments: Sequence[str]) -> list[str]:
     """absl's parser; a config key that does not exist, or a config file that fails, is one line and no traceback."""
     try:
         return flags.FLAGS(list(arguments))
