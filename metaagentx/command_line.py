@@ -42,7 +42,7 @@ def run(story: Callable[[Settings, Path], None]) -> None:
             join()
             story(settings, folder)
 
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=parse)
 
 
 def join() -> None:
@@ -89,7 +89,7 @@ def _config() -> ConfigDict:
         raise SettingsError(f"--config cannot be loaded: {lines[-1]}") from None
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
+def parse(arguments: Sequence[str]) -> list[str]:
     """absl's parser; a config key that does not exist, or a config file that fails, is one line and no traceback."""
     try:
         return flags.FLAGS(list(arguments))

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from metaagentx.settings import SettingsError
 
-class TopologyError(ValueError):
+
+class TopologyError(SettingsError):
     """A slice that cannot be described here; the message says what could."""
 
 
@@ -73,7 +75,9 @@ def describe(name: str) -> Slice:
     try:
         import libtpu  # noqa: F401
     except ImportError:
-        raise TopologyError("libtpu is not installed: pip install 'metaagentx[aot]' (it compiles without a TPU)") from None
+        raise TopologyError(
+            "libtpu is not installed: pip install 'metaagentx[aot]' (it compiles without a TPU)"
+        ) from None
     from jax.experimental import topologies
 
     try:

@@ -83,6 +83,18 @@ def create(
     return jax.tree.map(partial(settle, jax.tree.leaves(params)[0].sharding), state)
 
 
+def abstract(
+    params: Params, roles: Mapping[str, RoleOptions], moments: Literal["per_role", "shared"], master: bool
+) -> TrainState:
+    """The shapes and layouts of what `create` makes around weights of the shapes `params`; nothing is allocated."""
+    around = partial(_around, roles=tuple(roles.items()), moments=moments, master=master)
+    opt_states, wide, reference = jax.eval_shape(around, params)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    return TrainState(
+        params=params, master=wide, opt_states=opt_states, step=number, version=number, reference=reference
+    )
+
+
 @partial(jax.jit, static_argnames=("roles", "moments", "master"))
 def _around(
     params: Params, roles: tuple[tuple[str, RoleOptions], ...], moments: Literal["per_role", "shared"], master: bool
