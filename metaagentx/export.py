@@ -3,8 +3,8 @@
     python -m metaagentx.export --workdir=runs/smollm2 --to=exported/smollm2
 
 One set of weights goes to `--to` itself; a policy of each role goes to `designer/` and `executor/` below it. Adapters
-are written in PEFT's format beside the `base/` that they belong to, or with `--merge` added into it: then every role is
-a checkpoint of its own.
+are written in PEFT's format, beside the `base/` that they belong to unless that is the published checkpoint as it was;
+or with `--merge` added into it: then every role is a checkpoint of its own.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ MERGE = flags.DEFINE_bool("merge", False, "Add adapters into their base.")
 
 def export(bench: Workbench, weights: Weights, to: Path, *, merged: bool) -> list[Path]:
     """Write `weights` below `to`. Returns the directories written."""
-    tokenizer, lora = bench.chat.tokenizer, bench.settings.policies.lora
+    settings, tokenizer = bench.settings, bench.chat.tokenizer
+    lora, cold = settings.policies.lora, settings.cold_start
     full = {"" if name == policies.SHARED else name: params for name, params in weights.full.items()}
+    base = str((to / policies.BASE).resolve())
     if weights.base is not None and merged:
         full = {role: merge(weights.base, adapter, lora) for role, adapter in weights.adapters.items()}
+    elif settings.pretrained.path and (cold.into == "adapters" or not cold.steps):
+        full, base = ({}, settings.pretrained.path) if weights.base is not None else (full, base)
     for name, params in full.items():
         save(to / name, params, bench.model, tokenizer)
     written = [to / name for name in full]
-    if weights.base is not None and not merged:
+    if not merged:
         for role, adapter in weights.adapters.items():
-            save_adapter(to / role, adapter, lora, bench.model, base=str((to / policies.BASE).resolve()))
+            save_adapter(to / role, adapter, lora, bench.model, base)
             written.append(to / role)
     return written
 

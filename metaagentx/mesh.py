@@ -107,7 +107,8 @@ def gather(x: jax.Array, axes: Axes, rows: jax.Array) -> jax.Array:
     if spec is None:
         return x
     over = cut(("batch", *(None,) * (rows.ndim - 1)), rows.shape)[0]  # type: ignore[index]
-    return jax.sharding.reshard(x, PartitionSpec(*spec, reduced=frozenset(over or ())))
+    names = (over,) if isinstance(over, str) else over or ()  # a single name stands alone
+    return jax.sharding.reshard(x, PartitionSpec(*spec, reduced=frozenset(names)))
 
 
 def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:
