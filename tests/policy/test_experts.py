@@ -1,10 +1,12 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metaagentx import mesh
-from metaagentx.policy import experts, params, spec
+from metaagentx.policy import decode, experts, model, params, spec
 from metaagentx.policy.config import Experts
 from tests.policy import reference, tiny
 
@@ -132,3 +134,24 @@ def test_experts_are_cut_over_tensor_and_their_width_over_fsdp():
 def test_impossible_experts_are_refused(count, active, d_ff):
     with pytest.raises(ValueError, match=r"model\.experts"):
         Experts(count, active, d_ff, normalise=True)
+
+
+def test_a_whole_model_with_experts_and_biases_learns_and_samples_on_eight_devices_as_on_one():
+    config = dataclasses.replace(tiny.QWEN3_MOE, layers=1, qkv_bias=True)
+    ids = np.random.default_rng(2).integers(0, config.vocab_size, (8, 6)).astype(np.int32)
+    positions, segments = np.broadcast_to(np.arange(6, dtype=np.int32), ids.shape), np.ones_like(ids)
+
+    def loss(weights):
+        hidden = model.forward(weights, config, ids, positions, segments)
+        return jnp.mean(model.unembed(weights, config, hidden) ** 2)
+
+    def study(weights):
+        cache = decode.empty_cache(config, slots=8, capacity=6)
+        sampled, _ = decode.decode_step(weights, config, cache, ids[:, 0], np.zeros(8, np.int32))
+        return jax.value_and_grad(loss)(weights), sampled
+
+    alone = jax.jit(study)(params.initialise(config, jax.random.key(0)))
+    eight = mesh.make_mesh(2, 2, 2)
+    with jax.set_mesh(eight):
+        together = jax.device_get(jax.jit(study)(params.initialise(config, jax.random.key(0), eight)))
+    assert_close(together, alone)
