@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +122,20 @@ def test_gradients_are_those_of_all_experts_computed():
 
     expected = jax.jit(jax.value_and_grad(plain, argnums=(0, 2), has_aux=True), static_argnums=1)
     assert_close(learn(layer(8), options, x), expected(layer(8), options, x))
+
+
+def test_for_tpus_no_array_is_larger_than_a_row_for_each_pair():
+    """Read from the program itself, gradients included; every expert for every pair would be 32 times as much."""
+    count, active, length, width, d_ff = 32, 4, 512, 256, 128
+    options = Experts(count, active, d_ff, True)
+    shapes = {"router": (count, width), "gate": (count, d_ff, width), "up": (count, d_ff, width)}
+    shapes["down"] = (count, width, d_ff)
+    weights = {name: jax.ShapeDtypeStruct(shape, jnp.bfloat16) for name, shape in shapes.items()}
+    x = jax.ShapeDtypeStruct((1, length, width), jnp.bfloat16)
+    program = learn.trace(weights, options, x).lower(lowering_platforms=("tpu",)).as_text()
+    sizes = [np.prod([int(n) for n in dims.split("x") if n]) for dims in re.findall(r"tensor<((?:\d+x)+)", program)]
+    assert "tpu_custom_call" in program
+    assert max(sizes) == max(length * active * width, count * d_ff * width)
 
 
 def test_experts_are_cut_over_tensor_and_their_width_over_fsdp():

@@ -41,7 +41,7 @@ def test_each_run_meets_its_own_matrix(sizes):
     assert_equal((y, *gradient(jnp.asarray(g))), plain(x, w, n, g), sum(sizes))
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("sizes", SIZES[-3:], ids=str)
 def test_the_kernels_for_tpus_compute_the_same(sizes):
     x, w, n, g = case(sizes)
     # Rows that are nobody's hold what must not spread.
