@@ -129,9 +129,9 @@ def open_gguf(path: Path) -> dict[str, Tensor]:
       UnsupportedGguf: an architecture or a quantisation that is not read here.
       DamagedFile: it is no whole GGUF file.
     """
+    reader = open_file(path)
     from gguf import dequantize
 
-    reader = open_file(path)
     permuted = _permuted(reader, path) if _architecture(reader, path) == "llama" else {}
     for kind, tensor in {tensor.tensor_type: tensor for tensor in reader.tensors}.items():
         try:

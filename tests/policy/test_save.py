@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from metaagentx.mesh import make_mesh
-from metaagentx.policy import errors, params
+from metaagentx.policy import adapters, errors, params
+from metaagentx.policy.adapters import LoraOptions, attach
 from metaagentx.policy.config import Experts
 from metaagentx.policy.load import load
 from metaagentx.policy.pretrained_config import read_config
@@ -34,8 +35,9 @@ def test_what_is_saved_is_loaded_again(tmp_path, config, shard_bytes):
     assert same(load(tmp_path / "model", config), weights)
 
 
-def test_a_mesh_saves_the_bytes_that_one_device_saves(tmp_path):
-    config, mesh = tiny.config(tied=False), make_mesh(2, 2, 2)
+@pytest.mark.parametrize("config", [tiny.LLAMA, MIXTURE])
+def test_a_mesh_saves_the_bytes_that_one_device_saves(tmp_path, config):
+    mesh = make_mesh(2, 2, 2)
     weights = params.initialise(config, jax.random.key(0))
     save(tmp_path / "one", weights, config)
     save(tmp_path / "mesh", jax.device_put(weights, params.shardings(config, mesh)), config)
@@ -93,6 +95,20 @@ def test_a_save_that_fails_leaves_no_directory_and_the_next_one_succeeds(tmp_pat
     assert not (tmp_path / "model").exists()
     save(tmp_path / "model", weights, config, TOKENIZER)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_weights_that_are_not_the_configs_are_refused_before_anything_is_written(tmp_path):
+    config = tiny.config()
+    weights = params.initialise(config, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"embed_tokens.weight must be an array of shape \(50, 32\), not of shape"):
+        save(tmp_path / "model", weights, dataclasses.replace(config, vocab_size=50))
+    options = LoraOptions(rank=2, alpha=4.0, targets="q")
+    adapted = attach(weights, adapters.initialise(config, options, jax.random.key(1)), options)
+    with pytest.raises(ValueError, match=r"q_proj.weight must be an array .* not Adapted; merge adapters first"):
+        save(tmp_path / "model", adapted, config)
+    with pytest.raises(ValueError, match="no family"):
+        save(tmp_path / "model", weights, dataclasses.replace(config, qkv_bias=True))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_without_config_is_refused(tmp_path):
