@@ -149,6 +149,7 @@ def low_rank(x: jax.Array, w: Adapted, out: str | None) -> jax.Array:
     return jnp.einsum("...nr,nor->...o", y * w.scale, b, out_sharding=cut((*inner, out), (*outer, b.shape[1])))
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def merge(base: Params, adapter: Params, options: LoraOptions) -> Params:
     """Plain weights that do what `attach` does: sums in float32, one layer at a time, in the dtype of the base."""
 
