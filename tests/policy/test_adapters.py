@@ -181,3 +181,15 @@ def test_an_experts_matrices_cannot_be_adapted_but_its_attention_can():
     with pytest.raises(ValueError, match=r"matches router"):
         adapters.target_names(tiny.QWEN3_MOE, LoraOptions(targets="router"))
     assert adapters.target_names(tiny.QWEN3_MOE, LoraOptions(targets="[qkvo]")) == ("q", "k", "v", "o")
+
+
+def test_where_products_are_kept_for_the_backward_pass_an_adapters_wide_one_is_not(capsys):
+    def layer(x, weight, a, b):
+        return jnp.sum(jnp.sin(model.linear(x, adapters.Adapted(weight, a, b, None, 2.0), None)))
+
+    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    arrays = [jnp.ones(shape) for shape in ((2, 8, 32), (48, 32), (1, 4, 32), (1, 48, 4))]
+    jax.ad_checkpoint.print_saved_residuals(jax.checkpoint(layer, policy=dots), *arrays)
+    kept = capsys.readouterr().out
+    assert kept.count("[2,8,48]") == 1
+    assert kept.count("[2,8,1,4]") == 1
