@@ -21,6 +21,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "replicas": ("data",),  # rows, where `fsdp` cuts d_model
     "embed": ("fsdp",),  # d_model of a weight; activations keep d_model whole
     "vocab": ("tensor",),
+    "vocab_pieces": ("tensor", "fsdp"),  # while a chunk is scored
     "heads": ("tensor",),  # query heads, or heads * head_dim of a weight
     "kv_heads": ("tensor",),
     "ff": ("tensor",),

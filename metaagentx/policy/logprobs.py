@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
 
-from metaagentx.mesh import place
+from metaagentx.mesh import cut, place
 from metaagentx.policy.config import ModelConfig
-from metaagentx.policy.model import unembed
+from metaagentx.policy.model import logits_of
 from metaagentx.policy.params import Params
 
 
@@ -25,7 +27,9 @@ def token_logprobs(
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probability of each target under the plain distribution (temperature 1), and that distribution's entropy.
 
-    Logits exist for `chunk` positions of each row at a time, and are recomputed in the backward pass.
+    Logits exist for `chunk` positions of each row at a time, and are recomputed in the backward pass. On a mesh the
+    chunk travels to the pieces of the vocabulary, which are many times its bytes and are never gathered: their
+    gradient is whole where it is made.
 
     Args:
       hidden: [B, T, D], as `model.forward` returns it.
@@ -41,6 +45,11 @@ def token_logprobs(
     rows, length, _ = hidden.shape
     chunk = min(chunk, length)
     chunks = -(-length // chunk)
+    # The vocabulary has the first choice of mesh axes; rows take the others, and `fsdp` too if it does not divide it.
+    layout = cut(("vocab_pieces", "batch"), (config.vocab_size, rows))
+    over_vocab, over_rows = layout or (None, None)
+    head = params["embed" if config.tied_embeddings else "head"]
+    head = head if layout is None else reshard(head, P(over_vocab, None))
 
     def cut_up(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), (0, chunks * chunk - length), *((0, 0),) * (x.ndim - 2)))
@@ -49,7 +58,9 @@ def token_logprobs(
     @jax.checkpoint
     def score(_: None, part: tuple[jax.Array, jax.Array]) -> tuple[None, tuple[jax.Array, jax.Array]]:
         h, target = part
-        logits = unembed(params, config, h)
+        if layout is not None:
+            h, target = (reshard(x, P(over_rows, *(None,) * (x.ndim - 1))) for x in part)
+        logits = logits_of(h, head, None if layout is None else P(over_rows, None, over_vocab))
         # Select and sum instead of a gather: it fuses, and works where the vocabulary is cut over devices.
         hit = jnp.arange(config.vocab_size)[None, None] == target[:, :, None]
         total = jax.nn.logsumexp(logits, axis=-1)
@@ -64,6 +75,6 @@ def token_logprobs(
         _, (logprob, entropy) = jax.lax.scan(score, None, parts)
 
     def join(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x, 0, 1).reshape(rows, chunks * chunk)[:, :length]
+        return place(jnp.moveaxis(x, 0, 1).reshape(rows, chunks * chunk)[:, :length], "batch", None)
 
     return join(logprob), join(entropy)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from metaagentx.mesh import Axes, cut, place, reshape
 from metaagentx.policy.adapters import Adapted, low_rank
@@ -126,5 +127,10 @@ def unembed(params: Params, config: ModelConfig, hidden: jax.Array) -> jax.Array
     weights = params["embed"] if config.tied_embeddings else params["head"]
     axes: Axes = ("batch", *(None,) * (hidden.ndim - 2), "vocab")
     where = cut(axes, (*hidden.shape[:-1], weights.shape[0]))
-    weights = weights.astype(hidden.dtype)
-    return jnp.einsum("...d,vd->...v", hidden, weights, preferred_element_type=jnp.float32, out_sharding=where)
+    return logits_of(hidden, weights, where)
+
+
+def logits_of(hidden: jax.Array, head: jax.Array, where: PartitionSpec | None) -> jax.Array:
+    """hidden [B, ..., D], head [V, D] -> logits [B, ..., V] float32, laid out as `where`."""
+    head = head.astype(hidden.dtype)
+    return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32, out_sharding=where)

@@ -13,6 +13,7 @@ import pytest
 from metaagentx.learn import supervised, update
 from metaagentx.learn.state import create
 from metaagentx.learn.update import Compute
+from metaagentx.mesh import make_mesh
 from metaagentx.policy.params import initialise
 from tests.learn.examples import COMPUTE, CONFIG, RECIPE, ROLES, some_batch
 
@@ -89,3 +90,22 @@ def test_recomputing_changes_no_gradient() -> None:
     assert max(float(np.abs(g).max()) for g in jax.tree.leaves(none)) > 1e-3
     for remat in ("dots", "full"):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), gradient(remat), none)
+
+
+def test_on_a_mesh_neither_the_vocabulary_nor_its_gradient_is_ever_gathered() -> None:
+    wide = replace(MODEL, vocab_size=8 * VOCAB)
+    mesh = make_mesh(1, 8, 1)
+    with jax.set_mesh(mesh):
+        alone = create(initialise(wide, jax.random.key(0), mesh), ROLES, "per_role", master=False)
+        recipe = replace(RECIPE, compute=replace(compute("full"), config=wide))
+        batch = {"executor": update.split(some_batch(), ROWS)}
+        program = update._update.lower(alone, None, batch, {"executor": 1.0}, recipe).compile()
+    moved = re.findall(r"= (.*) (?:all-gather|all-reduce|reduce-scatter|all-to-all)\(", program.as_text())
+    sizes = [
+        np.prod(list(map(int, shape.split(",")))) for result in moved for shape in re.findall(r"\[([\d,]+)\]", result)
+    ]
+    assert max(sizes) >= MODEL.d_ff * MODEL.d_model  # a layer's matrices are gathered, one layer at a time
+    assert max(sizes) < wide.vocab_size * MODEL.d_model
+    memory = program.memory_analysis()
+    shards = sum(shard.data.nbytes for leaf in jax.tree.leaves(alone) for shard in leaf.addressable_shards[:1])
+    assert memory.alias_size_in_bytes >= shards
