@@ -20,7 +20,7 @@ from metaagentx.mesh import is_primary
 from metaagentx.report.episode_text import render
 from metaagentx.report.records import episode
 from metaagentx.settings import Settings, read
-from metaagentx.tasks.task import Question, Task
+from metaagentx.tasks.task import Question, Task, Verdict
 from metaagentx.workbench import open_workbench
 
 QUESTION = flags.DEFINE_string("question", "", "The question; empty: a test question.")
@@ -53,10 +53,10 @@ class Ungraded:
     """A task that gives no verdict: for questions of which it does not know the answer."""
 
     def __init__(self, task: Task) -> None:
-        self._task, self.name, self.delivery = task, task.name, task.delivery
+        self._task, self.name = task, task.name
 
-    def grade(self, question: Question, answer: str | None) -> float:
-        return 0.0
+    def grading(self, question: Question, answer: str | None) -> Verdict:
+        return lambda: 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)

@@ -23,8 +23,7 @@ from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.settings import Settings, SettingsError
-from metaagentx.tasks.answers import BoxedDelivery
-from metaagentx.tasks.gym_task import GymTask
+from metaagentx.tasks.gym_task import tiny_task
 from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tasks.task import Question, Task
@@ -107,7 +106,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
             f"config.model.vocab_size must be the tokenizer's {len(pieces)}, not {settings.model.vocab_size}"
         )
     data = Path(settings.data.directory).expanduser()
-    task = GymTask(settings.task, data, BoxedDelivery(instruction=""), settings.teacher)
+    task = tiny_task(settings.task, data, settings.teacher)
     toolbox = Toolbox([make_calculator(TINY_OPERATIONS)])
     language = Language(TINY_PALETTE, toolbox.names(), settings.limits, Wording(tool_error="Error"), {})
     bench = Workbench(settings, mesh, task, Chat(pieces), toolbox, language)
