@@ -46,6 +46,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None, pa
               "as --processes says", file=sys.stderr, flush=True)  # fmt: skip
         os._exit(2)  # JAX's client would wait on, and then abort with a stack trace
 
+    # JAX would catch SIGTERM to tell the other processes; `anywhere` does that, and a story decides what SIGTERM means.
+    jax.config.update("jax_enable_preemption_service", False)
     clock = threading.Timer(patience, give_up)
     clock.daemon = True
     clock.start()

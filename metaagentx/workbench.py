@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from metaagentx.mesh import make_mesh
 from metaagentx.policy import params as weights
 from metaagentx.policy import tokenizer
 from metaagentx.policy.chat import Chat
+from metaagentx.primary import PrimaryTask, PrimaryTools
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.sample import Rollout, sample
+from metaagentx.rollout.scheduler import Tools
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.gym_task import tiny_task
 from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
@@ -40,7 +43,7 @@ class Workbench:
     mesh: Mesh | None  # None on a single device
     task: Task
     chat: Chat
-    toolbox: Toolbox
+    toolbox: Tools
     language: Language
 
     @property
@@ -110,6 +113,8 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     toolbox = Toolbox([make_calculator(TINY_OPERATIONS)])
     language = Language(TINY_PALETTE, toolbox.names(), settings.limits, Wording(tool_error="Error"), {})
     bench = Workbench(settings, mesh, task, Chat(pieces), toolbox, language)
+    if jax.process_count() > 1:
+        bench = dataclasses.replace(bench, task=PrimaryTask(task), toolbox=PrimaryTools(toolbox))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench
 
@@ -118,9 +123,7 @@ def _mesh(settings: Settings) -> Mesh | None:
     options, devices = settings.mesh, jax.device_count()
     others = options.fsdp * options.tensor
     if options.data == 0 and devices % others:
-        raise SettingsError(
-            f"config.mesh.fsdp * config.mesh.tensor = {others} does not divide the {devices} devices of this machine"
-        )
+        raise SettingsError(f"config.mesh.fsdp * config.mesh.tensor = {others} does not divide the {devices} devices")
     data = options.data or devices // others
     if data * others == 1 == devices:
         return None

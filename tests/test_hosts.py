@@ -197,6 +197,9 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from metaagentx import checkpoint, command_line, hosts
+from metaagentx.primary import PrimaryTask, PrimaryTools
+from metaagentx.tasks.task import GradingFailed
+from metaagentx.workflow.protocol import ToolCall, ToolResult
 coordinator, process, patience, *claims = sys.argv[1:]
 with command_line.errors_in_words():
     hosts.join(coordinator, 2, int(process), float(patience))
@@ -206,6 +209,27 @@ for claim in claims:
         checkpoint.claim(Path(folder), {"seed": int(seed)}, lambda ours, theirs: [])
     except (checkpoint.CheckpointError, hosts.HostsError) as error:
         print(error)
+
+class Task:
+    name = "where"
+    def grading(self, question, answer):
+        def verdict():
+            if answer == "lost":
+                raise GradingFailed(f"lost on {process}")
+            return 0.5 + int(process)
+        return verdict
+
+class Tools:
+    def run(self, call):
+        return ToolResult(f"{call.name} on {process}")
+
+if claims:
+    print(PrimaryTools(Tools()).run(ToolCall("ran", {}, "a")).text)
+    print("graded", PrimaryTask(Task()).grading(None, "an answer")())
+    try:
+        PrimaryTask(Task()).grading(None, "lost")()
+    except GradingFailed as failure:
+        print(failure)
 """
 
 
@@ -220,13 +244,14 @@ def meet(*arguments: list[str]) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
 
-def test_another_config_or_a_work_directory_that_not_all_see_is_refused_by_all(tmp_path):
+def test_what_processes_must_share_is_refused_by_all_and_the_first_has_the_word(tmp_path):
     address, one, other = f"localhost:{free_port()}", tmp_path / "one", tmp_path / "other"
     first, second = meet([address, "0", "100", f"{one}#0", f"{one}#1"], [address, "1", "100", f"{one}#7", f"{other}#1"])
     for code, said in (first, second):
         assert code == 0
         assert "the config of process 1 is not that of process 0" in said
         assert f"not every process sees {tmp_path}" in said
+        assert "ran on 0\ngraded 0.5\nlost on 0\n" in said
     assert json.loads((one / "config.json").read_text()) == {"seed": 1}
     assert not other.exists()
 

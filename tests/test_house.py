@@ -34,12 +34,15 @@ ROOMS = {
     # The plumbing, one file each.
     "mesh": Rule(("mesh",)),
     "hosts": Rule(("hosts",)),
+    "primary": Rule(("primary", "hosts", "mesh", "tasks", "workflow")),
     "metrics": Rule(("metrics",), jax=False),
     "checkpoint": Rule(("checkpoint", "mesh", "hosts")),
     "preemption": Rule(("preemption",), jax=False),
     "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
     "command_line": Rule(("command_line", "settings", "checkpoint", "preemption", "mesh", "hosts")),
-    "workbench": Rule(("workbench", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")),
+    "workbench": Rule(
+        ("workbench", "settings", "mesh", "primary", "policy", "workflow", "tasks", "tools", "rollout", "learn")
+    ),
 }
 STORIES = frozenset({"train", "sft", "evaluate", "solve"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})
