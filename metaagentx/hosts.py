@@ -70,7 +70,7 @@ def anywhere(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
-def insist(what: str, value: Any) -> None:
+def insist(what: str, value: Any, advice: str) -> None:
     """Stop unless every process has the same JSON `value`.
 
     Raises:
@@ -82,10 +82,8 @@ def insist(what: str, value: Any) -> None:
     found = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     others = [str(process) for process in range(len(found)) if not np.array_equal(found[process], found[0])]
     if others:
-        raise HostsError(
-            f"process {jax.process_index()}: the {what} of process {', '.join(others)} is not that of process 0; "
-            "start every process with the same command, on the same code and data"
-        )
+        here, names = jax.process_index(), ", ".join(others)
+        raise HostsError(f"process {here}: the {what} of process {names} is not that of process 0; {advice}")
 
 
 def from_primary(text: str) -> str:

@@ -22,7 +22,7 @@ import metaagentx
 from metaagentx import command_line, report, sft
 from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.evaluate import compare, design_mix, save_scores, validate
-from metaagentx.hosts import anywhere
+from metaagentx.hosts import anywhere, insist
 from metaagentx.learn.credit import Assigned, assign
 from metaagentx.learn.pack import pack
 from metaagentx.learn.schedule import Phase
@@ -145,6 +145,7 @@ def one_step(
     questions = [bench.task.question("train", number, seed=settings.seed) for number in numbers]
     engine.load(state.params, version=step)
     rollout = bench.sample(questions, {"designer": engine, "executor": engine}, step=step)
+    insist(f"rollout of step {step}", rollout.digest(), "their code or data differ")
     clock.lap("rollout")
 
     # ----- Credit: one advantage a trajectory
