@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from metaagentx import hosts
 from metaagentx.checkpoint import CheckpointError
 from metaagentx.mesh import is_primary
+from metaagentx.policy.errors import WeightsError
 from metaagentx.preemption import EXIT_CODE
 from metaagentx.settings import Settings, SettingsError, read
 
@@ -41,7 +42,7 @@ def run(story: Callable[[Settings, Path], None]) -> None:
             join()
             story(settings, folder)
 
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=parse)
 
 
 def join() -> None:
@@ -67,7 +68,7 @@ def errors_in_words() -> Iterator[None]:
     logging.set_verbosity(logging.WARNING)
     try:
         yield
-    except (SettingsError, CheckpointError, hosts.HostsError) as error:
+    except (SettingsError, CheckpointError, WeightsError, hosts.HostsError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Preempted as notice:
@@ -88,7 +89,7 @@ def _config() -> ConfigDict:
         raise SettingsError(f"--config cannot be loaded: {lines[-1]}") from None
 
 
-def _parse(arguments: Sequence[str]) -> list[str]:
+def parse(arguments: Sequence[str]) -> list[str]:
     """absl's parser; a config key that does not exist, or a config file that fails, is one line and no traceback."""
     try:
         return flags.FLAGS(list(arguments))

@@ -18,11 +18,13 @@ AXES = ("data", "fsdp", "tensor")
 # What an axis means -> the mesh axes that cut it, in order. A mesh axis serves one axis of an array at most.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),  # rows of a batch, slots of a cache
+    "replicas": ("data",),  # rows, where `fsdp` cuts d_model
     "embed": ("fsdp",),  # d_model of a weight; activations keep d_model whole
     "vocab": ("tensor",),
     "heads": ("tensor",),  # query heads, or heads * head_dim of a weight
     "kv_heads": ("tensor",),
     "ff": ("tensor",),
+    "experts": ("tensor",),
     "layers": (),
     "norm": (),
 }
@@ -93,6 +95,20 @@ def place(x: jax.Array, *axes: str | None) -> jax.Array:
     """`x` laid out as the table says on the mesh of `jax.set_mesh`; `x` itself without a mesh."""
     spec = cut(axes, x.shape)
     return x if spec is None else jax.sharding.reshard(x, spec)
+
+
+def gather(x: jax.Array, axes: Axes, rows: jax.Array) -> jax.Array:
+    """Weights `x` laid out as `axes` say, for a loop over parts of `rows` [B, ...] that uses them on every turn.
+
+    They are gathered once before it, and on the way back each device sums the gradients of its own rows: the sum over
+    devices is taken once, after the loop, instead of on every turn.
+    """
+    spec = cut(axes, x.shape)
+    if spec is None:
+        return x
+    over = cut(("batch", *(None,) * (rows.ndim - 1)), rows.shape)[0]  # type: ignore[index]
+    names = (over,) if isinstance(over, str) else over or ()  # a single name stands alone
+    return jax.sharding.reshard(x, PartitionSpec(*spec, reduced=frozenset(names)))
 
 
 def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:

@@ -33,19 +33,16 @@ SOLVE_STEP = 3 << 30  # random keys of its own, far from training and evaluation
 def solve(settings: Settings, workdir: Path, question: str = "", *, index: int = 0, seed: int = 0) -> str:
     """The episode as text: one design sampled, run once. Raises CheckpointError if nothing was trained there."""
     with open_workbench(settings) as bench:
-        params = newest(bench, Path(workdir))
+        engines = bench.engines(newest(bench, Path(workdir)), version=0)
         if question:
             asked = bench.task.find(question) or Question("asked", "asked", question, "mathematics")
             known = asked.id != "asked"
         else:
             asked, known = bench.task.question("test", index % bench.task.size("test"), seed=-1), True
-        engine = bench.engine()
-        engine.load(params, version=0)
         if not known:
             bench = dataclasses.replace(bench, task=Ungraded(bench.task))
-        both = {"designer": engine, "executor": engine}
         tree = dataclasses.replace(settings.tree, designs=1, executions=1)
-        rollout = bench.sample([asked], both, step=SOLVE_STEP, seed=seed, tree=tree)
+        rollout = bench.sample([asked], engines, step=SOLVE_STEP, seed=seed, tree=tree)
     return render(episode(rollout.trees[0], step=0, phase="solve"), graded=known)
 
 

@@ -39,12 +39,25 @@ ROOMS = {
     "checkpoint": Rule(("checkpoint", "mesh", "hosts")),
     "preemption": Rule(("preemption",), jax=False),
     "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
-    "command_line": Rule(("command_line", "settings", "checkpoint", "preemption", "mesh", "hosts")),
+    "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
+    "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
     "workbench": Rule(
-        ("workbench", "settings", "mesh", "primary", "policy", "workflow", "tasks", "tools", "rollout", "learn")
+        (
+            "workbench",
+            "policies",
+            "settings",
+            "mesh",
+            "primary",
+            "policy",
+            "workflow",
+            "tasks",
+            "tools",
+            "rollout",
+            "learn",
+        )
     ),
 }
-STORIES = frozenset({"train", "sft", "evaluate", "solve"})
+STORIES = frozenset({"train", "sft", "evaluate", "solve", "export"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})
 
 

@@ -53,21 +53,33 @@ def schedule(options: OptimizerOptions, peak: float) -> optax.Schedule:
 
 
 def layer_matrices(params: Any) -> Any:
-    """What Muon orthogonalises: each [out, in] matrix of the stacked [layers, out, in] ones, on its own."""
+    """What Muon orthogonalises: each [out, in] matrix of the stacked layers (and of each expert), on its own.
+
+    The factors of an adapter are no such matrices: their product is. AdamW takes them.
+    """
 
     def one(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
         # Axes that are neither reduction nor output are batch axes: every layer gets its own orthogonal factor.
-        matrix = leaf.ndim == 3 and jax.tree_util.keystr(path[:1], simple=True) == "layers"
-        return MuonDimensionNumbers(reduction_axis=2, output_axis=1) if matrix else None
+        matrix = leaf.ndim >= 3 and jax.tree_util.keystr(path[:1], simple=True) == "layers"
+        return MuonDimensionNumbers(reduction_axis=leaf.ndim - 1, output_axis=leaf.ndim - 2) if matrix else None
 
     return jax.tree_util.tree_map_with_path(one, params)
 
 
-def descend(rule: optax.GradientTransformation, gradient: Params, moments: Any, params: Params) -> tuple[Params, Any]:
-    """One step of `rule` in float32: what to add to the weights, and the new moments, laid out as the old ones."""
-    wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
-    if jax.sharding.get_abstract_mesh().empty:
-        return rule.update(gradient, moments, wide)
-    # Muon's products of cut matrices leave open how their results are cut: the compiler may choose.
-    layout = jax.tree.map(lambda x: jax.typeof(x).sharding, (gradient, moments))
-    return jax.sharding.auto_axes(rule.update, out_sharding=layout)(gradient, moments, wide)
+def descend(
+    rule: optax.GradientTransformation, gradient: Params, moments: Any, weights: Params, live: jax.Array
+) -> tuple[Params, Any]:
+    """One step of `rule` in float32: what to add to the weights, and the new moments, laid out as the old ones.
+
+    Where `live` [] bool is False there is nothing to learn from: the update is 0 and the moments stay, bit for bit,
+    whatever momentum and weight decay would have done.
+    """
+    wide = jax.tree.map(lambda w: w.astype(jnp.float32), weights)
+    step = rule.update
+    if not jax.sharding.get_abstract_mesh().empty:
+        # Muon's products of cut matrices leave open how their results are cut: the compiler may choose.
+        layout = jax.tree.map(lambda x: jax.typeof(x).sharding, (gradient, moments))
+        step = jax.sharding.auto_axes(step, out_sharding=layout)
+    update, moved = step(gradient, moments, wide)
+    update = jax.tree.map(lambda u: jnp.where(live, u, 0.0), update)
+    return update, jax.tree.map(lambda new, old: jnp.where(live, new, old), moved, moments)

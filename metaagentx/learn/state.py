@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -23,11 +24,29 @@ SHARED = "shared"  # the one key of `opt_states` where roles share their moments
 class TrainState:
     """One policy in training. A run with several policies has one of these for each."""
 
-    params: Params
+    params: Params  # what is sampled from and differentiated
+    master: Params | None  # the same in float32, which updates add up in; None: they add up in `params` themselves
     opt_states: dict[str, Any]  # role -> optimiser state, float32, laid out like the weights; or {"shared": ...}
     step: jax.Array  # [] int32, updates asked for, frozen ones included
     version: jax.Array  # [] int32, how often the weights have changed
     reference: Params | None  # weights of the cold start, for KL terms; None where no role has one
+
+    @property
+    def weights(self) -> Params:
+        """What the optimiser reads and moves."""
+        return self.params if self.master is None else self.master
+
+    def moved(self, update: Params, opt_states: Mapping[str, Any], changed: jax.Array) -> TrainState:
+        """The state after `update` (float32) is added to the weights; `changed` [] bool: whether it is not all zero."""
+        weights = optax.apply_updates(self.weights, update)
+        return replace(
+            self,
+            params=jax.tree.map(lambda wide, w: wide.astype(w.dtype), weights, self.params),
+            master=None if self.master is None else weights,
+            opt_states={**self.opt_states, **opt_states},
+            step=self.step + 1,
+            version=self.version + changed,
+        )
 
 
 def optimizers(
@@ -46,17 +65,49 @@ def optimizers(
     return {SHARED: optimizer(distinct.pop())}
 
 
-def create(params: Params, roles: Mapping[str, RoleOptions], moments: Literal["per_role", "shared"]) -> TrainState:
-    """A new state around `params`, which it keeps. The reference is a copy of them, if any role has a KL weight."""
-    wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+def create(
+    params: Params, roles: Mapping[str, RoleOptions], moments: Literal["per_role", "shared"], master: bool
+) -> TrainState:
+    """A new state around `params`, which it keeps. The reference is a copy of them, if any role has a KL weight.
+
+    Everything is made where its weight lives: on a mesh no device ever holds the whole of anything that is cut.
+
+    Args:
+      master: add updates up in float32 copies of weights that are narrower. A bfloat16 near 1 is 2^-8 from the next:
+        steps of a usual learning rate round to nothing. Ignored where the weights are float32.
+    """
+    opt_states, wide, reference = _around(params, tuple(roles.items()), moments, master)
     state = TrainState(
-        params=params,
-        opt_states={key: jax.jit(rule.init)(wide) for key, rule in optimizers(roles, moments).items()},
-        step=jnp.int32(0),
-        version=jnp.int32(0),
-        reference=jax.tree.map(jnp.copy, params) if any(options.kl for options in roles.values()) else None,
+        params=params, master=wide, opt_states=opt_states, step=jnp.int32(0), version=jnp.int32(0), reference=reference
     )
     return jax.tree.map(partial(settle, jax.tree.leaves(params)[0].sharding), state)
+
+
+def abstract(
+    params: Params, roles: Mapping[str, RoleOptions], moments: Literal["per_role", "shared"], master: bool
+) -> TrainState:
+    """The shapes and layouts of what `create` makes around weights of the shapes `params`; nothing is allocated."""
+    around = partial(_around, roles=tuple(roles.items()), moments=moments, master=master)
+    opt_states, wide, reference = jax.eval_shape(around, params)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    return TrainState(
+        params=params, master=wide, opt_states=opt_states, step=number, version=number, reference=reference
+    )
+
+
+@partial(jax.jit, static_argnames=("roles", "moments", "master"))
+def _around(
+    params: Params, roles: tuple[tuple[str, RoleOptions], ...], moments: Literal["per_role", "shared"], master: bool
+) -> tuple[dict[str, Any], Params | None, Params | None]:
+    """Optimiser states, masters and reference around `params`."""
+    options = dict(roles)
+    wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+    narrow = any(w.dtype != jnp.float32 for w in jax.tree.leaves(params))
+    return (
+        {key: rule.init(wide) for key, rule in optimizers(options, moments).items()},
+        wide if master and narrow else None,
+        jax.tree.map(jnp.copy, params) if any(role.kl for role in options.values()) else None,
+    )
 
 
 def settle(home: jax.sharding.Sharding, x: jax.Array) -> jax.Array:

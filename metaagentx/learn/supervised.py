@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -22,9 +21,9 @@ from metaagentx.policy.params import Params
 _KEY = "demonstrations"  # of the only optimiser state
 
 
-def begin(params: Params, options: OptimizerOptions) -> TrainState:
-    """A new state for the cold start, around `params`."""
-    return create(params, {_KEY: RoleOptions(optimizer=options)}, "per_role")
+def begin(params: Params, options: OptimizerOptions, master: bool) -> TrainState:
+    """A new state for the cold start, around `params`; `master` as in `state.create`."""
+    return create(params, {_KEY: RoleOptions(optimizer=options)}, "per_role", master)
 
 
 def pack_demonstrations(conversations: Sequence[tuple[NDArray, NDArray]], options: PackOptions) -> Batch:
@@ -41,25 +40,30 @@ def pack_demonstrations(conversations: Sequence[tuple[NDArray, NDArray]], option
     return pack_rows(tokens, masks, silent, np.ones(len(tokens), np.float32), weights, options)
 
 
-def imitate(state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute) -> tuple[TrainState, Metrics]:
-    """One step; `state` is donated. Metrics: `loss` in nats per token, `gradient_norm` before clipping, `tokens`."""
-    return _imitate(state, split(batch, compute.micro_rows), options, compute)
+def imitate(
+    state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute, base: Params | None = None
+) -> tuple[TrainState, Metrics]:
+    """One step; `state` is donated, `base` (see `update.update`) is not.
+
+    Metrics: `loss` in nats per token, `gradient_norm` before clipping, `tokens`.
+    """
+    return _imitate(state, base, split(batch, compute.micro_rows), options, compute)
 
 
 @partial(jax.jit, static_argnames=("options", "compute"), donate_argnames="state")
 def _imitate(
-    state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute
+    state: TrainState, base: Params | None, batch: Batch, options: OptimizerOptions, compute: Compute
 ) -> tuple[TrainState, Metrics]:
-    objective = partial(cross_entropy, compute=compute)
-    loss, gradient, _ = accumulate(objective, state.params, rows_over_mesh(batch))
-    update, moments = descend(optimizer(options), gradient, state.opt_states[_KEY], state.params)
+    objective = partial(cross_entropy, base=base, compute=compute)
+    batch = rows_over_mesh(batch)
+    loss, gradient, _ = accumulate(objective, state.params, batch)
+    live = jnp.any(batch.mask)
+    update, moments = descend(optimizer(options), gradient, state.opt_states[_KEY], state.weights, live)
     metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradient), "tokens": jnp.sum(batch.mask)}
-    params = optax.apply_updates(state.params, update)
-    state = replace(state, params=params, opt_states={_KEY: moments}, step=state.step + 1, version=state.version + 1)
-    return state, metrics
+    return state.moved(update, {_KEY: moments}, live), metrics
 
 
-def cross_entropy(params: Params, batch: Batch, *, compute: Compute) -> tuple[jax.Array, None]:
+def cross_entropy(params: Params, batch: Batch, *, base: Params | None, compute: Compute) -> tuple[jax.Array, None]:
     """Minus the weighted sum of the targets' log-probabilities."""
-    logp, _ = logprobs(params, batch, compute, with_entropy=False)
+    logp, _ = logprobs(params, batch, compute, base, with_entropy=False)
     return -jnp.sum(batch.weights * logp), None

@@ -26,8 +26,9 @@ from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import Phase
 from metaagentx.learn.state import SHARED, TrainState, optimizers
 from metaagentx.mesh import place, reshape
+from metaagentx.policy.adapters import LoraOptions, attach
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
-from metaagentx.policy.logprobs import token_logprobs
+from metaagentx.policy.logprobs import token_logprobs, wide_vocabulary
 from metaagentx.policy.model import forward
 from metaagentx.policy.params import Params
 
@@ -43,6 +44,7 @@ class Compute:
     chunk: int  # positions of a row whose logits exist at a time
     remat: Remat  # what the backward pass recomputes
     attention: Kernel  # how attention is computed
+    lora: LoraOptions | None = None  # of the adapters that are trained; None: the weights themselves are
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,18 @@ class Recipe:
     gap_bound: float  # mean |log-probability gap| between sampler and trainer above which `gap_exceeded` is 1
 
 
-def update(state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe: Recipe) -> tuple[TrainState, Metrics]:
-    """One step on one batch per role; `state` is donated.
+def update(
+    state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe: Recipe, base: Params | None = None
+) -> tuple[TrainState, Metrics]:
+    """One step on one batch per role; `state` is donated, `base` is not.
+
+    With `base` the state's params are an adapter of these weights, which get no gradient: `recipe.compute.lora` says
+    how the two go together (LoRA, arXiv 2106.09685).
 
     A role that `phase` scales by 0 is not part of the computation: its moments, their counts and its schedule stay bit
     for bit. With per-role moments the roles' *updates* are mixed by their weights (Adam cancels the scale of a
-    gradient); with shared ones the gradients are. A learning-rate scale multiplies the same thing.
+    gradient); with shared ones the gradients are. A learning-rate scale multiplies the same thing. A batch from which
+    nothing can be learned (see `teaches`) moves neither weights nor moments.
 
     Returns:
       The new state, and per role `loss`, `gradient_norm` (before clipping), `entropy`, `kl` (to the reference, if the
@@ -73,7 +81,7 @@ def update(state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe
     if not scales:
         return replace(state, step=state.step + 1), {}
     micro = {role: split(batches[role], recipe.compute.micro_rows) for role in scales}
-    return _update(state, micro, scales, recipe)
+    return _update(state, base, micro, scales, recipe)
 
 
 def split(batch: Batch, micro_rows: int) -> Batch:
@@ -87,14 +95,16 @@ def split(batch: Batch, micro_rows: int) -> Batch:
 
 @partial(jax.jit, static_argnames="recipe", donate_argnames="state")
 def _update(
-    state: TrainState, batches: dict[str, Batch], scales: dict[str, jax.Array], recipe: Recipe
+    state: TrainState, base: Params | None, batches: dict[str, Batch], scales: dict[str, jax.Array], recipe: Recipe
 ) -> tuple[TrainState, Metrics]:
     roles = dict(recipe.roles)
     gradients: dict[str, Params] = {}
     metrics: Metrics = {}
+    live: dict[str, jax.Array] = {}
     for role, batch in batches.items():
-        objective = partial(policy_loss, reference=state.reference, role=roles[role], recipe=recipe)
+        objective = partial(policy_loss, base=base, reference=state.reference, role=roles[role], recipe=recipe)
         batch = rows_over_mesh(batch)
+        live[role] = teaches(batch, roles[role])
         with jax.named_scope(role):
             loss, gradients[role], tokens = accumulate(objective, state.params, batch)
             found = {"loss": loss, "gradient_norm": optax.global_norm(gradients[role])}
@@ -104,13 +114,21 @@ def _update(
     weights: dict[str, Any] = {role: scale * roles[role].weight for role, scale in scales.items()}
     if recipe.moments == "shared":
         gradients, weights = {SHARED: mix(gradients, weights)}, {SHARED: 1.0}
-    rules, opt_states, updates = optimizers(roles, recipe.moments), dict(state.opt_states), {}
+        live = {SHARED: either(live)}
+    rules, opt_states, updates = optimizers(roles, recipe.moments), {}, {}
     for key, gradient in gradients.items():
-        updates[key], opt_states[key] = descend(rules[key], gradient, state.opt_states[key], state.params)
+        updates[key], opt_states[key] = descend(rules[key], gradient, state.opt_states[key], state.weights, live[key])
+    return state.moved(mix(updates, weights), opt_states, either(live)), metrics
 
-    params = optax.apply_updates(state.params, mix(updates, weights))
-    state = replace(state, params=params, opt_states=opt_states, step=state.step + 1, version=state.version + 1)
-    return state, metrics
+
+def teaches(batch: Batch, role: RoleOptions) -> jax.Array:
+    """[] bool: whether a batch can have a gradient. Without entropy and KL terms, equal rewards teach nothing."""
+    return jnp.any(batch.mask if role.entropy or role.kl else batch.mask & (batch.advantages != 0))
+
+
+def either(flags: Mapping[str, jax.Array]) -> jax.Array:
+    """[] bool: whether any of them holds."""
+    return jnp.any(jnp.stack(list(flags.values())))
 
 
 def mix(trees: Mapping[str, Params], weights: Mapping[str, Any]) -> Params:
@@ -152,11 +170,11 @@ def accumulate(objective: Objective, params: Params, batch: Batch) -> tuple[jax.
 
 
 def policy_loss(
-    params: Params, batch: Batch, *, reference: Params | None, role: RoleOptions, recipe: Recipe
+    params: Params, batch: Batch, *, base: Params | None, reference: Params | None, role: RoleOptions, recipe: Recipe
 ) -> tuple[jax.Array, Metrics]:
     """The loss of one micro-batch [R, L], a plain sum, and what it knows of every token."""
     options = recipe.loss
-    logp, entropy = logprobs(params, batch, recipe.compute)
+    logp, entropy = logprobs(params, batch, recipe.compute, base)
     old = jax.lax.stop_gradient(logp) if batch.old is None else batch.old
     if options.ratio == "sequence":
         ratio = sequence_ratio(logp, old, batch.mask, batch.segments)
@@ -173,18 +191,29 @@ def policy_loss(
     if role.kl:
         if reference is None:
             raise ValueError("a role has a KL weight (roles.kl), but the state was created without a reference")
-        fixed = jax.lax.stop_gradient(logprobs(reference, batch, recipe.compute, with_entropy=False)[0])
+        fixed = jax.lax.stop_gradient(logprobs(reference, batch, recipe.compute, base, with_entropy=False)[0])
         token_loss += role.kl * ESTIMATORS[options.kl_estimator](logp, fixed)
         tokens["kl"] = k3(logp, fixed)
     return jnp.sum(batch.weights * token_loss), tokens
 
 
-def logprobs(params: Params, batch: Batch, compute: Compute, with_entropy: bool = True) -> tuple[jax.Array, jax.Array]:
-    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32."""
+def logprobs(
+    params: Params, batch: Batch, compute: Compute, base: Params | None = None, with_entropy: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32.
+
+    `params` are weights, or with `base` an adapter of it.
+    """
+    if base is None and compute.lora is None:
+        weights = wide_vocabulary(params)
+    elif base is not None and compute.lora is not None:
+        weights = attach(base, params, compute.lora)
+    else:
+        raise ValueError("an adapter needs both `base` and `Compute.lora`, weights need neither")
     hidden = forward(
-        params, compute.config, batch.tokens, batch.positions, batch.segments, compute.remat, compute.attention
+        weights, compute.config, batch.tokens, batch.positions, batch.segments, compute.remat, compute.attention
     )
-    return token_logprobs(params, compute.config, hidden, batch.targets, compute.chunk, with_entropy)
+    return token_logprobs(weights, compute.config, hidden, batch.targets, compute.chunk, with_entropy)
 
 
 def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
@@ -207,17 +236,17 @@ def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
     return found
 
 
-def freeze_old(params: Params, batch: Batch, compute: Compute) -> Batch:
+def freeze_old(params: Params, batch: Batch, compute: Compute, base: Params | None = None) -> Batch:
     """`batch` with the trainer's log-probabilities of now as `old`: for several updates on one batch."""
-    return replace(batch, old=_score(params, split(batch, compute.micro_rows), compute))
+    return replace(batch, old=_score(params, base, split(batch, compute.micro_rows), compute))
 
 
 @partial(jax.jit, static_argnames="compute")
-def _score(params: Params, batch: Batch, compute: Compute) -> jax.Array:
+def _score(params: Params, base: Params | None, batch: Batch, compute: Compute) -> jax.Array:
     """[rows, L] from micro-batches [M, R, L]."""
 
     def score(micro: Batch) -> jax.Array:
-        return logprobs(params, micro, compute, with_entropy=False)[0]
+        return logprobs(params, micro, compute, base, with_entropy=False)[0]
 
     found = place(jax.lax.map(score, rows_over_mesh(batch)), None, None, None)
     return reshape(found, (found.shape[0] * found.shape[1], found.shape[2]), (None, None))

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from metaagentx.mesh import cut, place
-from metaagentx.policy.attention import KeyValue, attend_within, attention, visible
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.attention import KeyValue, attention, within
+from metaagentx.policy.config import Kernel, ModelConfig
 from metaagentx.policy.model import block, embed, rms_norm, rotary, unembed
 from metaagentx.policy.params import Params
 
@@ -31,16 +31,19 @@ def empty_cache(config: ModelConfig, slots: int, capacity: int) -> Cache:
     return [(zeros(), zeros()) for _ in range(config.layers)]
 
 
-def prefill(params: Params, config: ModelConfig, tokens: jax.Array, lengths: jax.Array) -> tuple[jax.Array, Cache]:
+def prefill(
+    params: Params, config: ModelConfig, tokens: jax.Array, lengths: jax.Array, kernel: Kernel
+) -> tuple[jax.Array, Cache]:
     """Logits [U, V] float32 after each prompt, and its keys and values, each [U, K, P, H], of every layer.
 
     Args:
       tokens: [U, P] int32, prompts padded on the right with anything.
       lengths: [U] int32 tokens of each prompt, at least 1.
+      kernel: how attention is computed; see `policy.attention`.
     """
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
     segments = (positions < lengths[:, None]).astype(jnp.int32)
-    attend = functools.partial(attend_within, visible(positions, segments))
+    attend = within(kernel, positions, segments)
     rotation = rotary(positions, config)
 
     x, cache = embed(params, tokens), []

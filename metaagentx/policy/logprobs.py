@@ -5,10 +5,19 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import place
+from metaagentx.mesh import gather, place
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.model import unembed
 from metaagentx.policy.params import Params
+
+
+def wide_vocabulary(params: Params) -> Params:
+    """The weights with the matrices of the vocabulary in float32, to be differentiated.
+
+    Their gradients are sums over every token of a batch, and over its chunks: in bfloat16 the terms of a frequent
+    token round to nothing against their sum. The products still are those of the activations' dtype.
+    """
+    return {**params, **{name: params[name].astype(jnp.float32) for name in ("embed", "head") if name in params}}
 
 
 def token_logprobs(
@@ -32,6 +41,8 @@ def token_logprobs(
     rows, length, _ = hidden.shape
     chunk = min(chunk, length)
     chunks = -(-length // chunk)
+    head = "embed" if config.tied_embeddings else "head"
+    params = {head: gather(params[head], ("vocab", None), hidden)}
 
     def cut_up(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), (0, chunks * chunk - length), *((0, 0),) * (x.ndim - 2)))

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from metaagentx.mesh import Axes, cut, place, reshape
+from metaagentx.policy.adapters import Adapted, low_rank
 from metaagentx.policy.attention import Attend, KeyValue, within
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
+from metaagentx.policy.experts import mixture
 from metaagentx.policy.params import Params
-
-Rotation = tuple[jax.Array, jax.Array]  # cosines and sines, each [B, 1, T, H / 2] float32
+from metaagentx.policy.rope import Rotation, rotary, rotate
 
 
 def forward(
@@ -56,9 +57,9 @@ def block(
     """One layer: x [B, T, D] -> (x, the keys and values that `attend` keeps). `layer` is unstacked."""
     with jax.named_scope("attention"):
         y = rms_norm(x, layer["attn_norm"], config.norm_eps)
-        q = split(linear(y, layer["q"], "heads"), config.heads, "heads")
-        k = split(linear(y, layer["k"], "kv_heads"), config.kv_heads, "kv_heads")
-        v = split(linear(y, layer["v"], "kv_heads"), config.kv_heads, "kv_heads")
+        q = project(layer, "q", y, config.heads, "heads")
+        k = project(layer, "k", y, config.kv_heads, "kv_heads")
+        v = project(layer, "v", y, config.kv_heads, "kv_heads")
         if config.qk_norm:
             q = rms_norm(q, layer["q_norm"], config.norm_eps)
             k = rms_norm(k, layer["k_norm"], config.norm_eps)
@@ -66,13 +67,27 @@ def block(
         x = x + linear(merge(y), layer["o"], None)
     with jax.named_scope("mlp"):
         y = rms_norm(x, layer["mlp_norm"], config.norm_eps)
-        y = jax.nn.silu(linear(y, layer["gate"], "ff")) * linear(y, layer["up"], "ff")
-        x = x + linear(y, layer["down"], None)
+        x = x + (mlp(layer, y) if config.experts is None else mixture(layer, config.experts, y))
     return x, kept
 
 
-def linear(x: jax.Array, w: jax.Array, out: str | None) -> jax.Array:
+def mlp(layer: Params, x: jax.Array) -> jax.Array:
+    """SwiGLU (arXiv 2002.05202): x [B, T, D] -> [B, T, D]."""
+    return linear(jax.nn.silu(linear(x, layer["gate"], "ff")) * linear(x, layer["up"], "ff"), layer["down"], None)
+
+
+def project(layer: Params, name: str, x: jax.Array, heads: int, axis: str) -> jax.Array:
+    """Queries, keys or values: x [B, T, D] -> [B, heads, T, H]."""
+    y = linear(x, layer[name], axis)
+    if f"{name}_bias" in layer:
+        y = y + layer[f"{name}_bias"][None, None]
+    return split(y, heads, axis)
+
+
+def linear(x: jax.Array, w: jax.Array | Adapted, out: str | None) -> jax.Array:
     """x [B, ..., I], w [O, I] -> [B, ..., O], whose last axis means `out`."""
+    if isinstance(w, Adapted):
+        return linear(x, w.weight, out) + low_rank(x, w, out)
     axes: Axes = ("batch", *(None,) * (x.ndim - 2), out)
     return jnp.einsum("...i,oi->...o", x, w, out_sharding=cut(axes, (*x.shape[:-1], w.shape[0])))
 
@@ -95,27 +110,14 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     return y.astype(x.dtype) * jnp.expand_dims(scale, range(x.ndim - 1))
 
 
-def rotary(positions: jax.Array, config: ModelConfig) -> Rotation:
-    """Rotation of each position's pairs (arXiv 2104.09864): positions [B, T]."""
-    half = config.head_dim // 2
-    frequency = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions[:, None, :, None].astype(jnp.float32) * frequency[None, None, None]
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
-    """x [B, N, T, H]; channel i pairs with channel i + H / 2, as in Hugging Face's Llama."""
-    cos, sin = rotation
-    a, b = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
-
-
 @jax.named_scope("embed")
 def embed(params: Params, tokens: jax.Array) -> jax.Array:
-    """tokens [B, T] -> [B, T, D]."""
-    weights = place(params["embed"], "vocab", None)
-    where = cut(("batch", None, None), (*tokens.shape, weights.shape[1]))
-    return weights.at[place(tokens, "batch", None)].get(out_sharding=where)
+    """tokens [B, T] -> [B, T, D]. The table may be wider than the activations: see `logprobs.wide_vocabulary`."""
+    weights = params["embed"]
+    # A device looks up the columns that it holds, of its neighbours' tokens too: those travel, the table does not.
+    where = cut(("replicas", None, "embed"), (*tokens.shape, weights.shape[1]))
+    x = weights.at[place(tokens, "replicas", None)].get(out_sharding=where)
+    return place(x.astype(params["final_norm"].dtype), "batch", None, None)
 
 
 @jax.named_scope("unembed")
@@ -124,4 +126,5 @@ def unembed(params: Params, config: ModelConfig, hidden: jax.Array) -> jax.Array
     weights = params["embed"] if config.tied_embeddings else params["head"]
     axes: Axes = ("batch", *(None,) * (hidden.ndim - 2), "vocab")
     where = cut(axes, (*hidden.shape[:-1], weights.shape[0]))
+    weights = weights.astype(hidden.dtype)
     return jnp.einsum("...d,vd->...v", hidden, weights, preferred_element_type=jnp.float32, out_sharding=where)

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.adapters import stack
+from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.rollout.buckets import fit, portions
 from metaagentx.rollout.options import EngineOptions, SamplingOptions
 from metaagentx.rollout.sampled import CallIds, Sampled
-from metaagentx.rollout.state import decode, empty_state, fill, start
+from metaagentx.rollout.state import Weights, decode, empty_state, fill, start
 from metaagentx.workflow.protocol import Outcome
 
 _empty = jax.jit(empty_state, static_argnums=(0, 1, 2))
-_fill = jax.jit(fill, static_argnums=0, donate_argnums=2)
+_fill = jax.jit(fill, static_argnums=(0, 1), donate_argnums=3)
 _start = jax.jit(start, static_argnums=0, donate_argnums=1)
 _decode = jax.jit(decode, static_argnums=(0, 1), donate_argnums=3)
+_stack = jax.jit(stack)
 
+Content = tuple[int, bytes]  # the adapter and the prompt's bytes: calls with both in common share a prefill
 NOTHING = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), Outcome.TOO_LONG)
 
 
@@ -38,7 +41,8 @@ class Request:
 
     ticket: int
     prompt: NDArray[np.int32]
-    content: bytes  # the prompt's bytes: equal prompts are prefilled once
+    adapter: int  # -1: none
+    content: Content
     ids: CallIds
     bound: int
     temperature: float
@@ -73,51 +77,68 @@ class Engine:
       config: the model's constants.
       options: static shapes.
       eos_ids: ids that end a reply.
+      lora: if roles have adapters, what these are.
     """
 
-    def __init__(self, config: ModelConfig, options: EngineOptions, eos_ids: Iterable[int]) -> None:
+    def __init__(
+        self, config: ModelConfig, options: EngineOptions, eos_ids: Iterable[int], lora: LoraOptions | None = None
+    ) -> None:
         if options.capacity > config.max_length:
             raise ValueError(
                 f"engine.capacity ({options.capacity}) must not be above model.max_length ({config.max_length})"
             )
-        self.config, self.options = config, options
+        self.config, self.options, self.lora = config, options, lora
         self.eos = np.array(sorted(set(eos_ids)), np.int32)
         self.version = -1
         self.work = Work()
-        self._params: Params | None = None
+        self._weights: Weights | None = None
+        self._adapters: dict[str, int] = {}  # by role
         self._state = _empty(config, options.slots, options.capacity)
         self._queue: deque[Request] = deque()
         self._refused: list[int] = []  # tickets of prompts that do not fit
         self._free: dict[int, None] = dict.fromkeys(range(options.slots))  # in the order in which they became free
         self._running: dict[int, Request] = {}  # by slot
-        self._content: dict[int, bytes] = {}  # the prompt that a slot's cache begins with
-        self._holder: dict[bytes, int] = {}  # a slot that holds a prompt
+        self._content: dict[int, Content] = {}  # the prompt that a slot's cache begins with
+        self._holder: dict[Content, int] = {}  # a slot that holds a prompt
 
-    def load(self, params: Params, version: int) -> None:
-        """Use these weights from now on. Every cache row of the old version is forgotten."""
+    def load(self, params: Params, version: int, adapters: Mapping[str, Params] | None = None) -> None:
+        """Use these weights from now on, and each role its adapter, if it has one. Every cache row is forgotten.
+
+        Raises:
+          ValueError: adapters without `lora` or the reverse, or of other roles than before: their number is compiled.
+        """
         if self._running or self._queue:
             raise RuntimeError("engine.load while calls are in flight: finish them first")
-        self._params, self.version = params, version
+        if bool(adapters) != (self.lora is not None):
+            raise ValueError(f"engine.load: {'no ' if self.lora else ''}adapters, but the engine's lora is {self.lora}")
+        roles = {role: number for number, role in enumerate(sorted(adapters or ()))}
+        if self._weights is not None and roles != self._adapters:
+            raise ValueError(f"engine.load: adapters of {[*roles]}, but this engine has those of {[*self._adapters]}")
+        self._adapters, self.version = roles, version
+        self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)
         self._content.clear()
         self._holder.clear()
 
     def warmup(self) -> None:
         """Compile every shape there is, largest first, without touching any slot."""
-        params, slots = self._loaded(), self.options.slots
+        weights, slots = self._loaded(), self.options.slots
         for width in reversed(self.options.prompt_buckets):
             for rows in reversed(self.options.admit_buckets):
                 nowhere = np.full(rows, slots, np.int32)
-                ones = np.ones(rows, np.int32)
+                zeros, ones = np.zeros(rows, np.int32), np.ones(rows, np.int32)
                 prompts = np.zeros((rows, width), np.int32)
-                self._state = _fill(self.config, params, self._state, prompts, ones, nowhere)
+                self._state = _fill(
+                    self.config, self.options.attention, weights, self._state, prompts, ones, nowhere, zeros
+                )
                 ids = np.zeros((rows, 6), np.uint32)
-                zeros = np.zeros(rows, np.int32)
                 heat = np.zeros(rows, np.float32)
-                self._state = _start(width, self._state, self.eos, zeros, nowhere, ones, ids, ones, heat)
-        self._state = _decode(self.config, self.options.chunk, params, self._state, self.eos)
+                self._state = _start(width, self._state, self.eos, zeros, nowhere, ones, ids, ones, heat, zeros)
+        self._state = _decode(self.config, self.options.chunk, weights, self._state, self.eos)
         jax.block_until_ready(self._state)
 
-    def submit(self, ticket: int, prompt: NDArray[np.int32], ids: CallIds, sampling: SamplingOptions) -> None:
+    def submit(
+        self, ticket: int, prompt: NDArray[np.int32], ids: CallIds, sampling: SamplingOptions, role: str
+    ) -> None:
         """Queue one call; its reply comes out of a later `step`. An empty prompt is an error."""
         if not len(prompt):
             raise ValueError(f"call {ids}: the prompt is empty")
@@ -126,7 +147,9 @@ class Engine:
         if bound < 1 or len(prompt) > self.options.prompt_buckets[-1]:
             self._refused.append(ticket)
             return
-        self._queue.append(Request(ticket, prompt, prompt.tobytes(), ids, bound, sampling.temperature))
+        adapter = self._adapters.get(role, -1)
+        content = (adapter, prompt.tobytes())
+        self._queue.append(Request(ticket, prompt, adapter, content, ids, bound, sampling.temperature))
 
     def step(self) -> list[tuple[int, Sampled]]:
         """Start what fits, decode one chunk; (ticket, reply) of every call that ended, in the order of slots."""
@@ -149,20 +172,20 @@ class Engine:
         work, self.work = self.work, Work()
         return work
 
-    def _loaded(self) -> Params:
-        if self._params is None:
+    def _loaded(self) -> Weights:
+        if self._weights is None:
             raise RuntimeError("engine: load weights before sampling")
-        return self._params
+        return self._weights
 
     def _admit(self, wave: Sequence[Request]) -> None:
         """Give every call of the wave a slot, prefill the prompts that no slot holds, then start all."""
-        groups: dict[bytes, list[Request]] = {}
+        groups: dict[Content, list[Request]] = {}
         for request in wave:
             groups.setdefault(request.content, []).append(request)
             self.work.prompt_tokens += len(request.prompt)
 
         # A free slot that holds a wanted prompt goes to a call that wants it, before anything can overwrite it.
-        sources: dict[bytes, int] = {}
+        sources: dict[Content, int] = {}
         started: list[Placed] = []
         for content, group in groups.items():
             if content in self._holder:
@@ -206,28 +229,31 @@ class Engine:
                 yield width, rows, entries[begin:end]
 
     def _fill(self, placed: list[Placed]) -> None:
-        params = self._loaded()
+        weights = self._loaded()
         for width, rows, part in self._dispatches(placed):
             prompts, lengths = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
-            slots = np.full(rows, self.options.slots, np.int32)
+            slots, adapter = np.full(rows, self.options.slots, np.int32), np.zeros(rows, np.int32)
             for row, (request, slot, _) in enumerate(part):
                 length = len(request.prompt)
                 prompts[row, :length], lengths[row], slots[row] = request.prompt, length, slot
+                adapter[row] = request.adapter
                 self.work.prefilled_tokens += length
-            self._state = _fill(self.config, params, self._state, prompts, lengths, slots)
+            self._state = _fill(
+                self.config, self.options.attention, weights, self._state, prompts, lengths, slots, adapter
+            )
 
     def _start(self, placed: list[Placed]) -> None:
         for width, rows, part in self._dispatches(placed):
             count = len(part)
-            # Columns: slot, source, length, bound, then the six ids.
-            table = np.zeros((rows, 10), np.int64)
+            # Columns: slot, source, length, bound, adapter, then the six ids.
+            table = np.zeros((rows, 11), np.int64)
             table[:, 0], table[:, 2:4] = self.options.slots, 1
-            table[:count] = [(slot, source, len(r.prompt), r.bound, *r.ids) for r, slot, source in part]
+            table[:count] = [(slot, source, len(r.prompt), r.bound, r.adapter, *r.ids) for r, slot, source in part]
             temperature = np.zeros(rows, np.float32)
             temperature[:count] = [request.temperature for request, _, _ in part]
-            slots, source, lengths, bound = table[:, :4].astype(np.int32).T
-            ids = table[:, 4:].astype(np.uint32)  # -1, "not there", becomes the largest number
-            self._state = _start(width, self._state, self.eos, source, slots, lengths, ids, bound, temperature)
+            slots, source, lengths, bound, adapter = table[:, :5].astype(np.int32).T
+            ids = table[:, 5:].astype(np.uint32)  # -1, "not there", becomes the largest number
+            self._state = _start(width, self._state, self.eos, source, slots, lengths, ids, bound, temperature, adapter)
 
     def _harvest(self) -> list[tuple[int, Sampled]]:
         """The calls that ended; their slots are free again."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from metaagentx.policy.config import Kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class EngineOptions:
     prompt_buckets: tuple[int, ...] = (32, 64, 128)  # prefill lengths
     admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts prefilled, or slots filled, at once
     chunk: int = 4  # decode steps per dispatch
+    attention: Kernel = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU)
 
     def __post_init__(self) -> None:
         for name in ("slots", "capacity", "chunk"):
@@ -38,6 +41,10 @@ class EngineOptions:
             buckets = getattr(self, name)
             if not buckets or min(buckets) < 1 or list(buckets) != sorted(set(buckets)):
                 raise ValueError(f"engine.{name} must be increasing positive numbers, not {buckets}")
+        if self.attention not in get_args(Kernel):
+            raise ValueError(
+                f"engine.attention must be one of {', '.join(map(repr, get_args(Kernel)))}, not {self.attention!r}"
+            )
         if self.prompt_buckets[-1] > self.capacity:
             raise ValueError(
                 f"engine.prompt_buckets ends at {self.prompt_buckets[-1]}, above engine.capacity ({self.capacity})"

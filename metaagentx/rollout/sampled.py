@@ -28,8 +28,10 @@ class Sampler(Protocol):
 
     version: int
 
-    def submit(self, ticket: int, prompt: NDArray[np.int32], ids: CallIds, sampling: SamplingOptions) -> None:
-        """Queue one call. `ticket` is the caller's name for it, unique among the calls in flight."""
+    def submit(
+        self, ticket: int, prompt: NDArray[np.int32], ids: CallIds, sampling: SamplingOptions, role: str
+    ) -> None:
+        """Queue one call of `role`. `ticket` is the caller's name for it, unique among the calls in flight."""
         ...
 
     def step(self) -> list[tuple[int, Sampled]]:

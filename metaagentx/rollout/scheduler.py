@@ -168,7 +168,8 @@ class Table:
         if request.max_tokens is not None and request.max_tokens < sampling.max_tokens:
             sampling = SamplingOptions(sampling.temperature, request.max_tokens)
         self.waiting[self.tickets] = (task, request, conversation, prompt)
-        engine.submit(self.tickets, prompt, identify(task.path, task.calls, self.seed, self.step), sampling)
+        ids = identify(task.path, task.calls, self.seed, self.step)
+        engine.submit(self.tickets, prompt, ids, sampling, request.role)
         self.tickets += 1
         self.spent.calls += 1
         task.calls += 1

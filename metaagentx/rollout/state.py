@@ -12,10 +12,25 @@ import jax.numpy as jnp
 from flax import struct
 
 from metaagentx.mesh import cut, place
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.adapters import attach_several
+from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig
 from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
 from metaagentx.policy.params import Params
 from metaagentx.rollout.draw import call_keys, draw
+
+
+class Weights(struct.PyTreeNode):
+    """What calls are sampled with: a base and, with `lora`, N adapters, of which a call has one or none."""
+
+    base: Params
+    adapters: Params | None = None  # as `adapters.stack` returns them
+    lora: LoraOptions | None = struct.field(pytree_node=False, default=None)
+
+    def of(self, rows: jax.Array) -> Params:
+        """The weights for rows [B] int32 of these adapters; -1 is the base alone."""
+        if self.adapters is None or self.lora is None:
+            return self.base
+        return attach_several(self.base, self.adapters, rows, self.lora)
 
 
 class EngineState(struct.PyTreeNode):
@@ -33,6 +48,7 @@ class EngineState(struct.PyTreeNode):
     count: jax.Array  # [S] int32, tokens generated
     bound: jax.Array  # [S] int32, tokens to generate at most
     temperature: jax.Array  # [S] float32, 0 is greedy
+    adapter: jax.Array  # [S] int32, of the call; -1 for none
     keys: jax.Array  # [S] random keys of the calls
     tokens: jax.Array  # [S, C] int32, generated
     logprobs: jax.Array  # [S, C] float32, of `tokens` at temperature 1
@@ -55,6 +71,7 @@ def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
         count=full(jnp.int32),
         bound=full(jnp.int32),
         temperature=full(jnp.float32),
+        adapter=full(jnp.int32),
         keys=call_keys(full(jnp.uint32, 6)),
         tokens=full(jnp.int32, capacity),
         logprobs=full(jnp.float32, capacity),
@@ -64,16 +81,25 @@ def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
 
 
 def fill(
-    config: ModelConfig, params: Params, state: EngineState, prompts: jax.Array, lengths: jax.Array, slots: jax.Array
+    config: ModelConfig,
+    kernel: Kernel,
+    weights: Weights,
+    state: EngineState,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    slots: jax.Array,
+    adapter: jax.Array,
 ) -> EngineState:
     """Prefill each prompt once, into the slot of the first call that has it.
 
     Args:
+      kernel: how the prompts' attention is computed; see `policy.attention`.
       prompts: [U, P] int32, padded on the right with anything.
       lengths: [U] int32, at least 1.
       slots: [U] int32, distinct; S for padding.
+      adapter: [U] int32, -1 for none.
     """
-    logits, fresh = prefill(params, config, prompts, lengths)
+    logits, fresh = prefill(weights.of(adapter), config, prompts, lengths, kernel)
     cache = jax.tree.map(lambda kept, rows: write(kept, slots, rows), state.cache, fresh)
     return state.replace(cache=cache, logits=state.logits.at[slots].set(place(logits, None, None), mode="drop"))
 
@@ -95,6 +121,7 @@ def start(
     ids: jax.Array,
     bound: jax.Array,
     temperature: jax.Array,
+    adapter: jax.Array,
 ) -> EngineState:
     """Start calls: fork the first `width` cache rows of the slot that holds the prompt, and draw the first token.
 
@@ -107,6 +134,7 @@ def start(
       ids: [A, 6] uint32, what the call's random key is made of.
       bound: [A] int32, at least 1.
       temperature: [A] float32.
+      adapter: [A] int32, -1 for none; the one that the source's prompt was prefilled with.
     """
 
     def fork(kept: jax.Array) -> jax.Array:
@@ -128,14 +156,16 @@ def start(
         count=put(state.count, jnp.ones_like(lengths)),
         bound=put(state.bound, bound),
         temperature=put(state.temperature, temperature),
+        adapter=put(state.adapter, adapter),
         keys=put(state.keys, keys),
         tokens=state.tokens.at[slots, 0].set(token, mode="drop"),
         logprobs=state.logprobs.at[slots, 0].set(logprob, mode="drop"),
     )
 
 
-def decode(config: ModelConfig, steps: int, params: Params, state: EngineState, eos: jax.Array) -> EngineState:
+def decode(config: ModelConfig, steps: int, weights: Weights, state: EngineState, eos: jax.Array) -> EngineState:
     """Draw up to `steps` more tokens in every active slot; stops early when no slot is active. `eos` as in `start`."""
+    params = weights.of(state.adapter)
 
     def unfinished(state: EngineState) -> jax.Array:
         return (state.steps < steps) & jnp.any(state.active)

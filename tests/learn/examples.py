@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from metaagentx.learn.options import LossOptions, OptimizerOptions, PackOptions, RoleOptions
+from metaagentx.learn.pack import Batch, pack
 from metaagentx.learn.update import Compute, Recipe
 from metaagentx.policy.config import ModelConfig
 from metaagentx.rollout.trajectory import Trajectory
@@ -64,3 +67,10 @@ def random_trajectories(count: int, seed: int = 0, role: str = "executor") -> li
 COMPUTE = Compute(config=CONFIG, micro_rows=8, chunk=16, remat="none", attention="dense")
 ROLES = {"designer": ROLE, "executor": ROLE}
 RECIPE = Recipe(compute=COMPUTE, loss=LossOptions(), roles=tuple(ROLES.items()), moments="per_role", gap_bound=10.0)
+LAYOUTS = [(8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
+
+
+def some_batch(count: int = 40, seed: int = 0, keep_zero: bool = True, loss: LossOptions = RECIPE.loss) -> Batch:
+    """32 rows of trajectories with advantages of every sign."""
+    advantages = np.random.default_rng(seed).choice([-1.5, 0.0, 0.5, 2.0], count).astype(np.float32)
+    return pack(random_trajectories(count, seed), advantages, replace(PACK, row_buckets=(32,)), loss, keep_zero)

@@ -42,7 +42,7 @@ def test_loss_is_the_mean_cross_entropy_of_the_answers_and_falls() -> None:
 
     options = OptimizerOptions(learning_rate=1e-2)
     batch = pack_demonstrations(conversations, PACK)
-    compute, state, losses = replace(COMPUTE, micro_rows=4), begin(params, options), []
+    compute, state, losses = replace(COMPUTE, micro_rows=4), begin(params, options, master=True), []
     for _ in range(20):
         state, metrics = imitate(state, batch, options, compute)
         losses.append(float(metrics["loss"]))

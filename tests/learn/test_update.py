@@ -12,13 +12,13 @@ import pytest
 
 from metaagentx.learn import update as module
 from metaagentx.learn.options import LossOptions, OptimizerOptions, PackOptions, RoleOptions, StageOptions
-from metaagentx.learn.pack import Batch, pack
+from metaagentx.learn.pack import pack
 from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import create
 from metaagentx.learn.update import Recipe, accumulate, describe, freeze_old, policy_loss, rows_over_mesh, split, update
 from metaagentx.mesh import make_mesh
 from metaagentx.policy.params import initialise, shardings
-from tests.learn.examples import COMPUTE, CONFIG, PACK, RECIPE, ROLE, ROLES, random_trajectories, trajectory
+from tests.learn.examples import COMPUTE, CONFIG, PACK, RECIPE, ROLE, ROLES, random_trajectories, some_batch, trajectory
 
 JOINT, EXECUTOR, DESIGNER = (phase(StageOptions(mode=mode), 0) for mode in ("joint", "executor_only", "designer_only"))
 
@@ -30,7 +30,7 @@ def initial(seed: int = 0):
 
 @cache
 def blank(moments: str = "per_role"):
-    return host(create(device(initial()), ROLES, moments))
+    return host(create(device(initial()), ROLES, moments, master=True))
 
 
 def fresh(moments: str = "per_role"):
@@ -38,14 +38,9 @@ def fresh(moments: str = "per_role"):
     return device(blank(moments))
 
 
-def some_batch(count: int = 40, seed: int = 0, keep_zero: bool = True, loss: LossOptions = RECIPE.loss) -> Batch:
-    advantages = np.random.default_rng(seed).choice([-1.5, 0.0, 0.5, 2.0], count).astype(np.float32)
-    return pack(random_trajectories(count, seed), advantages, replace(PACK, row_buckets=(32,)), loss, keep_zero)
-
-
 @partial(jax.jit, static_argnames=("recipe", "role"))
 def gradient(params, batch, recipe: Recipe = RECIPE, role: str = "executor", reference=None):
-    objective = partial(policy_loss, reference=reference, role=dict(recipe.roles)[role], recipe=recipe)
+    objective = partial(policy_loss, base=None, reference=reference, role=dict(recipe.roles)[role], recipe=recipe)
     loss, found, _ = accumulate(objective, params, rows_over_mesh(batch))
     return loss, found
 
@@ -121,24 +116,14 @@ def test_gradient_is_the_policy_gradient_of_each_token() -> None:
     close(gradient(params, split(batch, 32))[1], jax.tree.map(lambda *leaves: sum(leaves), *parts), 1e-5)
 
 
-def test_equal_gradients_on_a_mesh_of_eight_devices() -> None:
-    batch = split(some_batch(loss=ALL_TERMS.loss), 32)
-    expected = gradient(initial(), batch, ALL_TERMS, reference=initial(seed=1))
-    mesh = make_mesh(2, 2, 2)
-    with jax.set_mesh(mesh):
-        params, reference = (jax.device_put(initial(seed), shardings(CONFIG, mesh)) for seed in (0, 1))
-        found = gradient(params, batch, ALL_TERMS, reference=reference)
-    close(found, expected, 1e-5)
-
-
 def test_an_update_on_a_mesh_equals_one_device_and_keeps_the_layout() -> None:
     options = OptimizerOptions(name="muon", learning_rate=1e-3, muon_learning_rate=1e-3, eps=1e-3)
     roles = {"executor": RoleOptions(optimizer=options)}
     recipe = replace(RECIPE, roles=tuple(roles.items()))
     batches, mesh = {"executor": some_batch()}, make_mesh(2, 2, 2)
-    expected, _ = update(create(device(initial()), roles, "per_role"), batches, EXECUTOR, recipe)
+    expected, _ = update(create(device(initial()), roles, "per_role", master=True), batches, EXECUTOR, recipe)
     with jax.set_mesh(mesh):
-        state = create(jax.device_put(initial(), shardings(CONFIG, mesh)), roles, "per_role")
+        state = create(jax.device_put(initial(), shardings(CONFIG, mesh)), roles, "per_role", master=True)
         where = jax.tree.map(lambda x: x.sharding, state)
         found, metrics = update(state, batches, EXECUTOR, recipe)
     assert jax.tree.all(jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), found, where))
@@ -191,9 +176,35 @@ def test_shared_moments_take_the_weighted_sum_of_gradients() -> None:
     close(state.opt_states["shared"][0].mu, jax.tree.map(lambda d, e: 0.1 * (0.5 * d + 2 * e), d, e), 1e-6)
 
 
+def test_a_batch_that_teaches_nothing_moves_neither_weights_nor_moments() -> None:
+    state, _ = update(fresh(), {"executor": some_batch()}, EXECUTOR, RECIPE)  # there is momentum now
+    before = host(state)
+    equal = some_batch()
+    equal = equal.replace(advantages=np.zeros_like(equal.advantages))
+    state, metrics = update(state, {"executor": equal}, EXECUTOR, RECIPE)
+    same(state.replace(step=0), before.replace(step=0))
+    assert (int(state.step), int(metrics["executor/tokens"])) == (2, equal.mask.sum())
+
+    # With an entropy term the same batch does teach.
+    recipe = replace(RECIPE, roles=(("executor", replace(ROLE, entropy=0.1)),))
+    state, _ = update(state, {"executor": equal}, EXECUTOR, recipe)
+    assert (int(state.version), int(before.version)) == (2, 1)
+
+
+def test_beside_a_role_that_learns_one_that_cannot_keeps_its_moments() -> None:
+    batches = {"executor": some_batch(), "designer": some_batch(seed=2)}
+    state, _ = update(fresh(), batches, JOINT, RECIPE)
+    before = host(state)
+    batches["designer"] = batches["designer"].replace(advantages=np.zeros_like(batches["designer"].advantages))
+    joint, _ = update(state, batches, JOINT, RECIPE)
+    alone, _ = update(device(before), batches, EXECUTOR, RECIPE)
+    same(joint.opt_states["designer"], before.opt_states["designer"])
+    same(joint.params, alone.params)
+
+
 def test_shared_moments_of_different_optimisers_are_an_error() -> None:
     with pytest.raises(ValueError, match="needs one optimizer"):
-        create(initial(), {"designer": ROLE, "executor": RoleOptions()}, "shared")
+        create(initial(), {"designer": ROLE, "executor": RoleOptions()}, "shared", master=True)
 
 
 def test_the_rewarded_token_becomes_likelier() -> None:
@@ -218,7 +229,7 @@ def test_metrics_measure_gap_entropy_and_clipping() -> None:
 
     @jax.jit
     def measure(params, batch):
-        tokens = policy_loss(params, batch, reference=None, role=ROLE, recipe=RECIPE)[1]
+        tokens = policy_loss(params, batch, base=None, reference=None, role=ROLE, recipe=RECIPE)[1]
         return describe(*jax.tree.map(lambda x: x[None], (batch, tokens)), gap_bound=0.05)
 
     found = {name: float(value) for name, value in measure(params, shifted).items()}

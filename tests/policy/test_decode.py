@@ -5,7 +5,7 @@ import pytest
 from metaagentx.policy import decode, model, params
 from tests.policy import tiny
 
-prefill = jax.jit(decode.prefill, static_argnums=1)
+prefill = jax.jit(decode.prefill, static_argnums=(1, 4))
 forward = jax.jit(model.forward, static_argnums=1)
 decode_step = jax.jit(decode.decode_step, static_argnums=1)
 LENGTHS = np.int32([3, 5, 7])
@@ -16,9 +16,15 @@ def sequences(vocabulary: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, vocabulary, (len(LENGTHS), 12)).astype(np.int32)
 
 
-@pytest.mark.parametrize(("qk_norm", "tied"), [(True, True), (False, False)])
-def test_prefill_and_decode_equal_forward(qk_norm, tied):
-    config = tiny.config(qk_norm, tied)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *tiny.FAMILIES,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in sorted(tiny.CONFIGS.keys() - tiny.FAMILIES)),
+    ],
+)
+def test_prefill_and_decode_equal_forward(name):
+    config = tiny.CONFIGS[name]
     weights = params.initialise(config, jax.random.key(0))
     tokens = sequences(config.vocab_size)
     rows = np.arange(len(LENGTHS))
@@ -27,7 +33,7 @@ def test_prefill_and_decode_equal_forward(qk_norm, tied):
     expected = model.unembed(weights, config, hidden)
 
     # Beyond each prompt lie the tokens to come: prefill must not see them.
-    logits, fresh = prefill(weights, config, tokens[:, :BUCKET], LENGTHS)
+    logits, fresh = prefill(weights, config, tokens[:, :BUCKET], LENGTHS, "dense")
     np.testing.assert_allclose(logits, expected[rows, LENGTHS - 1], atol=1e-5)
 
     # What was never written must never be read: it is large enough to be seen.

@@ -15,8 +15,9 @@ EOS = 1
 def config():
     """A model so small that everything about it can be recomputed."""
     return ModelConfig(
-        vocab_size=13, d_model=16, layers=2, heads=2, kv_heads=1, head_dim=8, d_ff=32, rope_theta=1e4, norm_eps=1e-6,
-        qk_norm=True, tied_embeddings=False, max_length=64, dtype="float32",
+        vocab_size=13, d_model=16, layers=2, heads=2, kv_heads=1, head_dim=8, d_ff=32, rope_theta=1e4,
+        rope_scaling=None, norm_eps=1e-6, qkv_bias=False, qk_norm=True, experts=None, tied_embeddings=False,
+        max_length=64, dtype="float32",
     )  # fmt: skip
 
 

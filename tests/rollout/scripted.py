@@ -40,12 +40,14 @@ class Scripted:
         self.queue: deque[tuple[int, np.ndarray, SamplingOptions]] = deque()
         self.prompts: list[np.ndarray] = []
         self.ids: list[CallIds] = []
+        self.roles: list[str] = []
         self.steps = 0
 
-    def submit(self, ticket: int, prompt: np.ndarray, ids: CallIds, sampling: SamplingOptions) -> None:
+    def submit(self, ticket: int, prompt: np.ndarray, ids: CallIds, sampling: SamplingOptions, role: str) -> None:
         self.queue.append((ticket, prompt, sampling))
         self.prompts.append(prompt)
         self.ids.append(ids)
+        self.roles.append(role)
 
     def step(self) -> list[tuple[int, Sampled]]:
         self.steps += 1

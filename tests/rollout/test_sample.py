@@ -98,7 +98,7 @@ def test_a_rollout_is_a_function_of_weights_seed_and_step(world):
 
 
 def test_a_prompt_shared_by_many_calls_is_prefilled_once(world):
-    world[1].load(world[1]._params, 3)
+    world[1].load(initialise(world[1].config, jax.random.key(0)), 3)
     rollout = roll(world, TreeOptions(designs=4, executions=4, fixed_design="a=solve()"), count=1)
     assert rollout.metrics["engine/prompt_tokens"] == 16 * rollout.metrics["engine/prefilled_tokens"]
 

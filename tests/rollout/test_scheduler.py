@@ -201,3 +201,13 @@ def test_a_foreign_request_is_refused():
 
     with pytest.raises(TypeError, match="Call, ToolCall or Fork"):
         drive(flow(), Scripted(lambda p: p))
+
+
+def test_the_engine_is_told_which_role_calls():
+    def flow():
+        yield from ask("d", role="designer")
+        yield from ask("e", role="executor")
+
+    engine = Scripted(lambda p: p)
+    drive(flow(), engine)
+    assert engine.roles == ["designer", "executor"]

@@ -1,0 +1,66 @@
+"""What a compiled program will cost on a slice: memory against what the chip has, time against what it can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaagentx.ahead.chips import Slice
+from metaagentx.ahead.hlo import Cost
+from metaagentx.policy import params
+from metaagentx.policy.config import ModelConfig
+
+# The share of the chip's peak at which Pallas' attention kernels are taken to run: the compiler cannot estimate them.
+KERNEL_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Estimated time of one run of a program, by what is waited for."""
+
+    compute: float  # the compiler's estimate of its own operations, bandwidth of the HBM included
+    kernels: float  # attention kernels, at KERNEL_SHARE of the peak
+    collectives: float  # bytes received over the published bandwidth of the links
+
+    @property
+    def overlapped(self) -> float:
+        """If every collective is hidden behind computation."""
+        return max(self.compute + self.kernels, self.collectives)
+
+    @property
+    def serial(self) -> float:
+        """If none is."""
+        return self.compute + self.kernels + self.collectives
+
+
+def seconds(cost: Cost, slice_: Slice) -> Seconds:
+    """The time that `cost` takes on a chip of `slice_`."""
+    chip = slice_.chip
+    collectives = sum(moved / slice_.link_bandwidth(size) for size, moved in cost.collectives.items())
+    return Seconds(cost.cycles / chip.clock, cost.kernels / (KERNEL_SHARE * chip.peak), collectives)
+
+
+def multiplied(config: ModelConfig) -> int:
+    """Weights that one token is multiplied with: without the embedding's table, and active experts alone."""
+    count = params.count(config) - config.layers * 2 * config.d_model - config.d_model
+    if not config.tied_embeddings:
+        count -= config.vocab_size * config.d_model
+    if config.experts is not None:
+        idle = config.experts.count - config.experts.active
+        count -= config.layers * idle * 3 * config.d_model * config.experts.d_ff
+    return count
+
+
+def forward_flops(config: ModelConfig, sequences: int, length: int) -> float:
+    """FLOPs of the model's forward pass over whole causal sequences: two a weight and token, and attention's."""
+    attention = 2 * config.layers * config.heads * config.head_dim * length**2  # two products of [T, T / 2]
+    return sequences * (2.0 * multiplied(config) * length + attention)
+
+
+def training_flops(config: ModelConfig, sequences: int, length: int) -> float:
+    """FLOPs of forward and backward pass, without what is computed twice to save memory (PaLM, arXiv 2204.02311)."""
+    return 3 * forward_flops(config, sequences, length)
+
+
+def decode_flops(config: ModelConfig, slots: int, length: int) -> float:
+    """FLOPs of one more token in every slot, over a cache of `length` tokens."""
+    return slots * (2.0 * multiplied(config) + 4 * config.layers * config.heads * config.head_dim * length)

@@ -1,0 +1,181 @@
+"""Compile a run's programs ahead of time for a TPU slice, and say what they will need and how fast they will be.
+
+    python -m launch.aot --config=configs/qwen3_8b.py --topology=v5p:4x4x4 [--json=PATH] [--largest]
+
+(`launch.aot` sets what libtpu wants in the environment.) How the numbers are made: docs/scaling.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+from jax.sharding import Mesh
+from ml_collections import config_flags
+from rich.console import Console
+
+from metaagentx import command_line
+from metaagentx.ahead import estimate, programs, report
+from metaagentx.ahead.chips import Slice, describe
+from metaagentx.ahead.hlo import Program
+from metaagentx.mesh import make_mesh
+from metaagentx.settings import MeshOptions, Settings, SettingsError, read
+
+TOPOLOGY = flags.DEFINE_string("topology", None, "The slice: v5e:4x4, v5p:4x4x4, v6e:8x8 and the like.")
+PROGRAM = flags.DEFINE_multi_enum("program", list(programs.NAMES), programs.NAMES, "Which programs; all unless given.")
+LARGEST = flags.DEFINE_bool("largest", False, "Also search for the largest batch that fits: a few more compilations.")
+JSON = flags.DEFINE_string("json", None, "Where records are kept; programs that are there already are skipped.")
+AGAIN = flags.DEFINE_bool("again", False, "Compile also what the records hold.")
+DOCUMENT = flags.DEFINE_string("document", None, "Only write the table of all records into this file.")
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One configuration on one slice."""
+
+    config: str  # its name: "qwen3_8b"
+    settings: Settings
+    where: Slice
+    mesh: Mesh
+
+
+def main(arguments: list[str]) -> None:
+    """Parse the flags; compile, print and keep every program's record."""
+    if len(arguments) > 1:
+        raise app.UsageError(f"unknown argument {arguments[1]!r}")
+    with command_line.errors_in_words():
+        records = report.Records(Path(JSON.value) if JSON.value else None)
+        if DOCUMENT.value:
+            report.write_table(Path(DOCUMENT.value), records)
+            return
+        task, screen = prepare(), Console(highlight=False)
+        with jax.set_mesh(task.mesh):
+            for name in PROGRAM.value:
+                record = study(task, name, records, screen)
+                if LARGEST.value:
+                    largest(task, name, record, records, screen)
+
+
+def prepare() -> Task:
+    """What the flags ask for. Raises SettingsError."""
+    settings = read(command_line.CONFIG.value)
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    if not TOPOLOGY.value:
+        raise SettingsError("--topology is needed: the slice to compile for, as in v5p:4x4x4")
+    where = describe(TOPOLOGY.value)
+    return Task(Path(file.partition(":")[0]).stem, settings, where, lay(settings.mesh, where))
+
+
+def lay(options: MeshOptions, where: Slice) -> Mesh:
+    """The settings' mesh over the chips of a slice. Raises SettingsError where it does not fit."""
+    others, chips = options.fsdp * options.tensor, len(where.devices)
+    if options.data == 0 and chips % others:
+        raise SettingsError(f"config.mesh.fsdp * tensor = {others} does not divide the {chips} chips of {where.name}")
+    try:
+        return make_mesh(options.data or chips // others, options.fsdp, options.tensor, devices=where.devices)
+    except NotImplementedError:
+        sizes = f"{options.data or chips // others} x {options.fsdp} x {options.tensor}"
+        raise SettingsError(f"config.mesh of {sizes} cannot be laid along the sides of {where.name}") from None
+    except ValueError as error:
+        raise SettingsError(f"config.mesh on {where.name}: {error}") from error
+
+
+def study(task: Task, name: programs.Name, records: report.Records, screen: Console) -> Record:
+    """The record of one program: from the file, or compiled now, kept and printed."""
+    lowered = programs.lower(name, task.settings, task.mesh)
+    key = {
+        "config": task.config,
+        "topology": task.where.name,
+        "program": name,
+        # The program itself says whether a record is still true: settings or code that do not change it do not count.
+        "digest": hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16],
+        "jax": jax.__version__,
+        "libtpu": version("libtpu"),
+    }
+    known = records.find(key)
+    if known is None or AGAIN.value:
+        begun = time.perf_counter()
+        with screen.status(f"{name} of {task.config} for {task.where.name}: compiling"):
+            known = key | shape_of(task, name) | measure(task, name, lowered)
+        known["compile_seconds"] = round(time.perf_counter() - begun, 1)
+        records.keep(known)
+    screen.print(report.line(known), soft_wrap=True)
+    return known
+
+
+def shape_of(task: Task, name: programs.Name) -> Record:
+    """What of the settings decides a program's size."""
+    settings, mesh = task.settings, dict(task.mesh.shape)
+    if name == "update":
+        pack = settings.pack
+        rows = pack.row_buckets[-1]
+        batch = {"rows": rows, "micro_rows": min(pack.micro_rows, rows), "length": pack.row_length}
+        return {"mesh": mesh, "batch": batch, "remat": pack.remat, "attention": pack.attention, "chunk": pack.chunk}
+    engine = settings.engine
+    if name == "prefill":
+        batch = {"rows": engine.admit_buckets[-1], "length": engine.prompt_buckets[-1], "slots": engine.slots}
+        return {"mesh": mesh, "batch": batch, "attention": engine.attention}
+    return {"mesh": mesh, "batch": {"slots": engine.slots, "length": engine.capacity}}
+
+
+def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Record:
+    """Compile, and read off memory, work and time; of a program that does not fit, only what it would need."""
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return {"refused": " ".join(str(error).split())[:300]}
+    memory = compiled.memory_analysis()
+    cost = Program(compiled.as_text()).cost()
+    seconds = estimate.seconds(cost, task.where)
+    work = model_flops(task, name)
+    ideal = work / (len(task.where.devices) * task.where.chip.peak)
+    hbm = {
+        "arguments": memory.argument_size_in_bytes,
+        "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "code": memory.generated_code_size_in_bytes,
+        "resident": resident(task, name),
+    }
+    return {
+        "hbm": hbm | {"total": sum(hbm.values()), "chip": task.where.chip.hbm},
+        "flops": cost.products + cost.kernels,
+        "bytes": cost.hbm,
+        "received": sum(cost.collectives.values()),
+        "seconds": asdict(seconds) | {"overlapped": seconds.overlapped, "serial": seconds.serial},
+        "model_flops": work,
+        "share": {"overlapped": ideal / seconds.overlapped, "serial": ideal / seconds.serial},
+    }
+
+
+def model_flops(task: Task, name: programs.Name) -> float:
+    """FLOPs that the model asks for, on all chips together; of `decode`, for one step over full caches."""
+    settings = task.settings
+    if name == "update":
+        rows = settings.pack.row_buckets[-1] * len(programs.batches(settings, task.mesh)[0])
+        return estimate.training_flops(settings.model, rows, settings.pack.row_length)
+    engine = settings.engine
+    if name == "prefill":
+        return estimate.forward_flops(settings.model, engine.admit_buckets[-1], engine.prompt_buckets[-1])
+    return estimate.decode_flops(settings.model, engine.slots, engine.capacity)
+
+
+def resident(task: Task, name: programs.Name) -> int:
+    """Bytes on each chip that wait meanwhile: the engine's slots during an update, masters and moments otherwise."""
+    settings, mesh = task.settings, task.mesh
+    if name == "update":
+        return programs.held(programs.engine_state(settings, mesh))
+    return programs.held(replace(programs.train_state(settings, mesh), params=None))
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=command_line.parse)

@@ -1,0 +1,107 @@
+"""Every way to compute attention against the dense one."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metaagentx.mesh import make_mesh
+from metaagentx.policy import attention
+
+LENGTH = 37  # no multiple of any block
+# Three packed segments, then padding; the second row is full, the third is empty.
+SEGMENTS = np.zeros((4, LENGTH), np.int32)
+SEGMENTS[0, :30] = np.repeat([1, 2, 3], [11, 7, 12])
+SEGMENTS[1] = 1
+SEGMENTS[3, :20] = 1
+POSITIONS = np.zeros_like(SEGMENTS)
+for row, segments in enumerate(SEGMENTS):
+    for segment in (1, 2, 3):
+        POSITIONS[row, segments == segment] = np.arange((segments == segment).sum())
+REAL = (SEGMENTS > 0)[:, None, :, None]
+
+
+def inputs(width=16, dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = [(4, 4, LENGTH, width), (4, 2, LENGTH, width), (4, 2, LENGTH, width), (4, 4, LENGTH, width)]
+    return [jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes, strict=True)]
+
+
+def outcome(attend, q, k, v, weights):
+    """What real tokens get, and the gradients of a weighted sum of it."""
+
+    def loss(q, k, v):
+        y = jnp.where(REAL, attend(q, k, v), 0)
+        return jnp.sum(weights * y.astype(jnp.float32)), y
+
+    gradients, y = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+    return jax.device_get((y, *gradients))
+
+
+def dense(q, k, v):
+    return attention.within("dense", POSITIONS, SEGMENTS)(q, k, v)[0]
+
+
+def assert_close(one, other, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), np.float32(b), **tolerance), one, other)
+
+
+def deviation(narrow, exact):
+    return np.sqrt(np.mean(np.square(np.float32(narrow) - exact)))
+
+
+@pytest.mark.parametrize("size", [8, LENGTH, 512])
+def test_blocked_attention_is_dense_attention_and_so_are_its_gradients(size):
+    attend = functools.partial(attention.blocked, jnp.asarray(SEGMENTS), size=size)
+    assert_close(outcome(attend, *inputs()), outcome(dense, *inputs()), atol=2e-6)
+
+
+def test_blocked_attention_in_bfloat16_is_as_near_to_float32_as_dense_attention_is():
+    narrow = inputs(dtype=jnp.bfloat16)
+    exact = outcome(dense, *(x.astype(jnp.float32) for x in narrow))
+    attend = functools.partial(attention.blocked, jnp.asarray(SEGMENTS), size=8)
+    for mine, theirs, right in zip(outcome(attend, *narrow), outcome(dense, *narrow), exact, strict=True):
+        assert mine.dtype == jnp.bfloat16
+        assert deviation(mine, right) <= 1.1 * deviation(theirs, right)
+
+
+def test_what_padding_holds_reaches_no_other_token():
+    q, k, v, _ = inputs()
+    attend = jax.jit(functools.partial(attention.blocked, jnp.asarray(SEGMENTS), size=8))
+    disturbed = (jnp.where(REAL, x, 7.0) for x in (q, k, v))
+    np.testing.assert_array_equal(np.where(REAL, attend(q, k, v), 0), np.where(REAL, attend(*disturbed), 0))
+
+
+def test_blocked_attention_never_holds_the_scores_of_a_row():
+    q = jax.ShapeDtypeStruct((1, 2, 4096, 8), jnp.float32)
+    segments = jnp.ones((1, 4096), jnp.int32)
+
+    def loss(q, k, v):
+        return jnp.sum(attention.blocked(segments, q, k, v, size=256))
+
+    memory = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(q, q, q).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 4 * 4096 * 4096 / 4  # a quarter of one head's scores
+
+
+@pytest.mark.parametrize("layout", [(1, 1, 2), (2, 2, 1), (2, 2, 2), (1, 1, 8)], ids=lambda x: "x".join(map(str, x)))
+def test_blocked_attention_on_a_mesh_is_that_of_one_device(layout):
+    alone = outcome(functools.partial(attention.blocked, jnp.asarray(SEGMENTS), size=16), *inputs())
+    count = int(np.prod(layout))
+    with jax.set_mesh(make_mesh(*layout, devices=jax.devices()[:count])):
+        assert_close(outcome(functools.partial(laid_out, attention.blocked, 16), *inputs()), alone, atol=2e-6)
+
+
+def laid_out(attend, size, q, k, v):
+    q = attention.place(q, "batch", "heads", None, None)
+    k, v = (attention.place(x, "batch", "kv_heads", None, None) for x in (k, v))
+    y = attend(jnp.asarray(SEGMENTS), q, k, v, size)
+    return attention.place(y, None, None, None, None)
+
+
+def test_the_splash_kernel_is_dense_attention_and_so_are_its_gradients():
+    attend = functools.partial(attention.splash, jnp.asarray(SEGMENTS), interpret=True)
+    assert_close(outcome(attend, *inputs(width=128)), outcome(dense, *inputs(width=128)), atol=2e-5)
