@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 STEPS = 3
 SETTINGS = {
     "mesh__fsdp": 2,  # of four devices: two for data
-    "task__train": 16,
+    "task__tiny__train": 16,
     "engine__slots": 8,
     "engine__admit_buckets": (8,),
     "tree__fixed_design": "",
