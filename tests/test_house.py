@@ -34,6 +34,7 @@ ROOMS = {
     # The plumbing, one file each.
     "mesh": Rule(("mesh",)),
     "hosts": Rule(("hosts",)),
+    "primary": Rule(("primary", "hosts", "mesh", "tasks", "workflow")),
     "metrics": Rule(("metrics",), jax=False),
     "checkpoint": Rule(("checkpoint", "mesh", "hosts")),
     "preemption": Rule(("preemption",), jax=False),
@@ -41,7 +42,19 @@ ROOMS = {
     "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
     "workbench": Rule(
-        ("workbench", "policies", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")
+        (
+            "workbench",
+            "policies",
+            "settings",
+            "mesh",
+            "primary",
+            "policy",
+            "workflow",
+            "tasks",
+            "tools",
+            "rollout",
+            "learn",
+        )
     ),
 }
 STORIES = frozenset({"train", "sft", "evaluate", "solve", "export"})
