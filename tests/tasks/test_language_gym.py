@@ -136,7 +136,7 @@ def test_those_who_check_are_shown_wrong_answers_too(task, data_dir):
     misled = dataclasses.replace(OPTIONS, lessons=LessonOptions(designer=0, misled=1.0))
     found = 0
     for lesson in open_task(misled, data_dir, Limits()).demonstrations(0, 0, 300):
-        if lesson.kind == "sum2" and "[a]:" in lesson.messages[1].content and "Check" in lesson.messages[0].content:
+        if lesson.kind == "spell" and "[a]:" in lesson.messages[1].content and "Check" in lesson.messages[0].content:
             shown = lesson.messages[1].content.split("[a]:\n")[1].split("\n")[0]
             answer = lesson.messages[-1].content.split("\\boxed{")[1].rstrip("}")
             assert shown != answer
