@@ -48,7 +48,7 @@ def rebuild(value: Spelled) -> Any:
 
 
 def same(wanted: Spelled, got: Spelled) -> bool:
-    """Whether two spelled values are equal: floats nearly, tuples as lists, dictionaries in any order; True is not 1."""
+    """Whether two spelled values are equal: floats nearly, tuples as lists, and True is not 1."""
     try:
         return _same(wanted, got)
     except RecursionError:  # our own values do not nest so deep
