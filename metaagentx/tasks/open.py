@@ -26,6 +26,7 @@ from metaagentx.tasks.sharegpt import read_demonstrations
 from metaagentx.tasks.task import Delivery, Demonstration, Task
 from metaagentx.tasks.teacher import TeacherOptions
 from metaagentx.tools.calculator import make_calculator
+from metaagentx.tools.python_tool import make_python
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions
 from metaagentx.tools.tool import Toolbox
 from metaagentx.workflow.ir import Limits, Role
@@ -43,7 +44,8 @@ class TaskOptions:
     lessons: LessonOptions = LessonOptions()  # of the gym's teacher
     files: FileOptions = FileOptions()
     prompts: Literal["brief", "full"] = "brief"  # gym, files: designs as short forms, or as scripts (large models)
-    sandbox: SandboxOptions = SandboxOptions()  # for questions that ask for code
+    python: bool = False  # gym, files: whether agents may run Python (the tool python_execute), in the sandbox
+    sandbox: SandboxOptions = SandboxOptions()  # for that tool, and for questions that ask for code
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,13 @@ class Surroundings:
 
 
 def surroundings(options: TaskOptions) -> Surroundings:
-    """The palette, the tools and the words that go with a task."""
+    """The palette, the tools and the words that go with a task. Raises SandboxUnavailable where `python` needs one."""
     if options.kind == "tiny":
         return Surroundings(
             TINY_PALETTE, Toolbox([make_calculator(TINY_OPERATIONS)]), Wording(tool_error="Error"), tool_texts={}
         )
-    toolbox = Toolbox([make_calculator()])
+    tools = [make_calculator(), *([make_python(Sandbox(options.sandbox))] if options.python else [])]
+    toolbox = Toolbox(tools)
     return Surroundings(PALETTE, toolbox, Wording(), toolbox.texts())
 
 
