@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from metaagentx.tasks.dataset import load, prepare
 from metaagentx.tasks.equivalence import Equivalence
 from metaagentx.tasks.files import FileOptions, read_splits
 from metaagentx.tasks.grading import Grader
-from metaagentx.tasks.gym import SPLITS, GymOptions, Record
+from metaagentx.tasks.gym import GymOptions, Record
 from metaagentx.tasks.gym_task import tiny_task
 from metaagentx.tasks.language_gym import LANGUAGE_GYM
 from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
@@ -78,9 +78,13 @@ def open_task(options: TaskOptions, data_dir: str | Path, limits: Limits) -> Tas
     """
     if options.kind == "tiny":
         return tiny_task(options.tiny, data_dir, options.teacher)
-    splits = load(prepare(options.gym, data_dir)) if options.kind == "gym" else read_splits(options.files)
     deliveries = _deliveries(options.prompts)
-    grader = _grader(options, splits)
+    if options.kind == "gym":
+        grader = _grader(options, {family.domain for family in options.gym.families})  # before the long work
+        splits = load(prepare(options.gym, data_dir))
+    else:
+        splits = read_splits(options.files)
+        grader = _grader(options, {record.domain for records in splits.values() for record in records})
     prompt = _designer_prompt(options, limits)
     return RecordTask(
         options.kind,
@@ -107,10 +111,9 @@ def _designer_prompt(options: TaskOptions, limits: Limits) -> str:
     return script_prompt(tools, agents=limits.agents, calls=limits.model_calls)
 
 
-def _grader(options: TaskOptions, splits: Mapping[str, list[Record]]) -> Grader:
-    code = any(record.domain == "code" for split in SPLITS for record in splits[split])
-    exact = options.kind != "files" or options.files.grading == "match"
-    return Grader(Sandbox(options.sandbox) if code else None, None if exact else Equivalence())
+def _grader(options: TaskOptions, domains: Set[str]) -> Grader:
+    compares = options.kind == "files" and options.files.grading == "equivalence" and "mathematics" in domains
+    return Grader(Sandbox(options.sandbox) if "code" in domains else None, Equivalence() if compares else None)
 
 
 def _teach(

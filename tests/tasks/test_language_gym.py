@@ -14,6 +14,7 @@ from metaagentx.tasks.language_teacher import LessonOptions
 from metaagentx.tasks.open import TaskOptions, open_task, surroundings
 from metaagentx.tasks.script_prompt import script_prompt
 from metaagentx.tasks.task import Task
+from metaagentx.tools import sandbox
 from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.short import parse_short
@@ -174,3 +175,10 @@ def test_surroundings_belong_to_the_kind():
 def test_a_family_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"family\.dataset"):
         Family("x", "no_such_data", (), "mathematics")
+
+
+def test_a_machine_that_cannot_isolate_is_an_error_before_anything_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "_bubblewraps", list)
+    with pytest.raises(SandboxUnavailable, match="Three ways out"):
+        open_task(OPTIONS, tmp_path, Limits())
+    assert list(tmp_path.iterdir()) == []
