@@ -5,47 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from metaagentx.tasks import answers
 from metaagentx.tasks.answers import BoxedDelivery, SolutionDelivery, TaggedDelivery
 from metaagentx.tasks.dataset import load, prepare
 from metaagentx.tasks.equivalence import Equivalence
-from metaagentx.tasks.files import FileOptions, read_splits
+from metaagentx.tasks.files import read_splits
 from metaagentx.tasks.grading import Grader
-from metaagentx.tasks.gym import GymOptions, Record
+from metaagentx.tasks.gym import Record
 from metaagentx.tasks.gym_task import tiny_task
-from metaagentx.tasks.language_gym import LANGUAGE_GYM
 from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
-from metaagentx.tasks.language_teacher import LessonOptions, Teacher
+from metaagentx.tasks.language_teacher import Teacher
+from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.order import position
 from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.record_task import RecordTask
 from metaagentx.tasks.script_prompt import script_prompt
 from metaagentx.tasks.sharegpt import read_demonstrations
 from metaagentx.tasks.task import Delivery, Demonstration, Task
-from metaagentx.tasks.teacher import TeacherOptions
 from metaagentx.tools.calculator import make_calculator
 from metaagentx.tools.python_tool import make_python
-from metaagentx.tools.sandbox import Sandbox, SandboxOptions
+from metaagentx.tools.sandbox import Sandbox
 from metaagentx.tools.tool import Toolbox
 from metaagentx.workflow.ir import Limits, Role
 from metaagentx.workflow.prompts import Wording
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """What is asked, and in which words. Only the sections of the chosen `kind` count."""
-
-    kind: Literal["tiny", "gym", "files"] = "tiny"
-    tiny: GymOptions = GymOptions()
-    teacher: TeacherOptions = TeacherOptions()  # of the tiny task
-    gym: GymOptions = LANGUAGE_GYM
-    lessons: LessonOptions = LessonOptions()  # of the gym's teacher
-    files: FileOptions = FileOptions()
-    prompts: Literal["brief", "full"] = "brief"  # gym, files: designs as short forms, or as scripts (large models)
-    python: bool = False  # gym, files: whether agents may run Python (the tool python_execute), in the sandbox
-    sandbox: SandboxOptions = SandboxOptions()  # for that tool, and for questions that ask for code
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from metaagentx.tasks.files import BadRow, FileOptions, read_splits
-from metaagentx.tasks.open import TaskOptions, open_task
+from metaagentx.tasks.open import open_task
+from metaagentx.tasks.options import TaskOptions
 from metaagentx.workflow.ir import Limits
 
 ROW = {"question": "What is 1 + 1?", "answer": 2, "domain": "mathematics"}

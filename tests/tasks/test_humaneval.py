@@ -1,7 +1,8 @@
 import pytest
 
 from metaagentx.tasks.humaneval import convert
-from metaagentx.tasks.open import TaskOptions, open_task
+from metaagentx.tasks.open import open_task
+from metaagentx.tasks.options import TaskOptions
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
 from metaagentx.workflow.ir import Limits
 

@@ -11,7 +11,8 @@ from metaagentx.tasks.gym import SPLITS, Family, GymOptions, split_of
 from metaagentx.tasks.language_gym import LANGUAGE_FAMILIES
 from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
 from metaagentx.tasks.language_teacher import LessonOptions
-from metaagentx.tasks.open import TaskOptions, open_task, surroundings
+from metaagentx.tasks.open import open_task, surroundings
+from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.script_prompt import script_prompt
 from metaagentx.tasks.task import Task
 from metaagentx.tools import sandbox
