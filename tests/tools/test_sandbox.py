@@ -1,5 +1,6 @@
 import contextlib
 import os
+import struct
 import time
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def sandbox():
         return Sandbox(QUICK)
     except SandboxUnavailable as error:
         pytest.skip(str(error))
+
+
+_found = module._bubblewraps
 
 
 def run(sandbox, body, *, before=""):
@@ -165,8 +169,19 @@ def test_where_nothing_isolates_there_is_an_error_with_three_ways_out(monkeypatc
     monkeypatch.setattr(module, "_bubblewraps", lambda: [broken])
     with pytest.raises(SandboxUnavailable, match=r"No permissions.*Three ways out"):
         Sandbox(QUICK)
+    monkeypatch.setattr(module, "filter_program", lambda: None)
+    monkeypatch.setattr(module, "_bubblewraps", _found)
+    with pytest.raises(SandboxUnavailable, match="no system call filter"):
+        Sandbox(QUICK)
     monkeypatch.setattr(module, "_bubblewraps", list)
     with pytest.raises(SandboxUnavailable, match="no bubblewrap was found"):
+        Sandbox(QUICK)
+
+
+def test_a_bubblewrap_that_lets_processes_through_is_not_taken(monkeypatch, sandbox):
+    allow_all = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
+    monkeypatch.setattr(module, "filter_program", lambda: allow_all)
+    with pytest.raises(SandboxUnavailable, match="was not isolated"):
         Sandbox(QUICK)
 
 
