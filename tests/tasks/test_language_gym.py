@@ -11,9 +11,11 @@ from metaagentx.tasks.gym import SPLITS, Family, GymOptions, split_of
 from metaagentx.tasks.language_gym import LANGUAGE_FAMILIES
 from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
 from metaagentx.tasks.language_teacher import LessonOptions
-from metaagentx.tasks.open import TaskOptions, open_task, surroundings
+from metaagentx.tasks.open import open_task, surroundings
+from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.script_prompt import script_prompt
 from metaagentx.tasks.task import Task
+from metaagentx.tools import sandbox
 from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.short import parse_short
@@ -136,7 +138,7 @@ def test_those_who_check_are_shown_wrong_answers_too(task, data_dir):
     misled = dataclasses.replace(OPTIONS, lessons=LessonOptions(designer=0, misled=1.0))
     found = 0
     for lesson in open_task(misled, data_dir, Limits()).demonstrations(0, 0, 300):
-        if lesson.kind == "sum2" and "[a]:" in lesson.messages[1].content and "Check" in lesson.messages[0].content:
+        if lesson.kind == "spell" and "[a]:" in lesson.messages[1].content and "Check" in lesson.messages[0].content:
             shown = lesson.messages[1].content.split("[a]:\n")[1].split("\n")[0]
             answer = lesson.messages[-1].content.split("\\boxed{")[1].rstrip("}")
             assert shown != answer
@@ -174,3 +176,10 @@ def test_surroundings_belong_to_the_kind():
 def test_a_family_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match=r"family\.dataset"):
         Family("x", "no_such_data", (), "mathematics")
+
+
+def test_a_machine_that_cannot_isolate_is_an_error_before_anything_is_prepared(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "_bubblewraps", list)
+    with pytest.raises(SandboxUnavailable, match="Three ways out"):
+        open_task(OPTIONS, tmp_path, Limits())
+    assert list(tmp_path.iterdir()) == []
