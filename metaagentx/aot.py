@@ -32,6 +32,7 @@ PROGRAM = flags.DEFINE_multi_enum("program", list(programs.NAMES), programs.NAME
 LARGEST = flags.DEFINE_bool("largest", False, "Also search for the largest batch that fits: a few more compilations.")
 JSON = flags.DEFINE_string("json", None, "Where records are kept; programs that are there already are skipped.")
 AGAIN = flags.DEFINE_bool("again", False, "Compile also what the records hold.")
+HLO = flags.DEFINE_string("hlo", None, "Directory in which to leave the text of what the compiler made.")
 DOCUMENT = flags.DEFINE_string("document", None, "Only write the table of all records into this file.")
 
 Record = dict[str, Any]
@@ -135,7 +136,11 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
             raise
         return {"refused": " ".join(str(error).split())[:300]}
     memory = compiled.memory_analysis()
-    cost = Program(compiled.as_text()).cost()
+    text = compiled.as_text()
+    if HLO.value:
+        Path(HLO.value).mkdir(parents=True, exist_ok=True)
+        (Path(HLO.value) / f"{task.config}-{task.where.name.replace(':', '-')}-{name}.txt").write_text(text)
+    cost = Program(text).cost()
     seconds = estimate.seconds(cost, task.where)
     work = model_flops(task, name)
     ideal = work / (len(task.where.devices) * task.where.chip.peak)

@@ -246,7 +246,8 @@ def _attention_kernel(line: Instruction) -> float:
     constraints = re.search(r"operand_layout_constraints=\{(.*?)\}, \w+=", line.rest)
     if not (found and constraints):
         return 0.0
-    products = {"fwd": 2, "dq": 3, "dkv": 4}[found.group(1)]
+    fused = re.search(r'use_fused_bwd_kernel[\\": ]+true', line.rest)  # "dkv" then makes dq too
+    products = {"fwd": 2, "dq": 3, "dkv": 5 if fused else 4}[found.group(1)]
     queries = max((dims for _, dims in _shapes(constraints.group(1))), key=math.prod)
     return products * 2.0 * math.prod(queries) * queries[-2] / 2
 
