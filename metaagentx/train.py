@@ -13,30 +13,31 @@ import json
 import platform
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
 import metaagentx
-from metaagentx import command_line, report, sft
+from metaagentx import command_line, policies, report, sft
 from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.evaluate import compare, design_mix, save_scores, validate
+from metaagentx.hosts import anywhere
 from metaagentx.learn.credit import Assigned, assign
 from metaagentx.learn.pack import pack
 from metaagentx.learn.schedule import Phase
 from metaagentx.learn.schedule import phase as phase_of
-from metaagentx.learn.state import TrainState
-from metaagentx.learn.update import Recipe, freeze_old, update
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import JsonLines, MetricWriter, Progress
+from metaagentx.policies import States, Weights
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.report.records import episode
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.sample import Rollout
 from metaagentx.settings import Settings, differences, plain
-from metaagentx.workbench import Workbench, open_workbench
+from metaagentx.workbench import Workbench, distinct, open_workbench
 
 
 def train(settings: Settings, workdir: Path) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
         # ----- The final table, on questions that no training step has seen
         results = _about(settings) | spent
         if settings.evaluate.final:
-            found, scores = compare(bench, cold, trained)
+            found, scores = compare(bench, sft.finished(bench, workdir), trained)
             results |= found
         if is_primary():
             if settings.evaluate.final:
@@ -64,18 +65,21 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
 
 
 def reinforce(
-    bench: Workbench, workdir: Path, cold: Params, writer: MetricWriter, stop: threading.Event
-) -> tuple[Params, dict[str, int]]:
-    """The reinforcement learning loop. Returns the trained weights, and the steps and tokens that it took."""
+    bench: Workbench, workdir: Path, cold: Weights, writer: MetricWriter, stop: threading.Event
+) -> tuple[Weights, dict[str, int]]:
+    """The reinforcement learning loop, from `cold`, which it donates.
+
+    Returns the trained weights, and the steps and tokens that it took.
+    """
     settings, options = bench.settings, bench.settings.train
 
     # ----- State: a checkpoint if there is one, else the cold start
-    state = bench.fresh_state(cold)
+    states, base = policies.states(cold, settings), cold.base
     checkpoints = Checkpoints(workdir / "checkpoints", keep=options.keep)
     episodes = JsonLines(workdir / "episodes.jsonl")
     step = cursor = tokens = 0
     if checkpoints.latest() is not None:
-        state, record = checkpoints.restore(state)
+        states, record = checkpoints.restore(states)
         step, cursor, tokens = record["step"], record["cursor"], record["tokens"]
         writer.restore(record["history"])
     else:
@@ -86,23 +90,23 @@ def reinforce(
 
     def save() -> None:
         record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
-        checkpoints.save(step, state, record)
+        checkpoints.save(step, states, record)
 
     with Progress(options.steps, start=step, active=is_primary()) as progress:
         # ----- Compile every program of the engine, and measure the cold start
         progress.update(step, phase="compiling")
-        engine = bench.engine()
-        engine.load(state.params, version=step)
-        engine.warmup()
+        engines = bench.engines(policies.acting(states, base), version=step)
+        for engine in distinct(engines):
+            engine.warmup()
         if step == 0:
-            score = validate(bench, engine, 0)
+            score = validate(bench, engines, 0)
             writer.write(0, score.metrics(), phase="start")
             progress.update(0, phase="start", accuracy=score.accuracy)
 
         while step < options.steps and not 0 < options.token_budget <= tokens:
             # ----- Sample, grade, credit, pack, update
             phase = phase_of(settings.stages, step)
-            state, rollout, assigned, found = one_step(bench, engine, state, phase, step, cursor)
+            states, rollout, assigned, found = one_step(bench, engines, states, base, phase, step, cursor)
             step, cursor = step + 1, cursor + options.questions
             tokens += int(rollout.metrics["rollout/generated_tokens"])
             ended = step == options.steps or 0 < options.token_budget <= tokens
@@ -112,8 +116,8 @@ def reinforce(
             # ----- Log
             found["train/tokens"], accuracy = float(tokens), None
             if step % options.evaluate_every == 0 or ended:
-                engine.load(state.params, version=step)
-                score = validate(bench, engine, step)
+                policies.load(engines, policies.acting(states, base), version=step)
+                score = validate(bench, engines, step)
                 found |= score.metrics()
                 accuracy = score.accuracy
             writer.write(step, found, phase=phase.name)
@@ -122,27 +126,34 @@ def reinforce(
             progress.update(step, phase=phase.name, accuracy=accuracy, tokens_per_second=rate, share=share)
 
             # ----- Save
-            if step % options.checkpoint_every == 0 or stop.is_set():
+            stopping = anywhere(stop.is_set())
+            if step % options.checkpoint_every == 0 or stopping:
                 save()
-            if stop.is_set():
+            if stopping:
                 raise command_line.Preempted(f"preempted after step {step}: saved; run the same command again")
 
     save()
     checkpoints.close()
-    return state.params, {"train_steps": step, "train_tokens": tokens}
+    return policies.acting(states, base), {"train_steps": step, "train_tokens": tokens}
 
 
 def one_step(
-    bench: Workbench, engine: Engine, state: TrainState, phase: Phase, step: int, cursor: int
-) -> tuple[TrainState, Rollout, Assigned, dict[str, float]]:
-    """One step of training: a function of the state, the step and the cursor alone. `state` is donated."""
+    bench: Workbench,
+    engines: Mapping[str, Engine],
+    states: States,
+    base: Params | None,
+    phase: Phase,
+    step: int,
+    cursor: int,
+) -> tuple[States, Rollout, Assigned, dict[str, float]]:
+    """One step of training: a function of the states, the step and the cursor alone. `states` are donated."""
     settings, roles, clock = bench.settings, bench.settings.roles.by_role(), Clock()
 
     # ----- Sample the trees, and grade their executions
     numbers = range(cursor, cursor + settings.train.questions)
     questions = [bench.task.question("train", number, seed=settings.seed) for number in numbers]
-    engine.load(state.params, version=step)
-    rollout = bench.sample(questions, {"designer": engine, "executor": engine}, step=step)
+    policies.load(engines, policies.acting(states, base), version=step)
+    rollout = bench.sample(questions, engines, step=step)
     clock.lap("rollout")
 
     # ----- Credit: one advantage a trajectory
@@ -158,16 +169,8 @@ def one_step(
     clock.lap("pack")
 
     # ----- Update
-    recipe = Recipe(
-        bench.compute, settings.loss, tuple(roles.items()), settings.stages.moments, settings.train.gap_bound
-    )
-    if settings.train.updates > 1:
-        batches = {role: freeze_old(state.params, batch, bench.compute) for role, batch in batches.items()}
-    state, measured = update(state, batches, phase, recipe)
-    gaps = {name: value for name, value in measured.items() if "/gap_" in name}  # at the weights that sampled
-    for _ in range(1, settings.train.updates):
-        state, measured = update(state, batches, phase, recipe)
-    found = {f"train/{name}": float(value) for name, value in jax.device_get(measured | gaps).items()}
+    states, measured = policies.train_step(states, base, batches, phase, settings, bench.compute)
+    found = {f"train/{name}": float(value) for name, value in jax.device_get(measured).items()}
     clock.lap("update")
     for role in batches:
         if found[f"train/{role}/gap_exceeded"]:
@@ -178,7 +181,7 @@ def one_step(
 
     found |= rollout.metrics | design_mix(rollout.trees) | clock.laps()
     found |= {f"credit/{name}": value for name, value in assigned.metrics.items()}
-    return state, rollout, assigned, found
+    return states, rollout, assigned, found
 
 
 class Clock:
@@ -244,8 +247,9 @@ def _write_json(path: Path, value: Any) -> None:
 
 def main(settings: Settings, workdir: Path) -> None:
     results = train(settings, workdir)
-    report.show(results)
-    print(f"report: {workdir / 'report.html'}")
+    if is_primary():
+        report.show(results)
+        print(f"report: {workdir / 'report.html'}")
 
 
 if __name__ == "__main__":

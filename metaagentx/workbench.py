@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from metaagentx.learn.state import TrainState, create
+from metaagentx import policies
 from metaagentx.learn.update import Compute
 from metaagentx.mesh import make_mesh
-from metaagentx.policy import params as weights
-from metaagentx.policy import tokenizer
+from metaagentx.policies import Weights
+from metaagentx.policy import params, tokenizer
 from metaagentx.policy.chat import Chat
+from metaagentx.policy.config import LoraOptions, ModelConfig
+from metaagentx.policy.hub import resolve
+from metaagentx.policy.load import load
+from metaagentx.policy.params import Params
+from metaagentx.policy.pretrained_config import read_config
+from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.settings import Settings, SettingsError
-from metaagentx.tasks.answers import BoxedDelivery
-from metaagentx.tasks.gym_task import GymTask
-from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
+from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tasks.task import Question, Task
-from metaagentx.tools.calculator import make_calculator
+from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.tools.tool import Toolbox
-from metaagentx.workflow.prompts import Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Workbench:
     """The parts of one run. Nothing here changes while it runs."""
 
     settings: Settings
+    model: ModelConfig
     mesh: Mesh | None  # None on a single device
     task: Task
     chat: Chat
@@ -48,11 +52,24 @@ class Workbench:
     def compute(self) -> Compute:
         """How the trainer cuts up its passes."""
         pack = self.settings.pack
-        return Compute(self.settings.model, pack.micro_rows, pack.chunk, pack.remat, pack.attention)
+        return Compute(self.model, pack.micro_rows, pack.chunk, pack.remat, pack.attention, self.lora)
 
-    def engine(self) -> Engine:
-        """A new engine: its slots and cache, no weights yet."""
-        return Engine(self.settings.model, self.settings.engine, (self.chat.end,))
+    @property
+    def lora(self) -> LoraOptions | None:
+        """The shape of adapters; None where full weights train."""
+        options = self.settings.policies
+        return options.lora if options.layout == "adapters" else None
+
+    def engines(self, weights: Weights, version: int) -> dict[str, Engine]:
+        """A new engine for each role, with these weights: one for both where they share the weights or their base."""
+
+        def engine() -> Engine:
+            return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora)
+
+        first = engine()
+        engines = {"designer": first, "executor": engine() if self.settings.policies.layout == "split" else first}
+        policies.load(engines, weights, version)
+        return engines
 
     def sample(
         self,
@@ -81,54 +98,83 @@ class Workbench:
             designs=designs,
         )
 
-    def fresh_params(self) -> weights.Params:
-        """Randomly initialised weights, a function of the seed."""
-        return weights.initialise(self.settings.model, jax.random.key(self.settings.seed), self.mesh)
+    def fresh_weights(self) -> Weights:
+        """The weights before any training: the checkpoint's, or random ones that are a function of the seed."""
+        settings = self.settings
+        if settings.pretrained.path:
+            return self.around(load(settings.pretrained.path, self.model, self.mesh))
+        return self.around(params.initialise(self.model, jax.random.key(settings.seed), self.mesh))
 
-    def fresh_state(self, params: weights.Params) -> TrainState:
-        """A training state of its own around a copy of `params`."""
-        roles, moments = self.settings.roles.by_role(), self.settings.stages.moments
-        return create(jax.tree.map(jnp.copy, params), roles, moments, master=True)
+    def around(self, params: Params) -> Weights:
+        """`params` in the layout of the run's policies."""
+        key = jax.random.fold_in(jax.random.key(self.settings.seed), 1)  # of adapters
+        return policies.around(params, self.settings.policies, self.model, key, self.mesh)
+
+
+def distinct(engines: Mapping[str, Engine]) -> list[Engine]:
+    """Every engine once, however many roles it serves."""
+    return list({id(engine): engine for engine in engines.values()}.values())
 
 
 @contextlib.contextmanager
 def open_workbench(settings: Settings) -> Iterator[Workbench]:
     """Prepare the questions and the mesh, and put the mesh in force.
 
-    Raises SettingsError where the settings do not fit this machine or each other.
+    Raises SettingsError where the settings do not fit this machine, the checkpoint or each other.
     """
     _keep_compilations()
+    try:
+        model, chat = _speaker(settings)
+        task = open_task(settings.task, Path(settings.data.directory).expanduser(), settings.limits)
+    except (ValueError, OSError, SandboxUnavailable) as error:
+        raise error if isinstance(error, SettingsError) else SettingsError(str(error)) from error
     # float32 means float32: GPUs and TPUs would multiply in fewer bits, and the sampler's log-probabilities drift.
-    jax.config.update("jax_default_matmul_precision", "float32" if settings.model.dtype == "float32" else "default")
+    jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
     mesh = _mesh(settings)
-    pieces = tokenizer.build(tiny_pieces(), characters="", max_length=settings.model.max_length)
-    if len(pieces) != settings.model.vocab_size:
-        raise SettingsError(
-            f"config.model.vocab_size must be the tokenizer's {len(pieces)}, not {settings.model.vocab_size}"
-        )
-    data = Path(settings.data.directory).expanduser()
-    task = GymTask(settings.task, data, BoxedDelivery(instruction=""), settings.teacher)
-    toolbox = Toolbox([make_calculator(TINY_OPERATIONS)])
-    language = Language(TINY_PALETTE, toolbox.names(), settings.limits, Wording(tool_error="Error"), {})
-    bench = Workbench(settings, mesh, task, Chat(pieces), toolbox, language)
+    around = surroundings(settings.task)
+    names = around.toolbox.names()
+    language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
+    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench
 
 
-def _mesh(settings: Settings) -> Mesh | None:
-    options, devices = settings.mesh, jax.device_count()
-    others = options.fsdp * options.tensor
-    if options.data == 0 and devices % others:
+def _speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
+    """The model's constants and its tokenizer, before any weights are read."""
+    if settings.model is not None:
+        model, spoken = settings.model, tokenizer.build(tiny_pieces(), "", settings.model.max_length)
+        if len(spoken) != model.vocab_size:
+            raise SettingsError(
+                f"config.model.vocab_size must be the tokenizer's {len(spoken)}, not {model.vocab_size}"
+            )
+        return model, Chat(spoken)
+    path = resolve(settings.pretrained.path)
+    model = _within_context(settings, read_config(path, settings.pretrained.dtype))
+    published = read_tokenizer(path)
+    check_vocabulary(published, model)
+    return model, Chat(published, thinking=settings.pretrained.thinking)
+
+
+def _within_context(settings: Settings, model: ModelConfig) -> ModelConfig:
+    """A checkpoint's constants, with the run's own bound on lengths."""
+    wanted = settings.pretrained.max_length or model.max_length
+    for key, length in (("pretrained.max_length", wanted), ("engine.capacity", settings.engine.capacity)):
+        if length > model.max_length:
+            raise SettingsError(f"config.{key} ({length}) exceeds the checkpoint's context ({model.max_length})")
+    if settings.engine.capacity > wanted:
         raise SettingsError(
-            f"config.mesh.fsdp * config.mesh.tensor = {others} does not divide the {devices} devices of this machine"
+            f"config.engine.capacity ({settings.engine.capacity}) exceeds config.pretrained.max_length ({wanted})"
         )
-    data = options.data or devices // others
-    if data * others == 1 == devices:
-        return None
+    return dataclasses.replace(model, max_length=wanted)
+
+
+def _mesh(settings: Settings) -> Mesh | None:
+    devices = jax.device_count()
     try:
-        return make_mesh(data, options.fsdp, options.tensor)
+        sizes = settings.mesh.sizes(devices)
+        return None if devices == 1 else make_mesh(*sizes)
     except ValueError as error:
-        raise SettingsError(f"config.mesh: {error}") from error
+        raise SettingsError(f"config.{error}; choose others with --config.mesh.fsdp=... and the like") from error
 
 
 def _keep_compilations() -> None:

@@ -33,14 +33,18 @@ ROOMS = {
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
     # The plumbing, one file each.
     "mesh": Rule(("mesh",)),
+    "hosts": Rule(("hosts",)),
     "metrics": Rule(("metrics",), jax=False),
-    "checkpoint": Rule(("checkpoint", "mesh")),
+    "checkpoint": Rule(("checkpoint", "mesh", "hosts")),
     "preemption": Rule(("preemption",), jax=False),
     "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
-    "command_line": Rule(("command_line", "settings", "checkpoint", "preemption")),
-    "workbench": Rule(("workbench", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")),
+    "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
+    "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
+    "workbench": Rule(
+        ("workbench", "policies", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")
+    ),
 }
-STORIES = frozenset({"train", "sft", "evaluate", "solve"})
+STORIES = frozenset({"train", "sft", "evaluate", "solve", "export"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})
 
 

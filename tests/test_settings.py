@@ -12,6 +12,7 @@ import pytest
 
 from configs import base, tiny
 from metaagentx import settings
+from metaagentx.policy.config import Experts, Llama3Scaling, ModelConfig, YarnScaling
 from metaagentx.settings import Settings, SettingsError, differences, plain, read
 
 ROOT = Path(__file__).parent.parent
@@ -70,7 +71,7 @@ def test_a_wrong_key_or_value_is_named(change, message):
 
 
 def test_a_model_constant_that_is_not_given_is_named():
-    with pytest.raises(SettingsError, match=r"config.model.\w+ is missing"):
+    with pytest.raises(SettingsError, match=r"one of config.model .* and config.pretrained.path .* must be given"):
         read(base.get_config())
     config = plain(read(tiny.get_config()))
     del config["model"]["rope_theta"]
@@ -79,20 +80,31 @@ def test_a_model_constant_that_is_not_given_is_named():
 
 
 def test_no_model_constant_has_a_default():
-    fields = dataclasses.fields(typing.get_type_hints(Settings)["model"])
-    assert all(f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING for f in fields)
+    for section in (ModelConfig, Experts, Llama3Scaling, YarnScaling):
+        fields = dataclasses.fields(section)
+        assert all(f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING for f in fields)
+
+
+def is_section(hint: object) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 def _keys(cls: type, prefix: str = "") -> list[str]:
     hints, found = typing.get_type_hints(cls), []
     for field in dataclasses.fields(cls):
-        hint = hints[field.name]
-        found += _keys(hint, f"{prefix}{field.name}.") if dataclasses.is_dataclass(hint) else [prefix + field.name]
+        sections = [part for part in (hints[field.name], *typing.get_args(hints[field.name])) if is_section(part)]
+        if not sections:
+            found.append(prefix + field.name)
+        for section in sections:
+            found += _keys(section, f"{prefix}{field.name}.")
     return found
 
 
 def test_every_key_is_read_by_some_code():
-    defined = {ROOT / "metaagentx" / name for name in ("settings.py", "learn/options.py", "rollout/options.py")}
+    defined = {
+        ROOT / "metaagentx" / name
+        for name in ("settings.py", "learn/options.py", "rollout/options.py", "policy/config.py")
+    }
     code = "\n".join(path.read_text() for path in (ROOT / "metaagentx").rglob("*.py") if path not in defined)
     for key in _keys(Settings):
         name = key.rpartition(".")[2]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from metaagentx import evaluate, sft, solve
+from metaagentx import evaluate, policies, sft, solve
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claimed
 from metaagentx.command_line import Preempted
 from metaagentx.learn.schedule import phase
@@ -36,9 +36,9 @@ OVERRIDES = {
     "model.kv_heads": 1,
     "model.head_dim": 16,
     "model.d_ff": 32,
-    "task.train": 40,
-    "task.validation": 4,
-    "task.test": 4,
+    "task.tiny.train": 40,
+    "task.tiny.validation": 4,
+    "task.tiny.test": 4,
     "engine.slots": 16,
     "engine.prompt_buckets": (48,),
     "engine.admit_buckets": (16,),
@@ -200,14 +200,14 @@ def test_a_steady_state_step_compiles_nothing(finished):
     """Later steps bring other questions, designs, lengths and batch sizes; both phases; no new program."""
     settings = small(train__questions=3)
     with open_workbench(settings) as bench:
-        state, engine = bench.fresh_state(sft.finished(bench, finished)), bench.engine()
-        engine.load(state.params, version=-1)
-        engine.warmup()
+        states = policies.states(sft.finished(bench, finished), settings)
+        engines = bench.engines(policies.acting(states, None), version=-1)
+        engines["designer"].warmup()
 
         def steps(numbers):
-            nonlocal state
+            nonlocal states
             for step in numbers:
-                state, *_ = one_step(bench, engine, state, phase(settings.stages, step), step, 3 * step)
+                states, *_ = one_step(bench, engines, states, None, phase(settings.stages, step), step, 3 * step)
 
         steps([0, 1])
         with count_compilations() as compilations:
@@ -237,19 +237,20 @@ def test_several_updates_on_a_batch_leave_the_sampled_policy(finished, tmp_path)
 
 
 def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):
-    settings = small(train__steps=1, evaluate__final=False)
+    given = {"tree__fixed_design": "a=solve()", "tree__w_format": 1.0, "tree__executions": 8}  # so that rewards differ
+    settings = small(train__steps=1, evaluate__final=False, **given)
     train(settings, tmp_path)
     with open_workbench(settings) as bench:
-        cold = sft.finished(bench, tmp_path)
-        fresh = bench.fresh_state(cold)
-        state, record = Checkpoints(tmp_path / "checkpoints", keep=2).restore(fresh)
+        fresh = policies.states(sft.finished(bench, tmp_path), settings)
+        states, record = Checkpoints(tmp_path / "checkpoints", keep=2).restore(fresh)
     assert record["step"] == record["cursor"] // 4 == 1
 
     def same(a, b) -> bool:
         return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
-    assert same(state.opt_states["designer"], fresh.opt_states["designer"])
-    assert not same(state.opt_states["executor"], fresh.opt_states["executor"])
+    moments, untouched = states["shared"].opt_states, fresh["shared"].opt_states
+    assert same(moments["designer"], untouched["designer"])
+    assert not same(moments["executor"], untouched["executor"])
 
 
 def test_a_token_budget_ends_training(tmp_path):

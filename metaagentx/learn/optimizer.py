@@ -53,12 +53,15 @@ def schedule(options: OptimizerOptions, peak: float) -> optax.Schedule:
 
 
 def layer_matrices(params: Any) -> Any:
-    """What Muon orthogonalises: each [out, in] matrix of the stacked [layers, out, in] ones, on its own."""
+    """What Muon orthogonalises: each [out, in] matrix of the stacked layers (and of each expert), on its own.
+
+    The factors of an adapter are no such matrices: their product is. AdamW takes them.
+    """
 
     def one(path: tuple, leaf: jax.Array) -> MuonDimensionNumbers | None:
         # Axes that are neither reduction nor output are batch axes: every layer gets its own orthogonal factor.
-        matrix = leaf.ndim == 3 and jax.tree_util.keystr(path[:1], simple=True) == "layers"
-        return MuonDimensionNumbers(reduction_axis=2, output_axis=1) if matrix else None
+        matrix = leaf.ndim >= 3 and jax.tree_util.keystr(path[:1], simple=True) == "layers"
+        return MuonDimensionNumbers(reduction_axis=leaf.ndim - 1, output_axis=leaf.ndim - 2) if matrix else None
 
     return jax.tree_util.tree_map_with_path(one, params)
 

@@ -28,7 +28,7 @@ from metaagentx.learn.state import SHARED, TrainState, optimizers
 from metaagentx.mesh import place, reshape
 from metaagentx.policy.adapters import LoraOptions, attach
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
-from metaagentx.policy.logprobs import token_logprobs
+from metaagentx.policy.logprobs import token_logprobs, wide_vocabulary
 from metaagentx.policy.model import forward
 from metaagentx.policy.params import Params
 
@@ -205,7 +205,7 @@ def logprobs(
     `params` are weights, or with `base` an adapter of it.
     """
     if base is None and compute.lora is None:
-        weights = params
+        weights = wide_vocabulary(params)
     elif base is not None and compute.lora is not None:
         weights = attach(base, params, compute.lora)
     else:

@@ -12,7 +12,6 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -22,34 +21,9 @@ from jax.sharding import Mesh
 
 from metaagentx.mesh import Axes, cut, place, sharding
 from metaagentx.policy import spec
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.config import LINEAR, LoraOptions, ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.policy.spec import Spec
-
-LINEAR = ("q", "k", "v", "o", "gate", "up", "down")  # what `model.linear` applies; with experts, the first four
-
-
-@dataclass(frozen=True, slots=True)
-class LoraOptions:
-    """Which matrices are adapted, and how."""
-
-    rank: int = 16
-    alpha: float = 32.0  # the update is scaled by alpha / rank
-    targets: str = "|".join(LINEAR)  # a regular expression for whole names under "layers"
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"lora.rank must be at least 1, not {self.rank}")
-        if not 0 < self.alpha < math.inf:
-            raise ValueError(f"lora.alpha must be above 0 and finite, not {self.alpha}")
-        try:
-            re.compile(self.targets)
-        except re.error as error:
-            raise ValueError(f"lora.targets must be a regular expression, not {self.targets!r}: {error}") from None
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
 
 
 class Adapted(struct.PyTreeNode):
@@ -62,15 +36,20 @@ class Adapted(struct.PyTreeNode):
     scale: float = struct.field(pytree_node=False)
 
 
+def linear_names(config: ModelConfig) -> tuple[str, ...]:
+    """What can be adapted: the layers' matrices, but no expert's."""
+    layers = spec.table(config)["layers"]
+    return tuple(name for name in LINEAR if len(layers[name].shape) == 3)
+
+
 def target_names(config: ModelConfig, options: LoraOptions) -> tuple[str, ...]:
     """The names under "layers" that `options.targets` matches.
 
     Raises:
       ValueError: it matches nothing, or something that is not a linear map (an expert's matrices, a norm, a bias).
     """
-    layers = spec.table(config)["layers"]
-    possible = [name for name in LINEAR if name in layers and len(layers[name].shape) == 3]
-    matched = [name for name in layers if re.fullmatch(options.targets, name)]
+    possible = linear_names(config)
+    matched = [name for name in spec.table(config)["layers"] if re.fullmatch(options.targets, name)]
     refused = [name for name in matched if name not in possible]
     if refused or not matched:
         problem = f"matches {', '.join(refused)}, which cannot be adapted" if refused else "matches nothing"

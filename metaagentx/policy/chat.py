@@ -22,17 +22,23 @@ class Chat:
 
     end: int  # id of the token that ends a reply
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, cached: int = 1 << 16):
-        """`cached`: how many renderings are kept; rollouts ask for the same ones often.
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, cached: int = 1 << 16, *, thinking: bool = False):
+        """Conversations in the manner of a tokenizer.
+
+        Args:
+          tokenizer: with a chat template.
+          cached: how many renderings are kept; rollouts ask for the same ones often.
+          thinking: whether a reply may begin with thoughts, for templates that ask (`enable_thinking` of Qwen3).
 
         Raises:
           ValueError: the template does not end an assistant's message with a special token.
         """
         self.tokenizer = tokenizer
+        self.thinking = thinking
         self._special = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
         conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": REPLY}]
         closing = self._special.match(self._template(conversation, prompt=False).partition(REPLY)[2].lstrip())
-        if closing is None:
+        if closing is None or not closing.group():  # without special tokens, the pattern matches nothing
             raise ValueError("the tokenizer's chat_template must end an assistant's message with a special token")
         self._end = closing.group()
         self.end = cast(int, tokenizer.convert_tokens_to_ids(self._end))
@@ -96,7 +102,9 @@ class Chat:
     def _template(self, messages: Sequence[Message], prompt: bool) -> str:
         # What a message says can neither open nor close a turn.
         plain = [{**message, "content": self._plain(message["content"])} for message in messages]
-        text = self.tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=prompt)
+        text = self.tokenizer.apply_chat_template(
+            plain, tokenize=False, add_generation_prompt=prompt, enable_thinking=self.thinking
+        )
         return cast(str, text)
 
     def _plain(self, text: str) -> str:

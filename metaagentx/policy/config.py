@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +21,10 @@ class Llama3Scaling:
     high_freq_factor: float
     original_length: int  # context of the pretraining
 
+    def __post_init__(self) -> None:
+        if not (self.factor >= 1 and 0 < self.low_freq_factor < self.high_freq_factor and self.original_length >= 1):
+            raise ValueError(f"model.rope_scaling needs factor >= 1, 0 < low < high and a length, not {self}")
+
 
 @dataclass(frozen=True, slots=True)
 class YarnScaling:
@@ -30,6 +36,12 @@ class YarnScaling:
     original_length: int
     attention_factor: float  # cosines and sines are multiplied by it
     truncate: bool  # whether the ends of the ramp are rounded outward to whole channels
+
+    def __post_init__(self) -> None:
+        if not (self.factor >= 1 and self.beta_fast >= self.beta_slow > 0 < self.attention_factor):
+            raise ValueError(f"model.rope_scaling needs factor >= 1, beta_fast >= beta_slow > 0, not {self}")
+        if self.original_length < 1:
+            raise ValueError(f"model.rope_scaling.original_length must be at least 1, not {self.original_length}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +86,39 @@ class ModelConfig:
         for name in ("vocab_size", "d_model", "layers", "heads", "kv_heads", "head_dim", "d_ff", "max_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, not {getattr(self, name)}")
+        if self.rope_theta <= 1 or self.norm_eps <= 0:
+            raise ValueError(
+                f"model.rope_theta ({self.rope_theta}) must be above 1, norm_eps ({self.norm_eps}) above 0"
+            )
         if self.heads % self.kv_heads:
             raise ValueError(f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})")
         if self.head_dim % 2:
             raise ValueError(f"model.head_dim must be even for rotary positions, not {self.head_dim}")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"model.dtype must be 'float32' or 'bfloat16', not {self.dtype!r}")
+
+
+LINEAR = ("q", "k", "v", "o", "gate", "up", "down")  # what `model.linear` applies; with experts, the first four
+
+
+@dataclass(frozen=True, slots=True)
+class LoraOptions:
+    """Which matrices are adapted, and how."""
+
+    rank: int = 16
+    alpha: float = 32.0  # the update is scaled by alpha / rank
+    targets: str = "|".join(LINEAR)  # a regular expression for whole names under "layers"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora.rank must be at least 1, not {self.rank}")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"lora.alpha must be above 0 and finite, not {self.alpha}")
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise ValueError(f"lora.targets must be a regular expression, not {self.targets!r}: {error}") from None
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank

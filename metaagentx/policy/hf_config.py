@@ -192,7 +192,7 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
 def _family(raw: Raw) -> tuple[str, Family]:
     name, architectures = raw.get("model_type"), raw.get("architectures")
     supported = ", ".join(f"{name} ({family.architecture})" for name, family in FAMILIES.items())
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise UnsupportedArchitecture(f"model_type: {name!r} is not supported; supported are {supported}")
     family = FAMILIES[name]
     if architectures not in (None, [family.architecture]):

@@ -11,6 +11,15 @@ from metaagentx.policy.model import unembed
 from metaagentx.policy.params import Params
 
 
+def wide_vocabulary(params: Params) -> Params:
+    """The weights with the matrices of the vocabulary in float32, to be differentiated.
+
+    Their gradients are sums over every token of a batch, and over its chunks: in bfloat16 the terms of a frequent
+    token round to nothing against their sum. The products still are those of the activations' dtype.
+    """
+    return {**params, **{name: params[name].astype(jnp.float32) for name in ("embed", "head") if name in params}}
+
+
 def token_logprobs(
     params: Params, config: ModelConfig, hidden: jax.Array, targets: jax.Array, chunk: int, with_entropy: bool = True
 ) -> tuple[jax.Array, jax.Array]:

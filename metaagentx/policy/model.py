@@ -116,10 +116,12 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
 
 @jax.named_scope("embed")
 def embed(params: Params, tokens: jax.Array) -> jax.Array:
-    """tokens [B, T] -> [B, T, D]."""
-    weights = place(params["embed"], "vocab", None)
-    where = cut(("batch", None, None), (*tokens.shape, weights.shape[1]))
-    return weights.at[place(tokens, "batch", None)].get(out_sharding=where)
+    """tokens [B, T] -> [B, T, D]. The table may be wider than the activations: see `logprobs.wide_vocabulary`."""
+    weights = params["embed"]
+    # A device looks up the columns that it holds, of its neighbours' tokens too: those travel, the table does not.
+    where = cut(("replicas", None, "embed"), (*tokens.shape, weights.shape[1]))
+    x = weights.at[place(tokens, "replicas", None)].get(out_sharding=where)
+    return place(x.astype(params["final_norm"].dtype), "batch", None, None)
 
 
 @jax.named_scope("unembed")
@@ -128,4 +130,5 @@ def unembed(params: Params, config: ModelConfig, hidden: jax.Array) -> jax.Array
     weights = params["embed"] if config.tied_embeddings else params["head"]
     axes: Axes = ("batch", *(None,) * (hidden.ndim - 2), "vocab")
     where = cut(axes, (*hidden.shape[:-1], weights.shape[0]))
+    weights = weights.astype(hidden.dtype)
     return jnp.einsum("...d,vd->...v", hidden, weights, preferred_element_type=jnp.float32, out_sharding=where)

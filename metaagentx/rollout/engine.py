@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from metaagentx.policy.adapters import LoraOptions, stack
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.adapters import stack
+from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.rollout.buckets import fit, portions
 from metaagentx.rollout.options import EngineOptions, SamplingOptions

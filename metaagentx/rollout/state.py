@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from metaagentx.mesh import cut, place
-from metaagentx.policy.adapters import LoraOptions, attach_several
-from metaagentx.policy.config import Kernel, ModelConfig
+from metaagentx.policy.adapters import attach_several
+from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig
 from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
 from metaagentx.policy.params import Params
 from metaagentx.rollout.draw import call_keys, draw

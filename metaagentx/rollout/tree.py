@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import TreeOptions
 from metaagentx.rollout.reward import judge, mean_reward
 from metaagentx.rollout.trajectory import DesignRollout, Execution, Tree
-from metaagentx.tasks.task import Question, Task
+from metaagentx.tasks.task import GradingFailed, Question, Task, Verdict
 from metaagentx.workflow.interpreter import run
 from metaagentx.workflow.ir import Design, Workflow
-from metaagentx.workflow.protocol import Call, Fork, Outcome, Process, Reply
+from metaagentx.workflow.protocol import Call, Fork, Outcome, Process, Reply, RunResult
 
 
 def forest(
@@ -57,10 +58,11 @@ def execute(
     options: TreeOptions,
     language: Language,
 ) -> Process[DesignRollout]:
-    """Run a valid design N times."""
+    """Run a valid design N times. Grading begins as a run ends, and is waited for when all have ended."""
     workflow = parsed.workflow
-    branches = tuple(attempt(workflow, question, task, options, language) for _ in range(options.executions))
-    executions = list((yield Fork(branches, "execution")))
+    branches = tuple(attempt(workflow, question, task, language) for _ in range(options.executions))
+    ended = yield Fork(branches, "execution")
+    executions = [graded(result, verdict, options) for result, verdict in ended]
     return DesignRollout(
         text=text,
         parsed=parsed,
@@ -74,15 +76,23 @@ def execute(
 
 
 def attempt(
-    workflow: Workflow, question: Question, task: Task, options: TreeOptions, language: Language
-) -> Process[Execution]:
-    """One run, graded."""
+    workflow: Workflow, question: Question, task: Task, language: Language
+) -> Process[tuple[RunResult, Verdict]]:
+    """One run, and the grade of its answer on its way."""
     result = yield from run(
         workflow,
         question.prompt,
-        task.delivery,
+        task.delivery(question),
         wording=language.wording,
         max_calls=language.limits.model_calls,
         tool_texts=language.tool_texts,
     )
-    return judge(result, task.grade(question, result.answer), options)
+    return result, task.grading(question, result.answer)
+
+
+def graded(result: RunResult, verdict: Verdict, options: TreeOptions) -> Execution:
+    """A run with its reward; masked where the grader broke down."""
+    try:
+        return judge(result, verdict(), options)
+    except GradingFailed:
+        return judge(dataclasses.replace(result, outcome=Outcome.FAILED), 0.0, options)

@@ -1,4 +1,4 @@
-"""How an answer is handed in and read back: `\\boxed{...}` or `<answer>...</answer>`, in linear time on any text."""
+"""How an answer is handed in and read back: `\\boxed{...}`, `<answer>` or `<solution>`, in linear time on any text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ QA_INSTRUCTION = (
     "Write the key facts that you rely on between <delivery> and </delivery>, "
     "and your final answer between <answer> and </answer>."
 )
+CODE_INSTRUCTION = (
+    "Write the key idea of your solution between <delivery> and </delivery>, "
+    "and your complete program between <solution> and </solution>."
+)
+# For small models, whose later agents are shown the answers alone.
+BRIEF_MATHEMATICS_INSTRUCTION = "Write short steps, then the final answer in \\boxed{}."
+BRIEF_QA_INSTRUCTION = "Write the final answer between <answer> and </answer>."
+BRIEF_CODE_INSTRUCTION = "Write the complete function between <solution> and </solution>."
 
 _BRACE = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")  # escaped braces are matched to be passed over
 _NUMBER = re.compile(r"([+-]?)(?=\.?[0-9])([0-9]{0,64})(?:\.([0-9]{0,64})|/([0-9]{1,64}))?")
 _THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
 _LATEX_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{([0-9]{1,64})\}\{([0-9]{1,64})\}")
+_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[ \t]*$", re.MULTILINE)
 _MARKUP = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\{([^{}]*)\}")
 
 
@@ -38,13 +47,14 @@ def last_boxed(text: str) -> str | None:
     return text[best[0] : best[1]].strip() or None if best[0] >= 0 else None
 
 
-def last_tagged(text: str, tag: str) -> str | None:
+def last_tagged(text: str, tag: str, *, stripped: bool = True) -> str | None:
     """The content of the last closed `<tag>...</tag>`, or None if there is none or it is blank."""
     end = text.rfind(f"</{tag}>")
     start = text.rfind(f"<{tag}>", 0, max(end, 0))
     if end < 0 or start < 0:
         return None
-    return text[start + len(tag) + 2 : end].strip() or None
+    content = text[start + len(tag) + 2 : end]
+    return (content.strip() if stripped else content) if content.strip() else None
 
 
 def after_thinking(text: str) -> str:
@@ -133,6 +143,47 @@ class TaggedDelivery:
     def shorten(self, text: str) -> str:
         """The last delivery block, else the answer, else the text's first and last characters."""
         return _shorten(text, self.extract(text), self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class SolutionDelivery:
+    """Programs between `<solution>` and `</solution>`, else in the last fenced Python block (a `task.Delivery`)."""
+
+    instruction: str
+    limit: int = 4000
+
+    def __post_init__(self) -> None:
+        if self.limit < 16:
+            raise ValueError(f"delivery.limit must be at least 16 characters, not {self.limit}")
+
+    def extract(self, text: str) -> str | None:
+        """The program of the message's last `<solution>`, without a fence around it; else the last fenced one."""
+        visible = after_thinking(text)
+        tagged = last_tagged(visible, "solution", stripped=False)
+        program = last_fenced(visible) if tagged is None else last_fenced(tagged) or tagged
+        return None if program is None else program.strip("\r\n")
+
+    def normalise(self, answer: str) -> str:
+        """White space at the ends of lines and blank lines around the program do not count."""
+        return "\n".join(line.rstrip() for line in answer.splitlines()).strip("\n")
+
+    def shorten(self, text: str) -> str:
+        """The last delivery block, else the program, else the text's first and last characters."""
+        return _shorten(text, self.extract(text), self.limit)
+
+
+def last_fenced(text: str) -> str | None:
+    """The content of the last closed fence that is marked Python, or not marked; None if it is blank or missing."""
+    found, opened = None, None
+    for fence in _FENCE.finditer(text):
+        if opened is None:
+            opened = fence
+            continue
+        body = text[opened.end() + 1 : fence.start()]
+        if opened[1].lower() in ("", "python", "py", "python3") and body.strip():
+            found = body
+        opened = None
+    return found
 
 
 def _shorten(text: str, answer: str | None, limit: int) -> str:

@@ -16,7 +16,10 @@ from typing import Any
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
+from metaagentx.tasks.functions import FUNCTIONS, Functions
+
 SPLITS = ("train", "validation", "test")
+DOMAINS = ("mathematics", "code", "qa", "text")
 DRAWS_PER_QUESTION = 100  # a family that needs more draws than this for a new question is exhausted
 LONGEST_ANSWER = 1000  # characters; no answer here is longer
 
@@ -26,16 +29,16 @@ class Family:
     """One reasoning-gym data set with its difficulty. Families of one `kind` share that kind's questions equally."""
 
     kind: str  # what tables and reports group by
-    dataset: str  # reasoning-gym's name, "chain_sum"
+    dataset: str  # reasoning-gym's name ("chain_sum"), or "functions": our own small programs
     parameters: tuple[tuple[str, int], ...]  # keyword arguments of that data set: its difficulty
     domain: str  # "mathematics" | "code" | "qa" | "text"
     lowercase: bool = False  # only questions whose answer is in lower case
 
     def __post_init__(self) -> None:
-        if self.dataset not in DATASETS:
-            raise ValueError(f"family.dataset must be a data set of reasoning-gym, not {self.dataset!r}")
-        if self.domain not in ("mathematics", "code", "qa", "text"):
-            raise ValueError(f"family.domain must be mathematics, code, qa or text, not {self.domain!r}")
+        if self.dataset not in DATASETS and self.dataset != FUNCTIONS:
+            raise ValueError(f"family.dataset must be one of reasoning-gym's or {FUNCTIONS!r}, not {self.dataset!r}")
+        if self.domain not in DOMAINS:
+            raise ValueError(f"family.domain must be one of {', '.join(DOMAINS)}, not {self.domain!r}")
         if not self.kind.isidentifier():
             raise ValueError(f"family.kind must be a name of letters, digits and '_', not {self.kind!r}")
         try:
@@ -44,7 +47,9 @@ class Family:
             raise ValueError(f"family.parameters of {self.dataset!r}: {error}") from error
 
     def build(self, seed: int) -> Any:
-        """reasoning-gym's data set: item i is a function of (seed, i) and may be asked for any i."""
+        """The data set: item i is a function of (seed, i) and may be asked for any i."""
+        if self.dataset == FUNCTIONS:
+            return Functions(seed, **dict(self.parameters))
         return reasoning_gym.create_dataset(self.dataset, seed=seed, **dict(self.parameters))
 
 

@@ -6,13 +6,20 @@ ever says how good a given answer is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from metaagentx.workflow.protocol import Delivery, Message
 
-__all__ = ["Delivery", "Demonstration", "Question", "Task"]
+__all__ = ["Delivery", "Demonstration", "GradingFailed", "Question", "Task", "Verdict"]
+
+Verdict: TypeAlias = Callable[[], float]
+"""A grade in [0, 1] on its way: called, it waits. It raises GradingFailed where the fault is the grader's own."""
+
+
+class GradingFailed(RuntimeError):
+    """The grader itself broke down: nothing is known of the answer, so its sample must not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,6 @@ class Task(Protocol):
     """Questions with verifiable answers, in splits that are disjoint by question ("train", "validation", "test")."""
 
     name: str
-    delivery: Delivery
 
     def size(self, split: str) -> int:
         """How many distinct questions a split holds."""
@@ -55,8 +61,12 @@ class Task(Protocol):
         """The question that reads `prompt`, of whatever split; None if there is none."""
         ...
 
-    def grade(self, question: Question, answer: str | None) -> float:
-        """The verdict on an extracted answer, in [0, 1]; None gets 0. Never raises on hostile text."""
+    def delivery(self, question: Question) -> Delivery:
+        """How an answer to this question is handed in: a task may mix mathematics, words and code."""
+        ...
+
+    def grading(self, question: Question, answer: str | None) -> Verdict:
+        """Begin to grade an extracted answer; None gets 0. Many may be under way. Never raises on hostile text."""
         ...
 
     def designer_messages(self, question: Question) -> tuple[Message, ...]:

@@ -116,16 +116,6 @@ def test_gradient_is_the_policy_gradient_of_each_token() -> None:
     close(gradient(params, split(batch, 32))[1], jax.tree.map(lambda *leaves: sum(leaves), *parts), 1e-5)
 
 
-def test_equal_gradients_on_a_mesh_of_eight_devices() -> None:
-    batch = split(some_batch(loss=ALL_TERMS.loss), 32)
-    expected = gradient(initial(), batch, ALL_TERMS, reference=initial(seed=1))
-    mesh = make_mesh(2, 2, 2)
-    with jax.set_mesh(mesh):
-        params, reference = (jax.device_put(initial(seed), shardings(CONFIG, mesh)) for seed in (0, 1))
-        found = gradient(params, batch, ALL_TERMS, reference=reference)
-    close(found, expected, 1e-5)
-
-
 def test_an_update_on_a_mesh_equals_one_device_and_keeps_the_layout() -> None:
     options = OptimizerOptions(name="muon", learning_rate=1e-3, muon_learning_rate=1e-3, eps=1e-3)
     roles = {"executor": RoleOptions(optimizer=options)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.config import Experts, Llama3Scaling, ModelConfig, YarnScaling
 
 Array = NDArray[np.float64]
 
@@ -20,10 +21,20 @@ def logits(params: dict[str, Any], config: ModelConfig, tokens: NDArray[np.int32
         layer = {name: w[i] for name, w in layers.items()}
         x = x + _attention(layer, config, _norm(x, layer["attn_norm"], config))
         y = _norm(x, layer["mlp_norm"], config)
-        gate = y @ layer["gate"].T
-        x = x + (gate / (1 + np.exp(-gate)) * (y @ layer["up"].T)) @ layer["down"].T
+        x = x + (mixture(layer, config.experts, y) if config.experts else _swiglu(y, *_mlp(layer)))
     head = params["embed"] if config.tied_embeddings else params["head"]
     return _norm(x, np.asarray(params["final_norm"], np.float64), config) @ np.asarray(head, np.float64).T
+
+
+def mixture(layer: dict[str, Array], experts: Experts, x: Array) -> Array:
+    """Every expert's answer to every token, and of each token's the few with the largest weights: x [T, D]."""
+    weights = np.exp(log_softmax(x @ layer["router"].T))
+    active = weights >= np.sort(weights, axis=-1)[:, -experts.active, None]
+    weights = np.where(active, weights, 0)
+    if experts.normalise:
+        weights = weights / weights.sum(axis=-1, keepdims=True)
+    answers = [_swiglu(x, *(w[i] for w in _mlp(layer))) for i in range(experts.count)]
+    return sum(weights[:, i, None] * answers[i] for i in range(experts.count))
 
 
 def log_softmax(x: Array) -> Array:
@@ -35,11 +46,20 @@ def _norm(x: Array, scale: Array, config: ModelConfig) -> Array:
     return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + config.norm_eps) * scale
 
 
+def _mlp(layer: dict[str, Array]) -> tuple[Array, Array, Array]:
+    return layer["gate"], layer["up"], layer["down"]
+
+
+def _swiglu(x: Array, gate: Array, up: Array, down: Array) -> Array:
+    z = x @ gate.T
+    return (z / (1 + np.exp(-z)) * (x @ up.T)) @ down.T
+
+
 def _attention(layer: dict[str, Array], config: ModelConfig, x: Array) -> Array:
     length, width = len(x), config.head_dim
-    q = (x @ layer["q"].T).reshape(length, config.heads, width)
-    k = (x @ layer["k"].T).reshape(length, config.kv_heads, width)
-    v = (x @ layer["v"].T).reshape(length, config.kv_heads, width)
+    q = (x @ layer["q"].T + layer.get("q_bias", 0)).reshape(length, config.heads, width)
+    k = (x @ layer["k"].T + layer.get("k_bias", 0)).reshape(length, config.kv_heads, width)
+    v = (x @ layer["v"].T + layer.get("v_bias", 0)).reshape(length, config.kv_heads, width)
     if config.qk_norm:
         q, k = _norm(q, layer["q_norm"], config), _norm(k, layer["k_norm"], config)
     y = np.zeros_like(q)
@@ -54,8 +74,34 @@ def _attention(layer: dict[str, Array], config: ModelConfig, x: Array) -> Array:
 
 
 def _turn(x: Array, position: int, config: ModelConfig) -> Array:
-    """Channels i and i + H / 2 as one complex number, turned by position * theta ** (-2 i / H)."""
+    """Channels i and i + H / 2 as one complex number, turned by the position times the pair's frequency."""
     half = config.head_dim // 2
-    angle = position * config.rope_theta ** (-2 * np.arange(half) / config.head_dim)
-    z = (x[:half] + 1j * x[half:]) * np.exp(1j * angle)
+    angle = position * np.array([frequency(i, config) for i in range(half)])
+    scale = config.rope_scaling.attention_factor if isinstance(config.rope_scaling, YarnScaling) else 1
+    z = (x[:half] + 1j * x[half:]) * np.exp(1j * angle) * scale
     return np.concatenate([z.real, z.imag])
+
+
+def frequency(i: int, config: ModelConfig) -> float:
+    """Radians per token of one pair of channels, one case after the other."""
+    plain, scaling = config.rope_theta ** (-2 * i / config.head_dim), config.rope_scaling
+    if scaling is None:
+        return plain
+    if isinstance(scaling, Llama3Scaling):
+        wavelength = 2 * math.pi / plain
+        if wavelength < scaling.original_length / scaling.high_freq_factor:
+            return plain
+        if wavelength > scaling.original_length / scaling.low_freq_factor:
+            return plain / scaling.factor
+        smooth = scaling.original_length / wavelength - scaling.low_freq_factor
+        smooth /= scaling.high_freq_factor - scaling.low_freq_factor
+        return (1 - smooth) * plain / scaling.factor + smooth * plain
+    ends = [
+        config.head_dim * math.log(scaling.original_length / (turns * 2 * math.pi)) / (2 * math.log(config.rope_theta))
+        for turns in (scaling.beta_fast, scaling.beta_slow)
+    ]
+    if scaling.truncate:
+        ends = [math.floor(ends[0]), math.ceil(ends[1])]
+    first, last = max(ends[0], 0), min(ends[1], config.head_dim - 1)
+    ramp = min(max((i - first) / (last - first), 0), 1)
+    return plain / scaling.factor * ramp + plain * (1 - ramp)

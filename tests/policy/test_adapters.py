@@ -10,7 +10,7 @@ import pytest
 
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import adapters, model, params
-from metaagentx.policy.adapters import LoraOptions
+from metaagentx.policy.config import LoraOptions
 from metaagentx.rollout.compilation import count_compilations
 from tests.policy import tiny
 
@@ -117,7 +117,7 @@ def test_a_mesh_changes_no_logit_and_no_gradient_and_cuts_adapters_like_their_ma
         fresh = adapters.initialise(CONFIG, OPTIONS, jax.random.key(0), mesh)
         assert jax.tree.map(lambda x: x.sharding, fresh) == where
         cut = logits(adapters.attach_several(placed, adapters.stack(each), rows, OPTIONS), CONFIG, tokens)
-        cut_gradient = gradient(each[0], placed)
+        cut_gradient = gradient(each[0], placed, "dots")
         merged = jax.jit(adapters.merge, static_argnums=2)(placed, each[0], OPTIONS)
     np.testing.assert_allclose(cut, expected, atol=1e-4)
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), cut_gradient, expected_gradient)
@@ -136,6 +136,10 @@ def test_bfloat16_weights_keep_their_dtype_and_the_adapter_its_own(base):
     np.testing.assert_allclose(np.float32(merged["layers"]["q"]), exact, rtol=2**-8)
     one, two = (logits(w, config, TOKENS) for w in (adapters.attach(half, adapter, OPTIONS), merged))
     assert float(jnp.std(one - two)) < 0.05 * float(jnp.std(two))
+    slope = jax.eval_shape(
+        jax.grad(lambda a: jnp.sum(logits(adapters.attach(half, a, OPTIONS), config, TOKENS))), adapter
+    )
+    assert slope == adapters.abstract(config, OPTIONS)
 
 
 def test_only_targeted_matrices_are_touched(base):
@@ -171,3 +175,11 @@ def test_rules_and_numbers_that_cannot_be_meant_are_refused_by_name(base):
             LoraOptions(**wrong)
     with pytest.raises(ValueError, match=r"adapter of .* has rank 4, lora.rank is 8"):
         adapters.attach(base, noisy(1), LoraOptions(rank=8))
+
+
+def test_an_experts_matrices_cannot_be_adapted_but_its_attention_can():
+    with pytest.raises(ValueError, match=r"matches gate, up, down, which cannot be adapted.*maps: q\|k\|v\|o$"):
+        adapters.target_names(tiny.QWEN3_MOE, OPTIONS)
+    with pytest.raises(ValueError, match=r"matches router"):
+        adapters.target_names(tiny.QWEN3_MOE, LoraOptions(targets="router"))
+    assert adapters.target_names(tiny.QWEN3_MOE, LoraOptions(targets="[qkvo]")) == ("q", "k", "v", "o")

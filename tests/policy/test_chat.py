@@ -3,6 +3,7 @@ import time
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from transformers import PreTrainedTokenizerFast
 
 from metaagentx.policy.chat import Chat
 from metaagentx.policy.tokenizer import SPECIAL, build
@@ -30,6 +31,29 @@ OTHER_TEMPLATES = {
         "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     ),
 }
+
+# In the manner of Qwen3: thoughts of replies before the last question are dropped, the last reply's are spelled out
+# even if there are none, and without thinking a reply begins after empty thoughts. Tools speak as the user.
+THINKS = (
+    "{%- set ns = namespace(question=0) %}"
+    "{%- for m in messages %}{% if m.role == 'user' %}{% set ns.question = loop.index0 %}{% endif %}{% endfor %}"
+    "{%- for m in messages %}"
+    "{%- if m.role == 'assistant' %}"
+    "{%- set parts = m.content.split('</think>') %}{%- set said = parts[-1].lstrip('\\n') %}"
+    "{%- set thought = parts[0].split('<think>')[-1].strip('\\n') if parts | length > 1 else '' %}"
+    "{{- '<|assistant|>' }}"
+    "{%- if loop.index0 > ns.question and (loop.last or thought) %}{{- '<think>' + thought + '</think>' }}{% endif %}"
+    "{{- said + '<|end|>' + '\\n' }}"
+    "{%- elif m.role == 'tool' %}{{- '<|user|>(' + m.content + ')' + '\\n' }}"
+    "{%- else %}{{- '<|' + m.role + '|>' + m.content + '\\n' }}{% endif %}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think></think>' }}{% endif %}"
+    "{%- endif %}"
+)
+THINKER = build([*PIECES, "<think>", "</think>"], CHARACTERS, max_length=64)
+THINKER.chat_template = THINKS
+THINKING = {thinking: Chat(THINKER, thinking=thinking) for thinking in (True, False)}
 
 text = st.text(alphabet=CHARACTERS + "a\n\\x", max_size=20) | st.sampled_from([*PIECES, *SPECIAL])
 message = st.fixed_dictionaries({"role": st.sampled_from(["user", "system", "tool"]), "content": text})
@@ -124,6 +148,65 @@ def test_other_templates_extend_to_what_they_render(name):
         [asked, {"role": "assistant", "content": "a"}, tool], tokenize=False, add_generation_prompt=True
     )
     assert following.replace(" <|end|>", "<|end|>") == rendered.replace(" <|end|>", "<|end|>")
+
+
+def test_thinking_is_turned_on_and_off():
+    question = [{"role": "user", "content": "1 + 2"}]
+    on, off = (THINKER.decode(THINKING[thinking].begin(question)) for thinking in (True, False))
+    assert off == on + "<think></think>"
+
+
+@given(st.booleans(), st.lists(message, min_size=1, max_size=2), text, text, st.lists(message, max_size=2))
+@settings(max_examples=50, deadline=None)
+def test_earlier_thoughts_stay_as_they_were_sampled(thinking, messages, thought, said, news):
+    chat = THINKING[thinking]
+    reply = [*chat.encode(f"<think>{thought}</think>{said}"), chat.end]
+    turn = [*chat.begin(messages), *reply]
+    following = chat.extend(turn, news, ended=True)
+    assert following[: len(turn)] == turn
+    # What follows is what the template says of a conversation whose reply it does not rewrite.
+    plain = [{**m, "content": chat.decode(chat.encode(m["content"]))} for m in news]
+    rendered = THINKER.apply_chat_template(
+        [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, *plain],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=thinking,
+    )
+    if THINKER.unk_token_id not in following[len(turn) :]:
+        assert THINKER.decode(following[len(turn) :]) == rendered.partition("2<|end|>")[2]
+
+
+def test_the_template_alone_would_have_dropped_them():
+    chat = THINKING[True]
+    first, again = {"role": "user", "content": "1"}, {"role": "user", "content": "2"}
+    thoughtful = {"role": "assistant", "content": "<think>abc</think>3"}
+    rendered = THINKER.apply_chat_template([first, thoughtful, again], tokenize=False, add_generation_prompt=True)
+    kept = THINKER.decode(
+        chat.extend([*chat.begin([first]), *chat.encode(thoughtful["content"])], [again], ended=False)
+    )
+    assert "abc" not in rendered
+    assert kept == rendered.replace("3<|end|>", "<think>abc</think>3<|end|>")
+
+
+def test_thoughts_are_taught_with_the_reply():
+    chat = THINKING[True]
+    tokens, mask = chat.conversation(
+        [
+            {"role": "user", "content": "1"},
+            {"role": "assistant", "content": "<think>a</think>2"},
+            {"role": "user", "content": "3"},
+            {"role": "assistant", "content": "<think>b</think>4"},
+        ]
+    )
+    taught = [token for token, learnt in zip(tokens, mask, strict=True) if learnt]
+    assert THINKER.decode(taught, skip_special_tokens=False) == ("<think>a</think>2<|end|><think>b</think>4<|end|>")
+
+
+def test_a_tokenizer_without_special_tokens_is_refused():
+    tokenizer = build(PIECES, CHARACTERS, max_length=64)
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, chat_template=THINKS)
+    with pytest.raises(ValueError, match="chat_template"):
+        Chat(bare)
 
 
 def test_a_template_without_an_end_is_refused():

@@ -16,9 +16,15 @@ def sequences(vocabulary: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, vocabulary, (len(LENGTHS), 12)).astype(np.int32)
 
 
-@pytest.mark.parametrize(("qk_norm", "tied"), [(True, True), (False, False)])
-def test_prefill_and_decode_equal_forward(qk_norm, tied):
-    config = tiny.config(qk_norm, tied)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *tiny.FAMILIES,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in sorted(tiny.CONFIGS.keys() - tiny.FAMILIES)),
+    ],
+)
+def test_prefill_and_decode_equal_forward(name):
+    config = tiny.CONFIGS[name]
     weights = params.initialise(config, jax.random.key(0))
     tokens = sequences(config.vocab_size)
     rows = np.arange(len(LENGTHS))

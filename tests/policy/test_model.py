@@ -26,17 +26,17 @@ def packed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ids(1, ROWS, LENGTH), positions, segments
 
 
-@pytest.mark.parametrize(("qk_norm", "tied"), [(True, True), (False, False)])
-def test_forward_equals_the_float64_reference(qk_norm, tied):
-    config = tiny.config(qk_norm, tied)
+@pytest.mark.parametrize("name", tiny.CONFIGS)
+def test_forward_equals_the_float64_reference(name):
+    config = tiny.CONFIGS[name]
     weights = params.initialise(config, jax.random.key(2))
-    # Scales away from their initial 1, so that none can be left out.
+    # Scales away from their initial 1 and biases from 0, so that none can be left out.
     scales = jax.tree.map(
         lambda w: np.broadcast_to(np.linspace(0.5, 1.5, w.shape[-1], dtype=np.float32), w.shape), weights
     )
-    weights = jax.tree.map(jnp.multiply, weights, scales)
-    tokens = ids(3, 1, LENGTH)
-    positions = np.arange(LENGTH, dtype=np.int32)[None]
+    weights = jax.tree.map(lambda w, s: jnp.where(w == 0, s, w * s), weights, scales)
+    tokens = ids(3, 1, 2 * LENGTH)  # beyond the original context of those that are stretched
+    positions = np.arange(2 * LENGTH, dtype=np.int32)[None]
     hidden = forward(weights, config, tokens, positions, np.ones_like(tokens))
     expected = reference.logits(weights, config, tokens[0])
     np.testing.assert_allclose(model.unembed(weights, config, hidden)[0], expected, atol=2e-5, rtol=1e-5)

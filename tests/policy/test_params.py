@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +10,16 @@ from metaagentx.rollout.compilation import count_compilations
 from tests.policy import tiny
 
 
-@pytest.mark.parametrize("qk_norm", [True, False])
-@pytest.mark.parametrize("tied", [True, False])
-def test_weights_have_the_shapes_and_dtypes_of_the_table(qk_norm, tied):
-    config = tiny.config(qk_norm, tied, dtype="bfloat16")
+@pytest.mark.parametrize("name", tiny.CONFIGS)
+def test_weights_have_the_shapes_and_dtypes_of_the_table(name):
+    config = dataclasses.replace(tiny.CONFIGS[name], dtype="bfloat16")
     weights = jax.eval_shape(lambda: params.initialise(config, jax.random.key(0)))
     assert weights == params.abstract(config)
     assert params.count(config) == sum(w.size for w in jax.tree.leaves(weights))
-    assert ("head" in weights) is not tied
-    assert ("q_norm" in weights["layers"]) is qk_norm
+    assert ("head" in weights) is not config.tied_embeddings
+    assert ("q_norm" in weights["layers"]) is config.qk_norm
+    assert ("q_bias" in weights["layers"]) is config.qkv_bias
+    assert ("router" in weights["layers"]) is (config.experts is not None)
 
 
 def test_weights_asked_for_again_compile_nothing_and_are_the_same():
@@ -27,11 +30,13 @@ def test_weights_asked_for_again_compile_nothing_and_are_the_same():
     assert jax.tree.all(jax.tree.map(np.array_equal, weights, again))
 
 
-def test_every_weight_has_its_own_hugging_face_name():
-    names = [s.hf_name for s in jax.tree.leaves(spec.table(tiny.config(tied=False)))]
+@pytest.mark.parametrize("name", tiny.FAMILIES)
+def test_every_weight_has_its_own_hugging_face_name(name):
+    names = [s.hf_name for s in jax.tree.leaves(spec.table(tiny.FAMILIES[name]))]
     assert len(set(names)) == len(names)
     assert "model.layers.{}.self_attn.q_proj.weight" in names
-    assert "lm_head.weight" in names
+    assert ("lm_head.weight" in names) is not tiny.FAMILIES[name].tied_embeddings
+    assert ("model.layers.{}.mlp.experts.{}.up_proj.weight" in names) is (name == "qwen3_moe")
 
 
 def test_matrices_start_with_the_variance_of_their_fan_in_and_norms_at_one():
@@ -41,6 +46,14 @@ def test_matrices_start_with_the_variance_of_their_fan_in_and_norms_at_one():
     assert float(jnp.std(gate)) == pytest.approx(config.d_model**-0.5, rel=0.05)
     assert float(jnp.std(down)) == pytest.approx((2 * config.layers * config.d_ff) ** -0.5, rel=0.05)
     assert bool((weights["final_norm"] == 1).all())
+
+
+def test_an_expert_starts_as_an_mlp_of_its_size_and_biases_at_zero():
+    config = tiny.QWEN3_MOE
+    layers = params.initialise(config, jax.random.key(0))["layers"]
+    assert float(jnp.std(layers["gate"])) == pytest.approx(config.d_model**-0.5, rel=0.05)
+    assert float(jnp.std(layers["down"])) == pytest.approx((2 * config.layers * config.experts.d_ff) ** -0.5, rel=0.05)
+    assert not params.initialise(tiny.QWEN2, jax.random.key(0))["layers"]["k_bias"].any()
 
 
 def test_different_keys_and_different_matrices_start_differently():

@@ -32,6 +32,7 @@ LLAMA = config(qk_norm=False, tied=False)
 LLAMA3 = dataclasses.replace(LLAMA, rope_scaling=Llama3Scaling(8.0, 1.0, 4.0, original_length=16))
 QWEN2 = dataclasses.replace(LLAMA, qkv_bias=True, tied_embeddings=True)
 QWEN3 = config()
+# A base that makes the ramp three channels long.
 YARN = dataclasses.replace(
     QWEN3, rope_theta=100.0, rope_scaling=YarnScaling(4.0, 4.0, 1.0, 16, attention_factor=1.1386, truncate=True)
 )
@@ -43,4 +44,10 @@ FAMILIES = {
     "qwen3": QWEN3,
     "yarn": YARN,
     "qwen3_moe": QWEN3_MOE,
+}
+# Every family, and with them every pair of norms on queries and keys or not, and embeddings tied or not.
+CONFIGS = {
+    **FAMILIES,
+    "tied": config(qk_norm=False, tied=True),
+    "qk_norm": config(qk_norm=True, tied=False),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metaagentx.rollout.language import Language
-from metaagentx.tasks.task import Demonstration, Question
+from metaagentx.tasks.task import Delivery, Demonstration, Question, Verdict
 from metaagentx.workflow.ir import Limits, Role
 from metaagentx.workflow.prompts import Wording
 from metaagentx.workflow.protocol import Message
@@ -30,7 +30,6 @@ class Sums:
     """The question "1+2" has the answer "3"."""
 
     name = "sums"
-    delivery = Boxed()
 
     def size(self, split: str) -> int:
         return 10
@@ -38,8 +37,11 @@ class Sums:
     def question(self, split: str, index: int, *, seed: int = 0) -> Question:
         return Question(f"{index}", "even" if index % 2 == 0 else "odd", f"{index}+2", "mathematics")
 
-    def grade(self, question: Question, answer: str | None) -> float:
-        return float(answer == str(int(question.id) + 2))
+    def delivery(self, question: Question) -> Delivery:
+        return Boxed()
+
+    def grading(self, question: Question, answer: str | None) -> Verdict:
+        return lambda: float(answer == str(int(question.id) + 2))
 
     def designer_messages(self, question: Question) -> tuple[Message, ...]:
         return (Message("system", "D"), Message("user", question.prompt))

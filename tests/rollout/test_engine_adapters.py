@@ -11,7 +11,7 @@ import pytest
 
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import adapters
-from metaagentx.policy.adapters import LoraOptions
+from metaagentx.policy.config import LoraOptions
 from metaagentx.policy.params import shardings as weight_shardings
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.engine import Engine

@@ -16,9 +16,8 @@ from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import EngineOptions, SamplingOptions, TreeOptions
 from metaagentx.rollout.sample import sample
 from metaagentx.rollout.shape import shape
-from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.gym import GymOptions
-from metaagentx.tasks.gym_task import GymTask
+from metaagentx.tasks.gym_task import tiny_task
 from metaagentx.tasks.palette import TINY_PALETTE
 from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tasks.teacher import TeacherOptions
@@ -38,10 +37,7 @@ def chat():
 @pytest.fixture(scope="module")
 def world(tmp_path_factory, chat, config):
     """(task, engine, chat, toolbox, language), ready to sample."""
-    task = GymTask(
-        GymOptions(train=20, validation=2, test=2), tmp_path_factory.mktemp("data"), BoxedDelivery(instruction=""),
-        TeacherOptions(),
-    )  # fmt: skip
+    task = tiny_task(GymOptions(train=20, validation=2, test=2), tmp_path_factory.mktemp("data"), TeacherOptions())
     toolbox = Toolbox([make_calculator()])
     config = dataclasses.replace(config, vocab_size=len(chat.tokenizer))
     engine = Engine(config, EngineOptions(16, 64, (64,), (16,), 4), (chat.end,))

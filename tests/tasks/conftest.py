@@ -1,8 +1,7 @@
 import pytest
 
-from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.gym import GymOptions
-from metaagentx.tasks.gym_task import GymTask
+from metaagentx.tasks.gym_task import tiny_task
 from metaagentx.tasks.teacher import TeacherOptions
 
 SMALL = GymOptions(train=100, validation=10, test=10)
@@ -15,4 +14,4 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def task(data_dir):
-    return GymTask(SMALL, data_dir, BoxedDelivery(instruction=""), TeacherOptions())
+    return tiny_task(SMALL, data_dir, TeacherOptions())

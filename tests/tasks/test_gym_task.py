@@ -50,8 +50,8 @@ def test_only_the_right_answer_gets_its_point_however_it_is_spelled(task):
 def test_hostile_answers_are_wrong_and_never_raise(task, answer):
     for index in range(4):
         question = task.question("test", index, seed=-1)
-        normal = task.delivery.normalise(answer)
-        wanted = task.delivery.normalise(task._by_id[question.id].answer)
+        normal = task.delivery(question).normalise(answer)
+        wanted = task.delivery(question).normalise(task._by_id[question.id].answer)
         assert task.grade(question, answer) == float(normal == wanted)
 
 

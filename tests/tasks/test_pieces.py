@@ -1,3 +1,4 @@
+from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.gym import SPLITS
 from metaagentx.tasks.palette import TINY_PALETTE
 from metaagentx.tasks.pieces import tiny_pieces
@@ -40,7 +41,7 @@ def test_what_the_interpreter_adds_is_written_in_pieces_too(task):
         shown.extend(message.content for message in request.messages)
         return Reply(replies.get(request.conversation, "2 * 3".join(TOOL_CALL)))
 
-    drive(run(design.workflow, question, task.delivery, max_calls=9), answer)
+    drive(run(design.workflow, question, BoxedDelivery(instruction=""), max_calls=9), answer)
     assert len(shown) == 2 + 2 + 2 + 1 + 2  # c: the question, an error, an error and the last request
     for text in shown:
         assert None not in encode(text, tiny_pieces()), text

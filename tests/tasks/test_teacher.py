@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.gym import score
 from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.reference_designs import APPROPRIATE, FIXED_DESIGN, reference_designs
@@ -18,6 +19,7 @@ from metaagentx.workflow.protocol import Reply, ToolCall
 from metaagentx.workflow.replay import drive
 from metaagentx.workflow.short import parse_short
 
+BOXED = BoxedDelivery(instruction="")
 QUIET = TeacherOptions(noise_sum=0, noise_tool=0, noise_spell=0)
 TOOLBOX = Toolbox([make_calculator(TINY_OPERATIONS)])
 
@@ -70,7 +72,7 @@ def test_every_reference_design_with_perfect_agents_reaches_the_right_answer(tas
         assert FIXED_DESIGN in designs.values()
         assert APPROPRIATE[record.dataset] in designs
         for name, design in designs.items():
-            result = run_design(design, record.question, agents, task.delivery)
+            result = run_design(design, record.question, agents, BOXED)
             assert score(record.entry, result.answer) == 1.0
             assert result.tool_calls == (("tool" in name) and record.kind == "tool") * (3 if "vote" in name else 1)
 
@@ -79,7 +81,7 @@ def test_a_lesson_opens_exactly_as_the_interpreter_opens_a_conversation(task, re
     for record in records[:40]:
         agents = PerfectAgents({record.question: record})
         for design in reference_designs(record.question).values():
-            run_design(design, record.question, agents, task.delivery)
+            run_design(design, record.question, agents, BOXED)
         lessons = [demonstrate([record], TeacherOptions(designer=0), 0, number) for number in range(30)]
         taught = {(lesson.messages[0].content, lesson.messages[1].content) for lesson in lessons}
         assert taught <= agents.shown
@@ -107,7 +109,7 @@ def test_without_noise_every_executor_answer_is_right(task, records):
         if demonstration.role == "designer":
             continue
         _, user, *_, last = demonstration.messages
-        assert task.delivery.extract(last.content) == perfect_answer(user.content, by_question)
+        assert BOXED.extract(last.content) == perfect_answer(user.content, by_question)
 
 
 def test_noise_is_as_frequent_as_it_says(task, records):
@@ -118,7 +120,7 @@ def test_noise_is_as_frequent_as_it_says(task, records):
         demonstration = demonstrate(records, options, 0, number)
         _, user, last = demonstration.messages
         seen[demonstration.kind] += 1
-        wrong[demonstration.kind] += task.delivery.extract(last.content) != perfect_answer(user.content, by_question)
+        wrong[demonstration.kind] += BOXED.extract(last.content) != perfect_answer(user.content, by_question)
     for kind, rate in {"sum3": 0.2, "sum5": 0.2, "tool": 0.35, "spell": 0.3}.items():
         error = math.sqrt(rate * (1 - rate) / seen[kind])
         assert abs(wrong[kind] / seen[kind] - rate) < 4 * error

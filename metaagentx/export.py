@@ -1,0 +1,68 @@
+"""A run's weights in the formats that others read: Hugging Face checkpoints, and PEFT adapters.
+
+    python -m metaagentx.export --workdir=runs/smollm2 --to=exported/smollm2
+
+One set of weights goes to `--to` itself; a policy of each role goes to `designer/` and `executor/` below it. Adapters
+are written in PEFT's format, beside the `base/` that they belong to unless that is the published checkpoint as it was;
+or with `--merge` added into it: then every role is a checkpoint of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import app, flags
+
+from metaagentx import command_line, policies
+from metaagentx.checkpoint import CheckpointError, claimed
+from metaagentx.evaluate import newest
+from metaagentx.mesh import is_primary
+from metaagentx.policies import Weights
+from metaagentx.policy.adapters import merge
+from metaagentx.policy.peft_format import save_adapter
+from metaagentx.policy.save import save
+from metaagentx.settings import read
+from metaagentx.workbench import Workbench, open_workbench
+
+TO = flags.DEFINE_string("to", None, "Directory to write; it must not exist yet.")
+MERGE = flags.DEFINE_bool("merge", False, "Add adapters into their base.")
+
+
+def export(bench: Workbench, weights: Weights, to: Path, *, merged: bool) -> list[Path]:
+    """Write `weights` below `to`. Returns the directories written."""
+    settings, tokenizer = bench.settings, bench.chat.tokenizer
+    lora, cold = settings.policies.lora, settings.cold_start
+    full = {"" if name == policies.SHARED else name: params for name, params in weights.full.items()}
+    base = str((to / policies.BASE).resolve())
+    if weights.base is not None and merged:
+        full = {role: merge(weights.base, adapter, lora) for role, adapter in weights.adapters.items()}
+    elif settings.pretrained.path and (cold.into == "adapters" or not cold.steps):
+        full, base = ({}, settings.pretrained.path) if weights.base is not None else (full, base)
+    for name, params in full.items():
+        save(to / name, params, bench.model, tokenizer)
+    written = [to / name for name in full]
+    if not merged:
+        for role, adapter in weights.adapters.items():
+            save_adapter(to / role, adapter, lora, bench.model, base)
+            written.append(to / role)
+    return written
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) > 1:
+        raise app.UsageError(f"unknown argument {arguments[1]!r}")
+    workdir = command_line.workdir()
+    if not TO.value:
+        raise app.UsageError("--to=DIRECTORY is needed: where the checkpoint goes")
+    to = Path(TO.value).expanduser()
+    with command_line.errors_in_words():
+        if to.exists():
+            raise CheckpointError(f"{to} exists: name a directory that does not")
+        with open_workbench(read(claimed(workdir))) as bench:
+            written = export(bench, newest(bench, workdir), to, merged=MERGE.value)
+    if is_primary():
+        print("\n".join(f"wrote {path}" for path in written))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,114 @@
+"""Which weights serve which role: one set for both, one set each, or one base with an adapter each.
+
+`Weights` are what acts, and what a run hands from its cold start to its training and its evaluation. `States` are what
+trains: one `TrainState` for each policy, named by what it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from metaagentx.learn.options import RoleOptions
+from metaagentx.learn.pack import Batch
+from metaagentx.learn.schedule import Phase
+from metaagentx.learn.state import TrainState, create
+from metaagentx.learn.update import Compute, Metrics, Recipe, freeze_old, update
+from metaagentx.policy import adapters
+from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.params import Params
+from metaagentx.rollout.engine import Engine
+from metaagentx.settings import PolicyOptions, Settings
+
+ROLES = ("designer", "executor")
+SHARED, BASE = "shared", "base"  # names of weights that serve both roles
+
+States = dict[str, TrainState]  # policy -> its state; a policy is named by its role, or `SHARED`
+
+
+@flax.struct.dataclass
+class Weights:
+    """What acts: full weights, and with layout "adapters" what is added to them for each role."""
+
+    full: dict[str, Params]  # {"shared"}, {"designer", "executor"} or {"base"}
+    adapters: dict[str, Params]  # role -> adapter; empty in the other layouts
+
+    @property
+    def base(self) -> Params | None:
+        """The frozen weights under the adapters; None where full weights train."""
+        return self.full.get(BASE)
+
+
+def around(params: Params, options: PolicyOptions, model: ModelConfig, key: jax.Array, mesh: Mesh | None) -> Weights:
+    """New weights in the layout of `options`, that all act as `params` do. Keeps `params`."""
+    if options.layout == "shared":
+        return Weights({SHARED: params}, {})
+    if options.layout == "split":
+        return Weights({"designer": params, "executor": jax.tree.map(jnp.copy, params)}, {})
+    keys = dict(zip(ROLES, jax.random.split(key, len(ROLES)), strict=True))
+    return Weights({BASE: params}, {role: adapters.initialise(model, options.lora, keys[role], mesh) for role in ROLES})
+
+
+def served(policy: str) -> tuple[str, ...]:
+    """The roles that a policy serves."""
+    return ROLES if policy == SHARED else (policy,)
+
+
+def states(weights: Weights, settings: Settings) -> States:
+    """New training states, which keep `weights`: updates donate them."""
+    roles = settings.roles.by_role()
+    trained = weights.adapters or weights.full
+    return {
+        policy: create(params, _of(policy, roles), settings.stages.moments, master=settings.policies.master)
+        for policy, params in trained.items()
+    }
+
+
+def acting(states: States, base: Params | None) -> Weights:
+    """The weights of `states`, over `base` where these are adapters."""
+    params = {policy: state.params for policy, state in states.items()}
+    return Weights(params, {}) if base is None else Weights({BASE: base}, params)
+
+
+def load(engines: Mapping[str, Engine], weights: Weights, version: int) -> None:
+    """Give the engines of both roles these weights."""
+    if weights.base is not None:
+        engines[ROLES[0]].load(weights.base, version, weights.adapters)
+    else:
+        for policy, params in weights.full.items():
+            engines[served(policy)[0]].load(params, version)
+
+
+def train_step(
+    states: States,
+    base: Params | None,
+    batches: Mapping[str, Batch],
+    phase: Phase,
+    settings: Settings,
+    compute: Compute,
+) -> tuple[States, Metrics]:
+    """Every policy's update on the batches of its roles; `states` are donated. Metrics are named `role/metric`."""
+    roles, count = settings.roles.by_role(), settings.train.updates
+    stepped, metrics = {}, {}
+    for policy, state in states.items():
+        own = {role: batches[role] for role in served(policy) if role in batches}
+        recipe = Recipe(
+            compute, settings.loss, tuple(_of(policy, roles).items()), settings.stages.moments, settings.train.gap_bound
+        )
+        if count > 1:
+            own = {role: freeze_old(state.params, batch, compute, base) for role, batch in own.items()}
+        state, found = update(state, own, phase, recipe, base)
+        gaps = {name: value for name, value in found.items() if "/gap_" in name}  # at the weights that sampled
+        for _ in range(1, count):
+            state, found = update(state, own, phase, recipe, base)
+        stepped[policy] = state
+        metrics |= found | gaps
+    return stepped, metrics
+
+
+def _of(policy: str, roles: Mapping[str, RoleOptions]) -> dict[str, RoleOptions]:
+    return {role: roles[role] for role in served(policy)}

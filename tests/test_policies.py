@@ -1,0 +1,85 @@
+"""Shared, split or adapters: who trains which weights in a run, and what is exported of it."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from metaagentx import evaluate, policies, sft
+from metaagentx.checkpoint import Checkpoints
+from metaagentx.export import export
+from metaagentx.policy import load
+from metaagentx.policy.peft_format import load_adapter
+from metaagentx.settings import Settings
+from metaagentx.train import train
+from metaagentx.workbench import open_workbench
+from tests.test_train import small
+
+MANY_REWARDS = {"tree__fixed_design": "a=solve()", "tree__w_format": 1.0, "tree__executions": 8}
+
+
+def options(layout: str, **more) -> Settings:
+    """Two steps of the executor, whose rewards differ, in one of the layouts."""
+    common = {"policies__layout": layout, "policies__lora__rank": 2, "policies__lora__targets": "q|v|gate|down"}
+    steps = {"train__steps": 2, "stages__length": 2, "train__evaluate_every": 2, "evaluate__final": False}
+    return small(cold_start__steps=4, cold_start__checkpoint_every=4, **common, **steps, **MANY_REWARDS, **more)
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+@pytest.mark.parametrize("layout", ["split", "adapters"])
+def test_only_the_policy_of_the_training_role_moves(layout, tmp_path):
+    settings = options(layout)
+    train(settings, tmp_path)
+    with open_workbench(settings) as bench:
+        cold, trained = sft.finished(bench, tmp_path), evaluate.newest(bench, tmp_path)
+        states = policies.states(cold, settings)
+        saved, _ = Checkpoints(tmp_path / "checkpoints", keep=1).restore(states)
+    assert set(saved) == {"designer", "executor"}  # a frozen base is not saved again and again
+    before, after = (cold.adapters, trained.adapters) if layout == "adapters" else (cold.full, trained.full)
+    assert same(before["designer"], after["designer"])
+    assert not same(before["executor"], after["executor"])
+    if layout == "adapters":
+        assert same(cold.base, trained.base)
+
+
+def test_a_cold_start_into_adapters_leaves_the_base_as_it_was(tmp_path):
+    settings = options("adapters", cold_start__into="adapters")
+    train(settings, tmp_path)
+    with open_workbench(settings) as bench:
+        fresh, cold = bench.fresh_weights(), sft.finished(bench, tmp_path)
+        trained = evaluate.newest(bench, tmp_path)
+    assert same(fresh.base, cold.base)
+    assert same(fresh.base, trained.base)
+    for role in policies.ROLES:
+        assert not same(fresh.adapters[role], cold.adapters[role])
+
+
+@pytest.mark.parametrize(
+    ("layout", "merged", "expected"),
+    [
+        ("shared", False, {""}),
+        ("split", False, {"designer", "executor"}),
+        ("adapters", False, {"base", "designer", "executor"}),
+        ("adapters", True, {"designer", "executor"}),
+    ],
+)
+def test_what_is_exported_is_read_back_the_same(layout, merged, expected, tmp_path):
+    settings = options(layout)
+    with open_workbench(settings) as bench:
+        weights = bench.fresh_weights()
+        written = export(bench, weights, tmp_path / "out", merged=merged)
+        assert {str(path.relative_to(tmp_path / "out")).strip(".") for path in written} == expected
+        for path in written:
+            if (path / "adapter_config.json").exists():
+                adapter, lora = load_adapter(path, bench.model, bench.mesh)
+                assert same(adapter, weights.adapters[path.name])
+                assert lora.rank == 2
+            else:
+                assert same(load.load(path, bench.model, bench.mesh), next(iter(weights.full.values())))
+                spoken = AutoTokenizer.from_pretrained(path)
+                assert spoken.encode("Solve.\\boxed{3}") == bench.chat.tokenizer.encode("Solve.\\boxed{3}")

@@ -1,0 +1,184 @@
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from metaagentx.tools import answering
+from metaagentx.tools import sandbox as module
+from metaagentx.tools.sandbox import Ending, Sandbox, SandboxError, SandboxOptions, SandboxUnavailable
+from metaagentx.tools.seccomp import filter_program
+from metaagentx.tools.spelling import spell
+
+QUICK = SandboxOptions(seconds=3.0, cpu_seconds=1, memory_mb=256, output_kb=64, workers=2)
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    try:
+        return Sandbox(QUICK)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+
+
+def run(sandbox, body, *, before=""):
+    """What `f()` with this body gives."""
+    return sandbox.run(f"{before}\ndef f():\n    {body}\n", [("f", [])])
+
+
+def test_calls_are_answered_in_order_and_an_error_is_an_answer(sandbox):
+    program = "def half(n):\n    return n / 2\ndef keys(d):\n    return tuple(d)\n"
+    answers = sandbox.run(program, [("half", [5]), ("half", ["x"]), ("keys", [spell({(1, 2): 3})]), ("gone", [])])
+    assert answers.ending == Ending.FINISHED
+    assert answers.results[0] == {"ok": 2.5}
+    assert answers.results[1]["error"].startswith("TypeError")
+    assert answers.results[2] == {"ok": {"tuple": [{"tuple": [1, 2]}]}}
+    assert answers.results[3]["error"].startswith("KeyError")
+    assert answers.value(0) == (2.5,)
+    assert answers.value(1) is answers.value(9) is None
+
+
+def test_a_program_that_does_not_load_answers_nothing_but_why(sandbox):
+    for program in ("def f(:", "raise SystemExit", "1 / 0", "\0", "x = " + "(" * 5000, "x" * 100_000):
+        answers = sandbox.run(program, [("f", []), ("f", [])])
+        assert answers.ending == Ending.DIED
+        assert all("error" in result for result in answers.results)
+
+
+def test_printing_is_harmless(sandbox):
+    answers = run(sandbox, "print('{\"ok\": 5}'); os.write(1, b'noise'); return 1", before="import os\nprint('hello')")
+    assert answers.value(0) == (1,)
+
+
+def test_the_environment_is_empty(sandbox, monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    answers = run(sandbox, "return [sorted(os.environ), os.path.exists('/proc')]", before="import os")
+    assert answers.value(0) == ([["PWD", "PYTHONHASHSEED", "PYTHONPATH"], False],)
+
+
+def test_no_file_of_the_host_can_be_seen_or_written(sandbox, tmp_path):
+    (tmp_path / "answers").write_text("42")
+    tries = [
+        str(tmp_path / "answers"),
+        "/etc/passwd",
+        "/proc/self/environ",
+        os.path.abspath(__file__),
+        os.__file__[:-5],
+    ]
+    for path in tries:
+        assert "error" in run(sandbox, f"return open({path!r}).read()").results[0]
+    for path in ("/tmp/x", "/x", "/dev/x", "/sandbox/x", os.__file__):
+        assert "error" in run(sandbox, f"open({path!r}, 'w').write('x')").results[0]
+
+
+def test_packages_that_are_installed_cannot_be_imported(sandbox):
+    assert run(sandbox, "import pytest").results[0]["error"].startswith("ModuleNotFoundError")
+    assert run(sandbox, "import metaagentx.tasks").results[0]["error"].startswith("ModuleNotFoundError")
+
+
+def test_there_is_no_network(sandbox):
+    for family in ("AF_INET", "AF_INET6", "AF_UNIX", "AF_VSOCK"):
+        answers = run(sandbox, f"socket.socket(socket.{family})", before="import socket")
+        assert answers.results[0]["error"].startswith("PermissionError")
+
+
+def test_there_are_no_further_processes_but_threads(sandbox):
+    assert run(sandbox, "os.fork()", before="import os").results[0]["error"].startswith("PermissionError")
+    spawn = run(sandbox, "subprocess.run([sys.executable, '-V'])", before="import subprocess, sys")
+    assert "error" in spawn.results[0]
+    join = "t = threading.Thread(target=list.append, args=(found, 7)); t.start(); t.join(); return found"
+    assert run(sandbox, join, before="import threading\nfound = []").value(0) == ([7],)
+
+
+@pytest.mark.parametrize(
+    ("body", "before", "ending"),
+    [
+        ("while True: pass", "", Ending.DIED),  # by its processor time
+        ("time.sleep(60)", "import time", Ending.TIMEOUT),
+        ("signal.pause()", "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)", Ending.TIMEOUT),
+        ("return 'x' * 10**6", "", Ending.OVERFLOW),
+        ("os._exit(0)", "import os", Ending.DIED),
+        ("os.kill(os.getpid(), 9)", "import os", Ending.DIED),
+    ],
+)
+def test_bounds_end_a_program_and_say_so(sandbox, body, before, ending):
+    start = time.monotonic()
+    answers = run(sandbox, body, before=before)
+    assert answers.ending == ending
+    assert answers.results == ()
+    assert time.monotonic() - start < QUICK.seconds + 2
+
+
+def test_memory_is_bounded_wherever_it_is_asked_for(sandbox):
+    assert run(sandbox, "return len(bytearray(10**10))").results[0]["error"].startswith("MemoryError")
+    assert "error" in run(sandbox, "os.memfd_create('x')", before="import os").results[0]
+
+
+def test_an_object_that_equals_everything_is_no_answer(sandbox):
+    class_ = "class Yes(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__"
+    for body in ("return Yes()", "return [Yes()]", "return {1: Yes()}"):
+        assert run(sandbox, body, before=class_).results[0]["error"].startswith("TypeError")
+
+
+def test_a_forged_result_is_one_more_guess(sandbox):
+    forge = """
+for fd in range(3, 30):
+    try:
+        os.write(fd, b'{"ok": "forged"}\\n' * 2 + b'{"grade": 1}\\n[' * 99)
+    except OSError:
+        pass
+"""
+    answers = sandbox.run("import os\n" + forge + "def f(): return 5", [("f", [])] * 3)
+    assert answers.results == ({"ok": "forged"},) * 2  # compared like any other, and all that is read
+    assert answers.ending == Ending.DIED
+
+
+def test_programs_of_a_batch_run_side_by_side(sandbox):
+    start = time.monotonic()
+    futures = [sandbox.submit("import time\ndef f(): time.sleep(1.0)", [("f", [])]) for _ in range(2)]
+    assert [future.result().value(0) for future in futures] == [(None,)] * 2
+    assert time.monotonic() - start < 1.9
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A bubblewrap that is not allowed to isolate."""
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    return str(fake)
+
+
+def test_a_sandbox_that_breaks_down_is_no_verdict_on_the_program(sandbox, broken, monkeypatch):
+    monkeypatch.setattr(sandbox, "_command", (broken,))
+    with pytest.raises(SandboxError, match="No permissions"):
+        sandbox.run("def f(): return 1", [("f", [])])
+
+
+def test_where_nothing_isolates_there_is_an_error_with_three_ways_out(monkeypatch, broken):
+    monkeypatch.setattr(module, "_bubblewraps", lambda: [broken])
+    with pytest.raises(SandboxUnavailable, match=r"No permissions.*Three ways out"):
+        Sandbox(QUICK)
+    monkeypatch.setattr(module, "_bubblewraps", list)
+    with pytest.raises(SandboxUnavailable, match="no bubblewrap was found"):
+        Sandbox(QUICK)
+
+
+def test_the_filter_is_known_for_two_architectures():
+    assert len(filter_program("x86_64")) % 8 == len(filter_program("aarch64")) % 8 == 0
+    assert filter_program("riscv64") is None
+
+
+def test_bad_bounds_name_their_field():
+    with pytest.raises(ValueError, match=r"sandbox\.memory_mb"):
+        SandboxOptions(memory_mb=0)
+
+
+def test_nothing_is_left_running(sandbox):
+    run(sandbox, "time.sleep(60)", before="import time")
+    time.sleep(0.2)
+    script = str(Path(answering.__file__))
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert script not in line.read_text()
