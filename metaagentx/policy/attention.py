@@ -138,7 +138,7 @@ def splash(segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, interp
     kv_heads, group = k.shape[1], heads // k.shape[1]
     size = min(1024, -(-length // LANES) * LANES)
     padded = -(-length // size) * size
-    wide = 2 * size if padded % (2 * size) == 0 else size
+    wide = 4 * size if padded % (4 * size) == 0 else size  # keys of one block of the backward pass
 
     def pad(x: jax.Array, fill: int = 0) -> jax.Array:
         return jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((0, padded - length), (0, 0)), constant_values=fill)
