@@ -3,8 +3,8 @@
     python -m launch.aot --config=configs/qwen3_8b.py --topology=v5p:4x4x4
     python -m launch.aot --sweep
 
-needs libtpu (`pip install 'metaagentx[aot]'`) and no TPU. The flags are those of `metaagentx.aot`, and `--config.KEY` as
-in training. `--sweep` does all of `configs/scaling.py`, one after the other, skips what benchmarks/results/aot.json
+needs libtpu (`pip install 'metaagentx[aot]'`) and no TPU. The flags are those of `metaagentx.aot`, and `--config.KEY`
+as in training. `--sweep` does all of `configs/scaling.py`, one after the other, skips what benchmarks/results/aot.json
 holds of the same programs, and writes the table of docs/scaling.md.
 """
 

@@ -32,6 +32,7 @@ PROGRAM = flags.DEFINE_multi_enum("program", list(programs.NAMES), programs.NAME
 LARGEST = flags.DEFINE_bool("largest", False, "Also search for the largest batch that fits: a few more compilations.")
 JSON = flags.DEFINE_string("json", None, "Where records are kept; programs that are there already are skipped.")
 AGAIN = flags.DEFINE_bool("again", False, "Compile also what the records hold.")
+HLO = flags.DEFINE_string("hlo", None, "Directory in which to leave the text of what the compiler made.")
 DOCUMENT = flags.DEFINE_string("document", None, "Only write the table of all records into this file.")
 
 Record = dict[str, Any]
@@ -135,7 +136,11 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
             raise
         return {"refused": " ".join(str(error).split())[:300]}
     memory = compiled.memory_analysis()
-    cost = Program(compiled.as_text()).cost()
+    text = compiled.as_text()
+    if HLO.value:
+        Path(HLO.value).mkdir(parents=True, exist_ok=True)
+        (Path(HLO.value) / f"{task.config}-{task.where.name.replace(':', '-')}-{name}.txt").write_text(text)
+    cost = Program(text).cost()
     seconds = estimate.seconds(cost, task.where)
     work = model_flops(task, name)
     ideal = work / (len(task.where.devices) * task.where.chip.peak)
@@ -144,7 +149,7 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
         "outputs": memory.output_size_in_bytes - memory.alias_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,
         "code": memory.generated_code_size_in_bytes,
-        "resident": resident(task, name),
+        "waiting": programs.waiting(name, task.settings, task.mesh),
     }
     return {
         "hbm": hbm | {"total": sum(hbm.values()), "chip": task.where.chip.hbm},
@@ -157,24 +162,60 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
     }
 
 
+def largest(task: Task, name: programs.Name, first: Record, records: report.Records, screen: Console) -> None:
+    """Find the largest batch that fits (rows of a pass, prompts, slots), add it to the record `first`, and print it.
+
+    What a program needs is a line in its batch: it is drawn through two compiled sizes, and the size at which it meets
+    the chip's memory is compiled too, or smaller ones until one fits.
+    """
+    if "largest" in first and not AGAIN.value:
+        return
+    unit = task.mesh.shape["data"] * task.mesh.shape["fsdp"]
+    start = first["batch"][{"update": "micro_rows", "prefill": "rows", "decode": "slots"}[name]]
+
+    def need(size: int) -> int | None:
+        """Bytes that a batch of `size` needs on a chip; None if the compiler refuses it."""
+        if size == start and "hbm" in first:
+            return int(first["hbm"]["total"])
+        tried = replace(task, settings=resized(task.settings, name, size))
+        with screen.status(f"{name} of {task.config} for {task.where.name}: compiling for {size}"):
+            found = measure(tried, name, programs.lower(name, tried.settings, task.mesh))
+        return int(found["hbm"]["total"]) if "hbm" in found else None
+
+    known: dict[int, int] = {}
+    for size in (start, 2 * start, max(start // 2 // unit, 1) * unit, unit):
+        if len(known) < 2 and size not in known and (used := need(size)) is not None:
+            known[size] = used
+    best = max((size for size, used in known.items() if used <= task.where.chip.hbm), default=0)
+    if len(known) == 2:
+        (a, low), (b, high) = sorted(known.items())
+        room = int((task.where.chip.hbm - low) * (b - a) / max(high - low, 1)) + a
+        for size in range(room // unit * unit, best, -unit):
+            if (used := need(size)) is not None and used <= task.where.chip.hbm:
+                best = size
+                break
+    records.keep(first | {"largest": best})
+    screen.print(f"  largest batch that fits: {best}")
+
+
+def resized(settings: Settings, name: programs.Name, size: int) -> Settings:
+    """The settings with a batch of `size`: an update has two passes of so many rows."""
+    if name == "update":
+        return replace(settings, pack=replace(settings.pack, micro_rows=size, row_buckets=(2 * size,)))
+    change = {"admit_buckets": (size,)} if name == "prefill" else {"slots": size}
+    return replace(settings, engine=replace(settings.engine, **change))
+
+
 def model_flops(task: Task, name: programs.Name) -> float:
     """FLOPs that the model asks for, on all chips together; of `decode`, for one step over full caches."""
-    settings = task.settings
+    settings, model = task.settings, programs.constants(task.settings)
     if name == "update":
         rows = settings.pack.row_buckets[-1] * len(programs.batches(settings, task.mesh)[0])
-        return estimate.training_flops(settings.model, rows, settings.pack.row_length)
+        return estimate.training_flops(model, rows, settings.pack.row_length)
     engine = settings.engine
     if name == "prefill":
-        return estimate.forward_flops(settings.model, engine.admit_buckets[-1], engine.prompt_buckets[-1])
-    return estimate.decode_flops(settings.model, engine.slots, engine.capacity)
-
-
-def resident(task: Task, name: programs.Name) -> int:
-    """Bytes on each chip that wait meanwhile: the engine's slots during an update, masters and moments otherwise."""
-    settings, mesh = task.settings, task.mesh
-    if name == "update":
-        return programs.held(programs.engine_state(settings, mesh))
-    return programs.held(replace(programs.train_state(settings, mesh), params=None))
+        return estimate.forward_flops(model, engine.admit_buckets[-1], engine.prompt_buckets[-1])
+    return estimate.decode_flops(model, engine.slots, engine.capacity)
 
 
 if __name__ == "__main__":

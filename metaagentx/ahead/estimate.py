@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import jax
 
 from metaagentx.ahead.chips import Slice
 from metaagentx.ahead.hlo import Cost
-from metaagentx.policy import params
 from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.spec import table
 
 # The share of the chip's peak at which Pallas' attention kernels are taken to run: the compiler cannot estimate them.
 KERNEL_SHARE = 0.5
@@ -41,9 +44,9 @@ def seconds(cost: Cost, slice_: Slice) -> Seconds:
 
 def multiplied(config: ModelConfig) -> int:
     """Weights that one token is multiplied with: without the embedding's table, and active experts alone."""
-    count = params.count(config) - config.layers * 2 * config.d_model - config.d_model
-    if not config.tied_embeddings:
-        count -= config.vocab_size * config.d_model
+    every = table(config)
+    matrices = [spec for spec in jax.tree.leaves(every["layers"]) if len(spec.shape) > 2]
+    count = sum(math.prod(spec.shape) for spec in matrices) + config.vocab_size * config.d_model  # and the head
     if config.experts is not None:
         idle = config.experts.count - config.experts.active
         count -= config.layers * idle * 3 * config.d_model * config.experts.d_ff

@@ -69,7 +69,7 @@ class Program:
         self.entry = ""
         self.partitions = int(found.group(1)) if (found := re.search(r"num_partitions=(\d+)", text)) else 1
         current: dict[str, Instruction] = {}
-        for line in text.splitlines():
+        for line in _one_a_line(text):
             if header := _HEADER.match(line):
                 current = self.computations.setdefault(header.group(1), {})
                 self.entry = header.group(1) if line.startswith("ENTRY") else self.entry
@@ -170,6 +170,17 @@ class Program:
         return moved + (0 if _on_chip(line.shape) else _bytes(line.shape))
 
 
+def _one_a_line(text: str) -> Iterator[str]:
+    """The lines, with an instruction's further lines (a kernel's description) joined to its first."""
+    joined: list[str] = []
+    for line in text.splitlines():
+        if not line or line == "}" or line[0] in "%E" or _LINE.match(line):
+            yield " ".join(joined)
+            joined = []
+        joined.append(line)
+    yield " ".join(joined)
+
+
 def _balanced(rest: str) -> str:
     """The text up to the parenthesis that closes the operands."""
     depth = 1
@@ -246,8 +257,10 @@ def _attention_kernel(line: Instruction) -> float:
     constraints = re.search(r"operand_layout_constraints=\{(.*?)\}, \w+=", line.rest)
     if not (found and constraints):
         return 0.0
-    products = {"fwd": 2, "dq": 3, "dkv": 4}[found.group(1)]
     queries = max((dims for _, dims in _shapes(constraints.group(1))), key=math.prod)
+    # A "dkv" that makes the queries' gradients too has a result of them for each block of keys.
+    fused = any(len(dims) > len(queries) for _, dims in _shapes(line.shape))
+    products = {"fwd": 2, "dq": 3, "dkv": 5 if fused else 4}[found.group(1)]
     return products * 2.0 * math.prod(queries) * queries[-2] / 2
 
 

@@ -1,11 +1,13 @@
 """The programs of a training step, lowered for a mesh whose devices need not be at hand.
 
-They are the very programs that a run compiles: only their inputs are shapes and layouts instead of arrays.
+They are the very programs that a run compiles: only their inputs are shapes and layouts instead of arrays. Where each
+role has weights of its own, they are those of one role, and the other's state and cache are `waiting`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,14 +16,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metaagentx.learn import update as updating
+from metaagentx.learn.options import RoleOptions
 from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import TrainState, abstract
 from metaagentx.policy import params
 from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.hf_config import read_config
 from metaagentx.rollout import engine
 from metaagentx.rollout.state import EngineState, Weights, empty_state
-from metaagentx.settings import Settings
+from metaagentx.settings import Settings, SettingsError
 
 Name = Literal["update", "prefill", "decode"]
 NAMES: tuple[Name, ...] = ("update", "prefill", "decode")
@@ -36,14 +40,46 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """
     if name == "update":
         return updating._update.lower(train_state(settings, mesh), None, *batches(settings, mesh), recipe(settings))
-    weights, state = Weights(weights_of(settings.model, mesh)), engine_state(settings, mesh)
+    model = constants(settings)
+    weights, state = Weights(weights_of(model, mesh)), engine_state(settings, mesh)
     if name == "decode":
-        eos = _array(mesh, jnp.int32, 1)
-        return engine._decode.lower(settings.model, settings.engine.chunk, weights, state, eos)
+        return engine._decode.lower(model, settings.engine.chunk, weights, state, _array(mesh, jnp.int32, 1))
     rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
     prompts, numbers = _array(mesh, jnp.int32, rows, width), _array(mesh, jnp.int32, rows)
     attention = settings.engine.attention
-    return engine._fill.lower(settings.model, attention, weights, state, prompts, numbers, numbers, numbers)
+    return engine._fill.lower(model, attention, weights, state, prompts, numbers, numbers, numbers)
+
+
+def constants(settings: Settings) -> ModelConfig:
+    """The model's constants: of the settings, or of the published config.json that they name."""
+    if settings.model is not None:
+        return settings.model
+    options = settings.pretrained
+    if not options.published:
+        raise SettingsError("config.pretrained.published is needed: the checkpoint's config.json, without its weights")
+    model = read_config(options.published, options.dtype)
+    return replace(model, max_length=options.max_length or model.max_length)
+
+
+def roles_of(settings: Settings) -> dict[str, RoleOptions]:
+    """The roles that the one policy serves whose programs these are: of separate ones, of one that trains at step 0.
+
+    Raises SettingsError for layout "adapters", whose programs are not covered.
+    """
+    roles, layout = settings.roles.by_role(), settings.policies.layout
+    if layout == "adapters":
+        raise SettingsError(
+            "config.policies.layout 'adapters' cannot be compiled ahead of time: 'shared' or 'split' can"
+        )
+    return roles if layout == "shared" else {role: roles[role] for role in sorted(training(settings))[-1:]}
+
+
+def training(settings: Settings) -> list[str]:
+    """The roles that train at step 0. Raises SettingsError if none does."""
+    roles = [role for role, scale in phase(settings.stages, 0).trains.items() if scale > 0]
+    if not roles:
+        raise SettingsError("config.stages.mode 'none' trains nothing: there is no update to compile")
+    return roles
 
 
 def weights_of(config: ModelConfig, mesh: Mesh) -> params.Params:
@@ -57,13 +93,13 @@ def weights_of(config: ModelConfig, mesh: Mesh) -> params.Params:
 
 def train_state(settings: Settings, mesh: Mesh) -> TrainState:
     """Shapes and layouts of the training state: weights, float32 masters, every role's moments."""
-    roles, moments = settings.roles.by_role(), settings.stages.moments
-    return _bound(abstract(weights_of(settings.model, mesh), roles, moments, master=True), mesh)
+    weights, moments = weights_of(constants(settings), mesh), settings.stages.moments
+    return _bound(abstract(weights, roles_of(settings), moments, settings.policies.master), mesh)
 
 
 def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
-    make = partial(empty_state, settings.model, settings.engine.slots, settings.engine.capacity)
+    make = partial(empty_state, constants(settings), settings.engine.slots, settings.engine.capacity)
     return _bound(jax.eval_shape(make), mesh)
 
 
@@ -75,16 +111,26 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     shape = (pack.row_buckets[-1] // rows, rows, pack.row_length)
     whole, real = array[0](*shape), array[1](*shape)
     batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real)
-    roles = [role for role, scale in phase(settings.stages, 0).trains.items() if scale > 0]
-    return {role: batch for role in roles}, {role: array[1]() for role in roles}
+    roles = [role for role in training(settings) if role in roles_of(settings)]
+    return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())
 
 
 def recipe(settings: Settings) -> updating.Recipe:
     """The static half of an update."""
     pack = settings.pack
-    compute = updating.Compute(settings.model, pack.micro_rows, pack.chunk, pack.remat, pack.attention)
-    roles = tuple(settings.roles.by_role().items())
+    compute = updating.Compute(constants(settings), pack.micro_rows, pack.chunk, pack.remat, pack.attention)
+    roles = tuple(roles_of(settings).items())
     return updating.Recipe(compute, settings.loss, roles, settings.stages.moments, settings.train.gap_bound)
+
+
+def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
+    """Bytes that a chip holds besides a program's own: the slots during an update, masters and moments otherwise.
+
+    Where roles have weights of their own, also the other's state and slots.
+    """
+    state, slots = train_state(settings, mesh), held(engine_state(settings, mesh))
+    own = slots if name == "update" else held(replace(state, params=None))
+    return own + (held(state) + slots if settings.policies.layout == "split" else 0)
 
 
 def held(tree: Any) -> int:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metaagentx.settings import SettingsError
-
 Record = dict[str, Any]
 KEY = ("config", "topology", "program", "digest", "jax", "libtpu")
 BEGIN, END = "<!-- table: python -m launch.aot --sweep -->", "<!-- end of table -->"
@@ -52,3 +50,47 @@ def line(record: Record) -> str:
         f"  model FLOPs at {100 * share['serial']:.1f} % of the peak (collectives hidden: "
         f"{100 * share['overlapped']:.1f} %); compiled in {record.get('compile_seconds', 0):.0f} s"
     )
+
+
+def table(records: Records) -> str:
+    """All records as Markdown, one row a program."""
+    head = "config|slice|mesh|program|batch|HBM, GB|largest|TFLOP|HBM traffic, GB|received, GB|time, s|model FLOPs, %"
+    rows = [head.split("|")]
+    for record in records.all:
+        rows.append(_row(record))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines.insert(1, " | ".join("-" * width for width in widths))
+    return "\n".join(f"| {each} |" for each in lines)
+
+
+def _row(record: Record) -> list[str]:
+    mesh = "x".join(str(size) for size in record["mesh"].values())
+    batch = record["batch"]
+    sizes = {
+        "update": "{rows} rows by {micro_rows} of {length}",
+        "prefill": "{rows} prompts of {length}",
+        "decode": "{slots} slots of {length}",
+    }
+    start = [record["config"], record["topology"], mesh, record["program"], sizes[record["program"]].format(**batch)]
+    if "refused" in record:
+        return [*start, "does not fit", *[""] * 6]
+    hbm, seconds, share = record["hbm"], record["seconds"], record["share"]
+    return [
+        *start,
+        f"{hbm['total'] / 1e9:.1f} of {hbm['chip'] / 1e9:.0f}",
+        str(record.get("largest", "")),
+        f"{record['flops'] / 1e12:.4g}",
+        f"{record['bytes'] / 1e9:.4g}",
+        f"{record['received'] / 1e9:.3g}",
+        f"{seconds['compute']:.3g} + {seconds['kernels']:.3g} + {seconds['collectives']:.3g}",
+        f"{100 * share['serial']:.0f}-{100 * share['overlapped']:.0f}",
+    ]
+
+
+def write_table(path: Path, records: Records) -> None:
+    """Put the table between the two marks of a document."""
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n\n{table(records)}\n\n{END}{after}", encoding="utf-8")

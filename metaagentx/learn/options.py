@@ -139,7 +139,7 @@ class PackOptions:
     row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; more rows than the last are an error
     micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
     chunk: int = 64  # positions of a row whose logits exist at a time
-    remat: Remat = "none"  # what the backward pass recomputes: nothing, all but products with weights, whole layers
+    remat: Remat = "none"  # what the backward pass recomputes: see `policy.model.forward`
     attention: Kernel = "dense"  # "dense" | "blocked" | "splash" (TPU)
 
     def __post_init__(self) -> None:

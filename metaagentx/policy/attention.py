@@ -22,6 +22,7 @@ KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, K, T, H]
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, KeyValue]]
 
 BLOCK = 512  # queries, and keys, of one square of scores in "blocked"
+NAME = "attention"  # of what a kernel returns, for policies of recomputation
 LANES = 128  # of a TPU's vector registers: "splash" pads rows to a multiple
 
 
@@ -137,6 +138,7 @@ def splash(segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, interp
     kv_heads, group = k.shape[1], heads // k.shape[1]
     size = min(1024, -(-length // LANES) * LANES)
     padded = -(-length // size) * size
+    wide = 4 * size if padded % (4 * size) == 0 else size  # keys of one block of the backward pass
 
     def pad(x: jax.Array, fill: int = 0) -> jax.Array:
         return jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((0, padded - length), (0, 0)), constant_values=fill)
@@ -149,12 +151,13 @@ def splash(segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, interp
             block_kv=size,
             block_kv_compute=min(size, 512),
             block_q_dkv=size,
-            block_kv_dkv=size,
+            block_kv_dkv=wide,
             block_kv_dkv_compute=min(size, 512),
-            block_q_dq=size,
-            block_kv_dq=size,
+            use_fused_bwd_kernel=True,  # five products instead of seven; dq is summed over padded / wide parts
         )
-        kernel = splash_attention.make_splash_mqa_single_device(mask, block_sizes=sizes, interpret=interpret)
+        kernel = splash_attention.make_splash_mqa_single_device(
+            mask, block_sizes=sizes, residual_checkpoint_name=NAME, interpret=interpret
+        )
 
         def row(owner: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
             ids = splash_attention.SegmentIds(owner, owner)

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Remat = Literal["none", "dots", "full"]  # what a backward pass recomputes: nothing, all but weight products, layers
+# What a backward pass recomputes: see `model.forward`.
+Remat = Literal["none", "dots", "attention", "full"]
 Kernel = Literal["dense", "blocked", "splash"]  # how a row's attention over itself is computed: see `attention`
 
 

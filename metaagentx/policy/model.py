@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from metaagentx.mesh import Axes, cut, place, reshape
 from metaagentx.policy.adapters import Adapted, low_rank
-from metaagentx.policy.attention import Attend, KeyValue, within
+from metaagentx.policy.attention import NAME, Attend, KeyValue, within
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
 from metaagentx.policy.experts import mixture
 from metaagentx.policy.params import Params
@@ -34,7 +34,8 @@ def forward(
       tokens: [B, T] int32 ids.
       positions: [B, T] int32 position within the segment.
       segments: [B, T] int32, 0 for padding; what padding holds changes no bit of other tokens' outputs.
-      remat: what the backward pass recomputes: nothing, all but the products with weights ("dots"), whole blocks.
+      remat: what the backward pass recomputes: nothing, all but the products with weights and a kernel's attention
+        ("dots"), all but a kernel's attention ("attention"), whole blocks.
       attention: how attention is computed; see `policy.attention`.
     """
     attend = within(attention, positions, segments)
@@ -45,7 +46,10 @@ def forward(
 
     x = embed(params, tokens)
     if remat != "none":
-        saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+        policies = jax.checkpoint_policies
+        kernel = policies.save_only_these_names(NAME)
+        dots = policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable, kernel)
+        saved = {"dots": dots, "attention": kernel, "full": None}[remat]
         step = jax.checkpoint(step, policy=saved, prevent_cse=False)
     x, _ = jax.lax.scan(step, x, params["layers"])
     return rms_norm(x, params["final_norm"], config.norm_eps)

@@ -1,0 +1,88 @@
+"""What is lowered ahead of time has the shapes and layouts of what a run really holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from metaagentx.ahead import estimate, programs
+from metaagentx.learn.options import PackOptions
+from metaagentx.learn.state import create
+from metaagentx.mesh import make_mesh
+from metaagentx.policy import params
+from metaagentx.rollout.options import EngineOptions
+from metaagentx.rollout.state import empty_state
+from metaagentx.settings import Settings, SettingsError
+from tests.policy import tiny
+
+MODEL = tiny.config(dtype="bfloat16", tied=False)
+SETTINGS = Settings(
+    model=MODEL,
+    engine=EngineOptions(slots=8, capacity=16, prompt_buckets=(8,), admit_buckets=(4,), chunk=2),
+    pack=PackOptions(row_length=16, row_buckets=(16,), micro_rows=8, chunk=8, remat="full"),
+)
+
+
+def layout(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding.spec), tree)
+
+
+@pytest.fixture(scope="module")
+def eight():
+    mesh = make_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        yield mesh
+
+
+def test_the_training_state_is_laid_out_as_the_real_one(eight):
+    weights = params.initialise(MODEL, jax.random.key(0), eight)
+    real = create(weights, SETTINGS.roles.by_role(), "per_role", master=True)
+    assert layout(programs.train_state(SETTINGS, eight)) == layout(real)
+
+
+def test_the_slots_are_laid_out_as_the_real_ones(eight):
+    real = jax.jit(empty_state, static_argnums=(0, 1, 2))(MODEL, 8, 16)
+    mine, theirs = layout(programs.engine_state(SETTINGS, eight)), layout(real)
+    assert mine.cache == theirs.cache
+    assert jax.tree.map(lambda x: x[:2], mine, is_leaf=lambda x: isinstance(x, tuple)) == jax.tree.map(
+        lambda x: x[:2], theirs, is_leaf=lambda x: isinstance(x, tuple)
+    )
+
+
+@pytest.mark.parametrize("name", programs.NAMES)
+def test_every_program_compiles_for_a_mesh_and_multiplies_what_the_model_asks_for(eight, name):
+    from metaagentx.ahead.hlo import Program
+
+    cost = Program(programs.lower(name, SETTINGS, eight).compile().as_text()).cost()
+    assert cost.products > 0
+    assert cost.collectives
+
+
+def test_what_waits_is_what_a_chip_holds_besides(eight):
+    state, slots = programs.train_state(SETTINGS, eight), programs.engine_state(SETTINGS, eight)
+    split = replace(SETTINGS, policies=replace(SETTINGS.policies, layout="split"))
+    assert programs.waiting("update", SETTINGS, eight) == programs.held(slots)
+    assert programs.waiting("decode", SETTINGS, eight) == programs.held(state) - programs.held(state.params)
+    assert programs.waiting("update", split, eight) > programs.waiting("update", SETTINGS, eight)
+
+
+def test_held_is_one_chip_s_share(eight):
+    placed = jax.device_put(jnp.zeros((4, 8)), jax.NamedSharding(eight, jax.P("fsdp", "tensor")))
+    assert programs.held(placed) == 4 * 4 * 8 / 4
+
+
+def test_adapters_are_refused_by_name(eight):
+    adapters = replace(SETTINGS, policies=replace(SETTINGS.policies, layout="adapters"))
+    with pytest.raises(SettingsError, match="policies.layout"):
+        programs.lower("update", adapters, eight)
+
+
+def test_a_weight_costs_six_flops_a_token_and_attention_twelve_a_pair():
+    model = tiny.config(tied=True)
+    weights = params.count(model)
+    norms = model.layers * (2 * model.d_model + 2 * model.head_dim) + model.d_model
+    pairs = 10 * 10 / 2 * model.layers * model.heads * model.head_dim
+    assert estimate.training_flops(model, 3, 10) == 3 * (6 * (weights - norms) * 10 + 12 * pairs)
