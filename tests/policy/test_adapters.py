@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import print_saved_residuals
 
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import adapters, model, params
@@ -189,7 +190,7 @@ def test_where_products_are_kept_for_the_backward_pass_an_adapters_wide_one_is_n
 
     dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     arrays = [jnp.ones(shape) for shape in ((2, 8, 32), (48, 32), (1, 4, 32), (1, 48, 4))]
-    jax.ad_checkpoint.print_saved_residuals(jax.checkpoint(layer, policy=dots), *arrays)
+    print_saved_residuals(jax.checkpoint(layer, policy=dots), *arrays)
     kept = capsys.readouterr().out
     assert kept.count("[2,8,48]") == 1
     assert kept.count("[2,8,1,4]") == 1
