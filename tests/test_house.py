@@ -30,6 +30,7 @@ ROOMS = {
     "policy": Rule(("policy", "mesh")),
     "rollout": Rule(("rollout", "policy", "workflow", "tasks", "tools", "mesh")),
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
+    "ahead": Rule(("ahead", "settings", "learn", "rollout", "policy", "mesh")),
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
     # The plumbing, one file each.
     "mesh": Rule(("mesh",)),
@@ -57,7 +58,7 @@ ROOMS = {
         )
     ),
 }
-STORIES = frozenset({"train", "sft", "evaluate", "solve", "export"})
+STORIES = frozenset({"train", "sft", "evaluate", "solve", "export", "aot"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})
 
 
