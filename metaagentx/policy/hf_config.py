@@ -102,7 +102,7 @@ def read_config(path: epath.PathLike, dtype: str) -> ModelConfig:
     file = file / "config.json" if file.is_dir() else file
     try:
         raw = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MissingConstant(f"{file}: not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise MissingConstant(f"{file}: must hold an object of settings, not a {type(raw).__name__}")
