@@ -101,7 +101,7 @@ def claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
         processes see. Every process raises it.
       HostsError: a process has other settings.
     """
-    insist("config", settings)
+    insist("config", settings, "start every process with the same command")
     complaint = ""
     if is_primary():
         try:

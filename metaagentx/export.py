@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> None:
         raise app.UsageError("--to=DIRECTORY is needed: where the checkpoint goes")
     to = Path(TO.value).expanduser()
     with command_line.errors_in_words():
+        command_line.join()
         if to.exists():
             raise CheckpointError(f"{to} exists: name a directory that does not")
         with open_workbench(read(claimed(workdir))) as bench:

@@ -46,6 +46,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None, pa
               "as --processes says", file=sys.stderr, flush=True)  # fmt: skip
         os._exit(2)  # JAX's client would wait on, and then abort with a stack trace
 
+    # JAX would catch SIGTERM to tell the other processes; `anywhere` does that, and a story decides what SIGTERM means.
+    jax.config.update("jax_enable_preemption_service", False)
     clock = threading.Timer(patience, give_up)
     clock.daemon = True
     clock.start()
@@ -68,7 +70,7 @@ def anywhere(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
-def insist(what: str, value: Any) -> None:
+def insist(what: str, value: Any, advice: str) -> None:
     """Stop unless every process has the same JSON `value`.
 
     Raises:
@@ -80,10 +82,8 @@ def insist(what: str, value: Any) -> None:
     found = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     others = [str(process) for process in range(len(found)) if not np.array_equal(found[process], found[0])]
     if others:
-        raise HostsError(
-            f"process {jax.process_index()}: the {what} of process {', '.join(others)} is not that of process 0; "
-            "start every process with the same command, on the same code and data"
-        )
+        here, names = jax.process_index(), ", ".join(others)
+        raise HostsError(f"process {here}: the {what} of process {names} is not that of process 0; {advice}")
 
 
 def from_primary(text: str) -> str:

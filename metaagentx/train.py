@@ -23,7 +23,7 @@ import metaagentx
 from metaagentx import command_line, policies, report, sft
 from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.evaluate import compare, design_mix, save_scores, validate
-from metaagentx.hosts import anywhere
+from metaagentx.hosts import anywhere, insist
 from metaagentx.learn.credit import Assigned, assign
 from metaagentx.learn.pack import pack
 from metaagentx.learn.schedule import Phase
@@ -154,6 +154,7 @@ def one_step(
     questions = [bench.task.question("train", number, seed=settings.seed) for number in numbers]
     policies.load(engines, policies.acting(states, base), version=step)
     rollout = bench.sample(questions, engines, step=step)
+    insist(f"rollout of step {step}", rollout.digest(), "their code or data differ")
     clock.lap("rollout")
 
     # ----- Credit: one advantage a trajectory

@@ -24,16 +24,17 @@ from metaagentx.policy.load import load
 from metaagentx.policy.params import Params
 from metaagentx.policy.pretrained_config import read_config
 from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer
+from metaagentx.primary import PrimaryTask, PrimaryTools
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.sample import Rollout, sample
+from metaagentx.rollout.scheduler import Tools
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tasks.task import Question, Task
 from metaagentx.tools.sandbox import SandboxUnavailable
-from metaagentx.tools.tool import Toolbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Workbench:
     mesh: Mesh | None  # None on a single device
     task: Task
     chat: Chat
-    toolbox: Toolbox
+    toolbox: Tools
     language: Language
 
     @property
@@ -135,6 +136,8 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     names = around.toolbox.names()
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
     bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language)
+    if jax.process_count() > 1:
+        bench = dataclasses.replace(bench, task=PrimaryTask(task), toolbox=PrimaryTools(around.toolbox))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench
 

@@ -30,10 +30,12 @@ ROOMS = {
     "policy": Rule(("policy", "mesh")),
     "rollout": Rule(("rollout", "policy", "workflow", "tasks", "tools", "mesh")),
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
+    "ahead": Rule(("ahead", "settings", "learn", "rollout", "policy", "mesh")),
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
     # The plumbing, one file each.
     "mesh": Rule(("mesh",)),
     "hosts": Rule(("hosts",)),
+    "primary": Rule(("primary", "hosts", "mesh", "tasks", "workflow")),
     "metrics": Rule(("metrics",), jax=False),
     "checkpoint": Rule(("checkpoint", "mesh", "hosts")),
     "preemption": Rule(("preemption",), jax=False),
@@ -41,10 +43,22 @@ ROOMS = {
     "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
     "workbench": Rule(
-        ("workbench", "policies", "settings", "mesh", "policy", "workflow", "tasks", "tools", "rollout", "learn")
+        (
+            "workbench",
+            "policies",
+            "settings",
+            "mesh",
+            "primary",
+            "policy",
+            "workflow",
+            "tasks",
+            "tools",
+            "rollout",
+            "learn",
+        )
     ),
 }
-STORIES = frozenset({"train", "sft", "evaluate", "solve", "export"})
+STORIES = frozenset({"train", "sft", "evaluate", "solve", "export", "aot"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})
 
 

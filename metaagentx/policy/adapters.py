@@ -146,9 +146,12 @@ def low_rank(x: jax.Array, w: Adapted, out: str | None) -> jax.Array:
     if w.rows is not None:
         own = place(w.rows, "batch")[:, None] == jnp.arange(a.shape[0])[None]
         y = jnp.where(jnp.expand_dims(own, (*range(1, x.ndim - 1), x.ndim)), y, 0)
-    return jnp.einsum("...nr,nor->...o", y * w.scale, b, out_sharding=cut((*inner, out), (*outer, b.shape[1])))
+    # A batched product, then a sum: `remat="dots"` keeps no batched product, and this one is cheap to compute again.
+    wide = cut((None, *inner, out), (a.shape[0], *outer, b.shape[1]))
+    return jnp.sum(jnp.einsum("...nr,nor->n...o", y * w.scale, b, out_sharding=wide), axis=0)
 
 
+@functools.partial(jax.jit, static_argnums=2)
 def merge(base: Params, adapter: Params, options: LoraOptions) -> Params:
     """Plain weights that do what `attach` does: sums in float32, one layer at a time, in the dtype of the base."""
 

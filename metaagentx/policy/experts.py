@@ -1,9 +1,9 @@
 """A mixture of experts in place of a layer's MLP (Qwen3-MoE, arXiv 2505.09388), without a token dropped.
 
 Every pair of a token and one of its active experts is computed, however uneven the load: the pairs are sorted by
-expert, and each matrix is one ragged product, in which a run of rows meets its own expert's weights (MegaBlocks,
-arXiv 2211.15841). Under a mesh the experts are cut over `tensor`; a device computes the pairs of its experts for the
-tokens of its (data, fsdp) shard, and the devices' results are summed.
+expert, and each run of them meets its own expert's matrices (`ragged`). No array is larger than one row for each pair.
+Under a mesh the experts are cut over `tensor`: a device computes the pairs of its experts for the tokens of its
+(data, fsdp) shard, and the devices' answers are summed.
 
 The loss that balances experts in pretraining is left out: reinforcement learning of these models is run without it.
 
@@ -12,33 +12,34 @@ Letters: B rows, T tokens of a row, N tokens of a device, D d_model, E experts, 
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
+from flax import struct
+from jax.sharding import PartitionSpec
 
 from metaagentx.mesh import cut, place
 from metaagentx.policy.config import Experts
 from metaagentx.policy.params import Params
-
-# Contracts the last axes: rows [R, I] and weights [E, O, I], as Hugging Face stores a matrix, give [R, O].
-RAGGED = jax.lax.RaggedDotDimensionNumbers(
-    dot_dimension_numbers=(((1,), (2,)), ((), ())), lhs_ragged_dimensions=[0], rhs_group_dimensions=[0]
-)
+from metaagentx.policy.ragged import product
 
 
 def mixture(layer: Params, experts: Experts, x: jax.Array) -> jax.Array:
     """x [B, T, D] -> [B, T, D]. `layer` holds router [E, D], gate and up [E, F, D], down [E, D, F]."""
     weights, chosen = route(layer["router"], experts, x)
     gate, up, down = (place(layer[name], "experts", None, None) for name in ("gate", "up", "down"))
-    tokens = cut(("batch", None, None), x.shape)
-    if tokens is None:
-        return _answer(x, weights, chosen, gate, up, down)
-    held = cut(("experts", None, None), gate.shape)
-    assert held is not None
-    answer = functools.partial(_answer, over=held[0])
-    sharded = jax.shard_map(answer, in_specs=(tokens,) * 3 + (held,) * 3, out_specs=tokens)
-    return sharded(place(x, "batch", None, None), weights, chosen, gate, up, down)
+    tokens, held = cut(("batch", None, None), x.shape), cut(("experts", None, None), gate.shape)
+    if tokens is None or held is None:
+        return _answer(x, weights, chosen, gate, up, down, jnp.zeros(1, jnp.int32))[0]
+    # Each device's answer is a part of a sum, whose parts lie along a new axis: what cuts the experts cuts it.
+    devices = jax.sharding.get_abstract_mesh().shape[held[0]] if held[0] else 1
+    first = place(jnp.arange(devices, dtype=jnp.int32) * (experts.count // devices), "experts")
+    parts = jax.shard_map(
+        _answer,
+        in_specs=(tokens, tokens, tokens, held, held, held, PartitionSpec(held[0])),
+        out_specs=PartitionSpec(held[0], *tokens),
+        check_vma=False,  # kernels do not say over what their results vary
+    )(place(x, "batch", None, None), weights, chosen, gate, up, down, first)
+    return jnp.sum(parts, axis=0)
 
 
 def route(router: jax.Array, experts: Experts, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -51,6 +52,44 @@ def route(router: jax.Array, experts: Experts, x: jax.Array) -> tuple[jax.Array,
     return weights, chosen
 
 
+@struct.dataclass
+class Order:
+    """How the pairs of N tokens and their A active experts are sorted by expert, those of other devices last."""
+
+    pair: jax.Array  # [N * A] int32: the pair at each place
+    place: jax.Array  # [N, A] int32: the place of each pair
+    mine: jax.Array  # [N, A] bool: whether its expert is on this device
+    sizes: jax.Array  # [E] int32: pairs of each of this device's experts
+
+
+def sort(chosen: jax.Array, first: jax.Array, count: int) -> Order:
+    """The order of pairs for a device that has `count` experts, the first of them number `first`; chosen [N, A]."""
+    expert = chosen - first
+    mine = (expert >= 0) & (expert < count)
+    expert = jnp.where(mine, expert, count).reshape(-1)
+    pair = jnp.argsort(expert)
+    sizes = jnp.sum(expert[:, None] == jnp.arange(count)[None], axis=0, dtype=jnp.int32)
+    return Order(pair=pair, place=jnp.argsort(pair).reshape(chosen.shape), mine=mine, sizes=sizes)
+
+
+@jax.custom_vjp
+def dispatch(x: jax.Array, order: Order) -> jax.Array:
+    """Each pair's token: x [N, D] -> [N * A, D]. `collect` is its transpose, and it is that of `collect`."""
+    return x[order.pair // order.place.shape[1]]
+
+
+@jax.custom_vjp
+def collect(rows: jax.Array, order: Order) -> jax.Array:
+    """The sum of each token's pairs on this device: rows [N * A, D] -> [N, D]."""
+    pairs = jnp.where(order.mine[:, :, None], rows[order.place], 0)
+    return jnp.sum(pairs, axis=1, dtype=jnp.float32).astype(rows.dtype)
+
+
+# The transpose of a gather is a scatter, unless one knows that it is a sum of another gather.
+dispatch.defvjp(lambda x, order: (dispatch(x, order), order), lambda order, g: (collect(g, order), None))
+collect.defvjp(lambda rows, order: (collect(rows, order), order), lambda order, g: (dispatch(g, order), None))
+
+
 def _answer(
     x: jax.Array,
     weights: jax.Array,
@@ -58,25 +97,14 @@ def _answer(
     gate: jax.Array,
     up: jax.Array,
     down: jax.Array,
-    over: str | None = None,
+    first: jax.Array,
 ) -> jax.Array:
-    """What this device's experts add to its tokens, summed over the mesh axis `over` that cuts the experts."""
-    held, active = gate.shape[0], chosen.shape[-1]
-    if over is not None:
-        x, weights, chosen = jax.lax.pcast((x, weights, chosen), over, to="varying")  # gradients are summed over it
-        chosen = chosen - held * jax.lax.axis_index(over)
-    expert = chosen.reshape(-1)
-    expert = jnp.where((expert >= 0) & (expert < held), expert, held)  # another device's pairs come last
-    order = jnp.argsort(expert)
-    sizes = jnp.bincount(expert, length=held + 1)[:held]
-    # Rows past the last group are undefined in a ragged product: zeros go in, and zeros are taken out.
-    mine = (jnp.arange(order.size) < jnp.sum(sizes))[:, None]
-
-    rows = jnp.where(mine, x.reshape(-1, x.shape[-1])[order // active], 0)
-    product = functools.partial(jax.lax.ragged_dot_general, group_sizes=sizes, ragged_dot_dimension_numbers=RAGGED)
-    rows = product(jax.nn.silu(product(rows, gate)) * product(rows, up), down)
-    rows = jnp.where(mine, rows, 0)
-
-    pairs = rows[jnp.argsort(order)].reshape(*x.shape[:2], active, x.shape[-1])
-    y = jnp.einsum("btad,bta->btd", pairs, weights, preferred_element_type=jnp.float32).astype(x.dtype)
-    return y if over is None else jax.lax.psum(y, over)
+    """What this device's experts, from number `first` [1] on, add to its tokens: x [b, t, D] -> [1, b, t, D]."""
+    order = sort(chosen.reshape(-1, chosen.shape[-1]), first[0], len(gate))
+    # Rows of other devices' pairs are undefined from here on: what leaves them, forward or backward, is masked.
+    mine = jnp.arange(chosen.size) < jnp.sum(order.sizes)
+    scale = jnp.where(mine, weights.reshape(-1).at[order.pair].get(unique_indices=True), 0)
+    rows = dispatch(x.reshape(-1, x.shape[-1]), order)
+    hidden = jax.nn.silu(product(rows, gate, order.sizes)) * product(rows, up, order.sizes)
+    hidden = (hidden * scale[:, None]).astype(x.dtype)  # `down` is linear: here there is less to scale
+    return collect(product(hidden, down, order.sizes), order).reshape(1, *x.shape)

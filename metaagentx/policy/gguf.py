@@ -129,9 +129,9 @@ def open_gguf(path: Path) -> dict[str, Tensor]:
       UnsupportedGguf: an architecture or a quantisation that is not read here.
       DamagedFile: it is no whole GGUF file.
     """
+    reader = open_file(path)
     from gguf import dequantize
 
-    reader = open_file(path)
     permuted = _permuted(reader, path) if _architecture(reader, path) == "llama" else {}
     for kind, tensor in {tensor.tensor_type: tensor for tensor in reader.tensors}.items():
         try:
@@ -144,7 +144,7 @@ def open_gguf(path: Path) -> dict[str, Tensor]:
         shape = tuple(int(n) for n in reversed(tensor.shape))  # GGUF counts dimensions from the last
         for name, data, part in _named(tensor.name, tensor.data, shape):
             rows = permuted.get(re.sub(r"blk\.\d+\.", "", tensor.name))
-            tensors[name] = Tensor(part, "F32", path, _reader(data, tensor.tensor_type, rows))
+            tensors[name] = Tensor(part, "F32", path, _reader(data, tensor.tensor_type, part, rows))
     return tensors
 
 
@@ -195,14 +195,22 @@ def _permuted(reader: Any, path: Path) -> dict[str, NDArray[np.intp]]:
     return rows
 
 
-def _reader(data: NDArray[Any], kind: Any, rows: NDArray[np.intp] | None) -> Callable[[Slices], NDArray[Any]]:
-    """Reads whole rows, which are quantised on their own, and cuts their columns after."""
-    from gguf import dequantize
+def _reader(
+    data: NDArray[Any], kind: Any, shape: tuple[int, ...], rows: NDArray[np.intp] | None
+) -> Callable[[Slices], NDArray[Any]]:
+    """Undoes the quantisation of the blocks that a slice touches, and cuts the slice out of them."""
+    from gguf import GGML_QUANT_SIZES, dequantize
+
+    block, stored = GGML_QUANT_SIZES[kind]  # values, bytes
+    stored //= data.itemsize
 
     def read(index: Slices) -> NDArray[Any]:
-        if data.ndim == 1:
-            return dequantize(data, kind)[index]
-        return dequantize(data[index[0]] if rows is None else data[rows[index[0]]], kind)[:, index[1]]
+        start, stop, _ = index[-1].indices(shape[-1])
+        first, last = start // block, -(-stop // block)
+        blocks = data[..., first * stored : last * stored]
+        if len(shape) > 1:
+            blocks = blocks[index[0] if rows is None else rows[index[0]]]
+        return dequantize(blocks, kind)[..., start - first * block : stop - first * block]
 
     return read
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerBase
 
@@ -22,12 +22,14 @@ from metaagentx.mesh import is_primary
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.hf_config import write_config
 from metaagentx.policy.params import Params
-from metaagentx.policy.spec import Spec, table
+from metaagentx.policy.spec import table
 from metaagentx.policy.tensors import INDEX, SINGLE
 
 SHARD_BYTES = 5 * 10**9  # of a file, as Hugging Face cuts them
 
-Piece = tuple[str, jax.Array, tuple[int, ...]]  # a tensor's name, and the array and leading indices that it is at
+# A tensor's name, and the array and leading indices that it is at. A "{}" in the name stands for an expert's number:
+# one layer's experts lie on several devices, and are gathered together.
+Piece = tuple[str, jax.Array, tuple[int, ...]]
 
 
 def save(
@@ -44,15 +46,17 @@ def save(
 
     Raises:
       FileExistsError: `directory` exists.
+      ValueError: `params` are not the weights of `config`, or no published family is built as `config` is.
     """
+    described = _config(config, tokenizer)
+    files = _files(params, config, shard_bytes)
     with new_directory(Path(directory)) as partial:
-        files = _files(params, config, shard_bytes)
         for name, pieces in files.items():
             write_tensors(partial / name, pieces, config.dtype)
         if is_primary():
             if len(files) > 1:
                 write_json(partial / INDEX, _index(files, config))
-            write_json(partial / "config.json", _config(config, tokenizer))
+            write_json(partial / "config.json", described)
             if tokenizer is not None:
                 tokenizer.save_pretrained(partial)
 
@@ -66,6 +70,7 @@ def new_directory(directory: Path) -> Iterator[Path]:
     """
     if directory.exists():
         raise FileExistsError(f"{directory} exists; weights are saved to a new directory")
+    _meet(f"saving {directory}")  # no process may find the directory that another has finished
     partial = directory.with_name(f".{directory.name}.partial")
     if is_primary():
         shutil.rmtree(partial, ignore_errors=True)
@@ -73,19 +78,24 @@ def new_directory(directory: Path) -> Iterator[Path]:
     yield partial
     if is_primary():
         partial.rename(directory)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"saved {directory}")
+    _meet(f"saved {directory}")
 
 
 def write_tensors(path: Path, pieces: Iterable[Piece], dtype: str) -> None:
     """One safetensors file of `pieces`, gathered one at a time by all processes and written by the first."""
-    tensors = {}
-    for tensor, array, at in pieces:
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, array, at in pieces:
         value = _gather(array, at)
         if is_primary():
-            tensors[tensor] = np.asarray(value).astype(jnp.dtype(dtype))
+            whole = np.asarray(value).astype(jnp.dtype(dtype))
+            tensors |= {name.format(*expert): whole[expert] for expert in _experts(name, whole.shape)}
     if is_primary():
         save_file(tensors, path, metadata={"format": "pt"})  # transformers wants a format
+
+
+def _meet(where: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def _files(params: Params, config: ModelConfig, limit: int) -> dict[str, list[Piece]]:
@@ -109,19 +119,24 @@ def _pieces(params: Params, config: ModelConfig) -> Iterator[Piece]:
     pairs = jax.tree.leaves(
         jax.tree.map(lambda spec, array: (spec, array), table(config), params), is_leaf=lambda x: isinstance(x, tuple)
     )
+    for spec, array in pairs:
+        if not isinstance(array, jax.Array) or array.shape != spec.shape:
+            found = f"of shape {array.shape}" if isinstance(array, jax.Array) else f"{type(array).__name__}"
+            raise ValueError(
+                f"{spec.hf_name} must be an array of shape {spec.shape}, not {found}; merge adapters first"
+            )
     for layer in (None, *range(config.layers)):
         for spec, array in pairs:
-            for at in _numbers(spec, layer):
-                yield spec.hf_name.format(*at), array, at
+            stacked = spec.hf_name.count("{}")
+            if layer is None and not stacked:
+                yield spec.hf_name, array, ()
+            elif layer is not None and stacked:
+                yield spec.hf_name.format(layer, "{}"), array, (layer,)
 
 
-def _numbers(spec: Spec, layer: int | None) -> Iterator[tuple[int, ...]]:
-    """The leading indices of `spec` that belong to `layer`; None: of what belongs to no layer."""
-    stacked = spec.hf_name.count("{}")
-    if (layer is None) != (stacked == 0):
-        return iter(())
-    first = () if layer is None else ((layer,),)
-    return itertools.product(*first, *map(range, spec.shape[1:stacked]))
+def _experts(name: str, shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Leading indices of the tensors in one of `shape`: one for each "{}" in its name."""
+    return np.ndindex(*shape[: name.count("{}")])
 
 
 def _bytes(piece: Piece, config: ModelConfig) -> int:
@@ -147,7 +162,12 @@ def _pick(array: jax.Array, at: tuple[int, ...]) -> jax.Array:
 
 def _index(files: dict[str, list[Piece]], config: ModelConfig) -> dict[str, Any]:
     total = sum(_bytes(piece, config) for pieces in files.values() for piece in pieces)
-    weight_map = {tensor: name for name, pieces in files.items() for tensor, _, _ in pieces}
+    weight_map = {
+        name.format(*expert): file
+        for file, pieces in files.items()
+        for name, array, at in pieces
+        for expert in _experts(name, array.shape[len(at) :])
+    }
     return {"metadata": {"total_size": total}, "weight_map": weight_map}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,16 @@ class Rollout:
     trees: list[Tree]
     trajectories: list[Trajectory]
     metrics: dict[str, float]
+
+    def digest(self) -> str:
+        """A hash of what training takes from a rollout: tokens, log-probabilities and rewards."""
+        designs = [design for tree in self.trees for design in tree.designs]
+        rewards = [[design.reward, *(execution.reward for execution in design.executions)] for design in designs]
+        found = hashlib.sha256(repr(rewards).encode())
+        for row in self.trajectories:
+            for array in (row.tokens, row.loss_mask, row.logprobs):
+                found.update(array.tobytes())
+        return found.hexdigest()
 
 
 def sample(

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from metaagentx.tasks import mathematician
@@ -40,7 +41,12 @@ class Equivalence:
         self._seconds, self._start_seconds = seconds, start_seconds
         self._worker: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="equivalence")
         self._cached = functools.lru_cache(maxsize=100_000)(self._ask)
+
+    def submit(self, wanted: str, given: str) -> Future[bool]:
+        """Begin to decide `holds(wanted, given)`."""
+        return self._thread.submit(self.holds, wanted, given)
 
     def holds(self, wanted: str, given: str) -> bool:
         """Whether `given` equals `wanted`. Not symmetric: `wanted` is trusted."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaagentx.tasks.equivalence import Equivalence
-from metaagentx.tasks.gym import LONGEST_ANSWER, Record, score
+from metaagentx.tasks.gym import Record, score
 from metaagentx.tasks.task import GradingFailed, Verdict
 from metaagentx.tools.sandbox import Sandbox, SandboxError
 from metaagentx.tools.spelling import same
@@ -17,7 +17,7 @@ PROGRAMS_PER_PROCESS = 100
 
 
 class Grader:
-    """Begins to grade. Programs run side by side in the sandbox; the rest is graded at once."""
+    """Begins to grade. Programs and mathematics run in processes of their own; the rest is graded at once."""
 
     def __init__(self, sandbox: Sandbox | None, equivalence: Equivalence | None) -> None:
         """`sandbox`: needed for records with tests. `equivalence`: beyond equal normal forms; None: those alone."""
@@ -27,12 +27,9 @@ class Grader:
         entry = json.loads(record.entry)
         if "tests" in entry["metadata"]:
             return self._run_tests(entry["metadata"], answer)
-        if entry["metadata"]["source_dataset"] != REFERENCE:
-            verdict = score(record.entry, answer)
-        elif len(answer) > LONGEST_ANSWER:
-            verdict = 0.0
-        else:
-            verdict = float(answer == entry["answer"] or self._equivalent(record, entry["answer"], answer))
+        if entry["metadata"]["source_dataset"] == REFERENCE:
+            return self._compare(record, entry["answer"], answer)
+        verdict = score(record.entry, answer)
         return lambda: verdict
 
     def check_programs(self, records: Sequence[Record]) -> None:
@@ -58,10 +55,14 @@ class Grader:
                 if value is None or not same(result, value[0]):
                     raise ValueError(f"question {record.id}: its own program fails a test")
 
-    def _equivalent(self, record: Record, wanted: str, answer: str) -> bool:
-        return (
-            record.domain == "mathematics" and self._equivalence is not None and self._equivalence.holds(wanted, answer)
-        )
+    def _compare(self, record: Record, wanted: str, answer: str) -> Verdict:
+        """1.0 if the normal forms are equal, or else the mathematical values."""
+        if answer == wanted:
+            return lambda: 1.0
+        if self._equivalence is None or record.domain != "mathematics":
+            return lambda: 0.0
+        deciding = self._equivalence.submit(wanted, answer)
+        return lambda: float(deciding.result())
 
     def _run_tests(self, metadata: Mapping[str, Any], program: str) -> Verdict:
         """1.0 if the program gives the right result in every case."""

@@ -149,7 +149,8 @@ def _generate_family(family: Family, seed: int, sizes: Mapping[str, int], seen: 
         if all(len(records[split]) == sizes[split] for split in SPLITS):
             return records
         item = items[draw]
-        question, identity = item["question"], digest(item["question"])
+        question = item["question"].strip()
+        identity = digest(question)
         split = split_of(question)
         if identity in seen or len(records[split]) == sizes[split]:
             continue

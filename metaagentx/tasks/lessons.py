@@ -16,19 +16,19 @@ from metaagentx.tasks.reference_designs import chain, terms_of
 from metaagentx.tools.calculator import calculate
 
 _OPERATION = re.compile(r"(-?\d+) ([+\-*]) (-?\d+)")
+_GENERAL = ("a=own()", "a=own()x3", "a=plan();b=own()", "a=own();b=check()", "a=own()x3;b=check()")
 
 
 def designs(record: Record) -> tuple[str, ...]:
     """Short forms that fit the question, over the roles of `language_palette`; none holds its answer."""
-    if record.domain == "code":
-        return ("a=code()", "a=code()x3", "a=plan();b=code()", "a=code();b=check()", "a=code()x3;b=check()")
-    general = ("a=solve()", "a=solve()x3", "a=plan();b=solve()", "a=solve();b=check()", "a=solve()x3;b=check()")
+    own = "code" if record.domain == "code" else "solve"
+    fitting = [text.replace("own", own) for text in _GENERAL]
     terms = terms_of(record.question)
     if terms is not None and len(terms[1]) > 1:
-        general += (chain(*terms), chain(*terms).replace("solve(", "calc("))
+        fitting += [chain(*terms), chain(*terms).replace("solve(", "calc(")]
     if expression(record) is not None:
-        general += ("a=calc()", "a=calc();b=check()")
-    return general
+        fitting += ["a=calc()", "a=calc();b=check()"]
+    return tuple(fitting)
 
 
 def worked(record: Record) -> str:
@@ -107,10 +107,10 @@ def _letters(entry: Mapping[str, Any]) -> str:
 def _equation(entry: Mapping[str, Any]) -> str:
     slope, constant, right = _linear(entry["metadata"])
     name = entry["metadata"]["variable"]
-    steps = (
-        [] if constant == 0 else [f"{slope}*{name} = {right} - {constant} = {right - constant}.".replace("- -", "+ ")]
-    )
-    return " ".join([*steps, f"{name} = {right - constant} / {slope} = {entry['answer']}."])
+    steps = f"{name} = {right - constant} / {slope} = {entry['answer']}."
+    if constant:
+        steps = f"{slope}*{name} = {right} - {constant} = {right - constant}. ".replace("- -", "+ ") + steps
+    return steps
 
 
 def _linear(metadata: Mapping[str, Any]) -> tuple[int, int, int]:

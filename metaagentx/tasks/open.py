@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from metaagentx.tasks import answers
 from metaagentx.tasks.answers import BoxedDelivery, SolutionDelivery, TaggedDelivery
 from metaagentx.tasks.dataset import load, prepare
 from metaagentx.tasks.equivalence import Equivalence
-from metaagentx.tasks.files import FileOptions, read_splits
+from metaagentx.tasks.files import read_splits
 from metaagentx.tasks.grading import Grader
-from metaagentx.tasks.gym import SPLITS, GymOptions, Record
+from metaagentx.tasks.gym import Record
 from metaagentx.tasks.gym_task import tiny_task
-from metaagentx.tasks.language_gym import LANGUAGE_GYM
 from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
-from metaagentx.tasks.language_teacher import LessonOptions, Teacher
+from metaagentx.tasks.language_teacher import Teacher
+from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.order import position
 from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.record_task import RecordTask
 from metaagentx.tasks.script_prompt import script_prompt
 from metaagentx.tasks.sharegpt import read_demonstrations
 from metaagentx.tasks.task import Delivery, Demonstration, Task
-from metaagentx.tasks.teacher import TeacherOptions
 from metaagentx.tools.calculator import make_calculator
-from metaagentx.tools.sandbox import Sandbox, SandboxOptions
+from metaagentx.tools.python_tool import make_python
+from metaagentx.tools.sandbox import Sandbox
 from metaagentx.tools.tool import Toolbox
 from metaagentx.workflow.ir import Limits, Role
 from metaagentx.workflow.prompts import Wording
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOptions:
-    """What is asked, and in which words. Only the sections of the chosen `kind` count."""
-
-    kind: Literal["tiny", "gym", "files"] = "tiny"
-    tiny: GymOptions = GymOptions()
-    teacher: TeacherOptions = TeacherOptions()  # of the tiny task
-    gym: GymOptions = LANGUAGE_GYM
-    lessons: LessonOptions = LessonOptions()  # of the gym's teacher
-    files: FileOptions = FileOptions()
-    prompts: Literal["brief", "full"] = "brief"  # gym, files: designs as short forms, or as scripts (large models)
-    sandbox: SandboxOptions = SandboxOptions()  # for questions that ask for code
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +42,13 @@ class Surroundings:
 
 
 def surroundings(options: TaskOptions) -> Surroundings:
-    """The palette, the tools and the words that go with a task."""
+    """The palette, the tools and the words that go with a task. Raises SandboxUnavailable where `python` needs one."""
     if options.kind == "tiny":
         return Surroundings(
             TINY_PALETTE, Toolbox([make_calculator(TINY_OPERATIONS)]), Wording(tool_error="Error"), tool_texts={}
         )
-    toolbox = Toolbox([make_calculator()])
+    tools = [make_calculator(), *([make_python(Sandbox(options.sandbox))] if options.python else [])]
+    toolbox = Toolbox(tools)
     return Surroundings(PALETTE, toolbox, Wording(), toolbox.texts())
 
 
@@ -75,9 +61,13 @@ def open_task(options: TaskOptions, data_dir: str | Path, limits: Limits) -> Tas
     """
     if options.kind == "tiny":
         return tiny_task(options.tiny, data_dir, options.teacher)
-    splits = load(prepare(options.gym, data_dir)) if options.kind == "gym" else read_splits(options.files)
     deliveries = _deliveries(options.prompts)
-    grader = _grader(options, splits)
+    if options.kind == "gym":
+        grader = _grader(options, {family.domain for family in options.gym.families})  # before the long work
+        splits = load(prepare(options.gym, data_dir))
+    else:
+        splits = read_splits(options.files)
+        grader = _grader(options, {record.domain for records in splits.values() for record in records})
     prompt = _designer_prompt(options, limits)
     return RecordTask(
         options.kind,
@@ -104,10 +94,9 @@ def _designer_prompt(options: TaskOptions, limits: Limits) -> str:
     return script_prompt(tools, agents=limits.agents, calls=limits.model_calls)
 
 
-def _grader(options: TaskOptions, splits: Mapping[str, list[Record]]) -> Grader:
-    code = any(record.domain == "code" for split in SPLITS for record in splits[split])
-    exact = options.kind != "files" or options.files.grading == "match"
-    return Grader(Sandbox(options.sandbox) if code else None, None if exact else Equivalence())
+def _grader(options: TaskOptions, domains: Set[str]) -> Grader:
+    compares = options.kind == "files" and options.files.grading == "equivalence" and "mathematics" in domains
+    return Grader(Sandbox(options.sandbox) if "code" in domains else None, Equivalence() if compares else None)
 
 
 def _teach(

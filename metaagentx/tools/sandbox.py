@@ -12,6 +12,7 @@ import functools
 import importlib.util
 import json
 import os
+import platform
 import selectors
 import shutil
 import subprocess
@@ -31,6 +32,19 @@ from metaagentx.tools.seccomp import filter_program
 from metaagentx.tools.spelling import Spelled
 
 LONGEST_PROGRAM = 65536  # characters
+_ISOLATED = "no process, no socket, no file"
+_PROBE = f"""
+import os, socket
+
+def probe():
+    for attempt in (os.fork, socket.socket, lambda: open("/etc/hosts")):
+        try:
+            attempt()
+        except OSError:
+            continue
+        os._exit(1)
+    return "{_ISOLATED}"
+"""
 _INSIDE = "/sandbox"  # where our own script lies
 
 FunctionCall: TypeAlias = tuple[str, Sequence[Spelled]]
@@ -136,7 +150,7 @@ def _start(command: Sequence[str], stdin: int, stderr: int) -> subprocess.Popen[
     """Start with an empty environment: a process inside can read its launcher's."""
     program = filter_program()
     if program is None:
-        return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env={})
+        raise OSError(f"no system call filter is known for {platform.machine()}")
     reading, writing = os.pipe()  # of its own: a shared file would share its position
     try:
         os.write(writing, program)
@@ -184,18 +198,17 @@ def _results(lines: Sequence[bytes], count: int) -> tuple[dict[str, Spelled], ..
 
 def _working_command(options: SandboxOptions) -> tuple[str, ...]:
     """The first bubblewrap that really isolates a program here."""
-    probe = "def double(number):\n    return 2 * number\n"
     complaints = []
     for path in _bubblewraps():
         try:
             command = _command(path)
-            answers = _run(command, probe, [("double", [21])], options)
+            answers = _run(command, _PROBE, [("probe", [])], options)
         except (SandboxError, OSError, subprocess.SubprocessError) as error:
             complaints.append(f"{path}: {error}")
             continue
-        if answers.value(0) == (42,):
+        if answers.value(0) == (_ISOLATED,):
             return command
-        complaints.append(f"{path}: a test program ended with {answers.ending!r}")
+        complaints.append(f"{path}: a test program was not isolated ({answers.ending})")
     raise SandboxUnavailable(
         f"programs cannot be isolated on this machine ({'; '.join(complaints) or 'no bubblewrap was found'}). "
         "Three ways out: install bubblewrap (apt install bubblewrap, or pip install 'metaagentx[sandbox]'); allow user "

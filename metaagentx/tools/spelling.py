@@ -1,7 +1,7 @@
 """Values on their way in and out of a sandbox: JSON with a tag for what JSON lacks, compared without being rebuilt.
 
 None, booleans, integers, floats, strings and lists are themselves; {"tuple": [...]}, {"set": [...]} (in order of
-their JSON) and {"dict": [[key, value], ...]} (in order of their keys' JSON) are the rest. What comes out of a sandbox
+their JSON) and {"dict": [[key, value], ...]} (in their own order) are the rest. What comes out of a sandbox
 stays in this form: outside, no hostile value is ever turned back into objects.
 """
 
@@ -31,8 +31,7 @@ def spell(value: object, depth: int = DEEPEST) -> Spelled:
     if isinstance(value, set | frozenset) and kind in (set, frozenset):
         return {"set": sorted((spell(part, depth - 1) for part in value), key=json.dumps)}
     if isinstance(value, dict) and kind is dict:
-        pairs = [[spell(key, depth - 1), spell(part, depth - 1)] for key, part in value.items()]
-        return {"dict": sorted(pairs, key=lambda pair: json.dumps(pair[0]))}
+        return {"dict": [[spell(key, depth - 1), spell(part, depth - 1)] for key, part in value.items()]}
     raise TypeError(f"a value of type {kind.__name__} cannot be handed over")
 
 
@@ -50,13 +49,20 @@ def rebuild(value: Spelled) -> Any:
 
 def same(wanted: Spelled, got: Spelled) -> bool:
     """Whether two spelled values are equal: floats nearly, tuples as lists, and True is not 1."""
+    try:
+        return _same(wanted, got)
+    except RecursionError:  # our own values do not nest so deep
+        return False
+
+
+def _same(wanted: Spelled, got: Spelled) -> bool:
     kind, parts = _opened(wanted)
     other, others = _opened(got)
     if kind != other or len(parts) != len(others):
         return False
     if kind == "":
         return _equal(wanted, got)
-    return all(same(a, b) for a, b in zip(parts, others, strict=True))
+    return all(_same(a, b) for a, b in zip(parts, others, strict=True))
 
 
 def _opened(value: Spelled) -> tuple[str, list[Spelled]]:
@@ -66,6 +72,8 @@ def _opened(value: Spelled) -> tuple[str, list[Spelled]]:
     if not isinstance(value, dict):
         return "", []
     kind, parts = next(iter(value.items()), ("nothing", []))
+    if kind == "dict" and isinstance(parts, list):
+        return kind, sorted(parts, key=json.dumps)  # in order of their keys, as these are distinct
     return "list" if kind == "tuple" else kind, parts if isinstance(parts, list) else []
 
 

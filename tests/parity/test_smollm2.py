@@ -103,5 +103,5 @@ def test_greedy_text_is_that_of_transformers():
                 )[0, ids.shape[1] :]
                 .tolist()
             )
-        assert chat.decode(replies[ticket].tokens.tolist()) == chat.decode(out)
+        assert replies[ticket].tokens.tolist() == out
         assert len(chat.decode(out)) > 5

@@ -1,10 +1,13 @@
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metaagentx import mesh
-from metaagentx.policy import experts, params, spec
+from metaagentx.policy import decode, experts, model, params, spec
 from metaagentx.policy.config import Experts
 from tests.policy import reference, tiny
 
@@ -121,6 +124,20 @@ def test_gradients_are_those_of_all_experts_computed():
     assert_close(learn(layer(8), options, x), expected(layer(8), options, x))
 
 
+def test_for_tpus_no_array_is_larger_than_a_row_for_each_pair():
+    """Read from the program itself, gradients included; every expert for every pair would be 32 times as much."""
+    count, active, length, width, d_ff = 32, 4, 512, 256, 128
+    options = Experts(count, active, d_ff, True)
+    shapes = {"router": (count, width), "gate": (count, d_ff, width), "up": (count, d_ff, width)}
+    shapes["down"] = (count, width, d_ff)
+    weights = {name: jax.ShapeDtypeStruct(shape, jnp.bfloat16) for name, shape in shapes.items()}
+    x = jax.ShapeDtypeStruct((1, length, width), jnp.bfloat16)
+    program = learn.trace(weights, options, x).lower(lowering_platforms=("tpu",)).as_text()
+    sizes = [np.prod([int(n) for n in dims.split("x") if n]) for dims in re.findall(r"tensor<((?:\d+x)+)", program)]
+    assert "tpu_custom_call" in program
+    assert max(sizes) == max(length * active * width, count * d_ff * width)
+
+
 def test_experts_are_cut_over_tensor_and_their_width_over_fsdp():
     where = params.shardings(tiny.QWEN3_MOE, mesh.make_mesh(2, 2, 2))["layers"]
     assert where["gate"].spec == jax.P(None, "tensor", None, "fsdp")
@@ -132,3 +149,24 @@ def test_experts_are_cut_over_tensor_and_their_width_over_fsdp():
 def test_impossible_experts_are_refused(count, active, d_ff):
     with pytest.raises(ValueError, match=r"model\.experts"):
         Experts(count, active, d_ff, normalise=True)
+
+
+def test_a_whole_model_with_experts_and_biases_learns_and_samples_on_eight_devices_as_on_one():
+    config = dataclasses.replace(tiny.QWEN3_MOE, layers=1, qkv_bias=True)
+    ids = np.random.default_rng(2).integers(0, config.vocab_size, (8, 6)).astype(np.int32)
+    positions, segments = np.broadcast_to(np.arange(6, dtype=np.int32), ids.shape), np.ones_like(ids)
+
+    def loss(weights):
+        hidden = model.forward(weights, config, ids, positions, segments)
+        return jnp.mean(model.unembed(weights, config, hidden) ** 2)
+
+    def study(weights):
+        cache = decode.empty_cache(config, slots=8, capacity=6)
+        sampled, _ = decode.decode_step(weights, config, cache, ids[:, 0], np.zeros(8, np.int32))
+        return jax.value_and_grad(loss)(weights), sampled
+
+    alone = jax.jit(study)(params.initialise(config, jax.random.key(0)))
+    eight = mesh.make_mesh(2, 2, 2)
+    with jax.set_mesh(eight):
+        together = jax.device_get(jax.jit(study)(params.initialise(config, jax.random.key(0), eight)))
+    assert_close(together, alone)

@@ -1,3 +1,6 @@
+import importlib.util
+import sys
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -8,6 +11,8 @@ from metaagentx.mesh import make_mesh
 from metaagentx.policy import errors, params, spec
 from metaagentx.policy.hub import resolve
 from metaagentx.policy.load import load
+from metaagentx.policy.pretrained_config import read_config
+from metaagentx.policy.pretrained_tokenizer import read_tokenizer
 from tests.policy import checkpoints, tiny
 
 CONFIG = tiny.config()
@@ -208,3 +213,17 @@ def test_a_hub_id_is_where_the_hub_puts_it(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(tmp_path / name))
     assert resolve("Qwen/Qwen3-8B") == tmp_path / "Qwen/Qwen3-8B"
+
+
+def test_a_gguf_file_without_its_package_names_the_extra(monkeypatch, tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    for read in (lambda path: load(path, CONFIG), lambda path: read_config(path, "float32"), read_tokenizer):
+        with pytest.raises(ModuleNotFoundError, match=r"metaagentx\[gguf\]"):
+            read(tmp_path / "model.gguf")
+
+
+def test_smollm2_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(errors.NoCheckpoint, match=r"metaagentx\[smollm2\]"):
+        resolve("smollm2")

@@ -2,13 +2,15 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from metaagentx.mesh import make_mesh
-from metaagentx.policy import errors, params
+from metaagentx.policy import adapters, errors, params
+from metaagentx.policy.adapters import LoraOptions, attach
 from metaagentx.policy.config import Experts
 from metaagentx.policy.load import load
 from metaagentx.policy.pretrained_config import read_config
@@ -21,6 +23,11 @@ TOKENIZER = build(["ab", "cd"], "abcd ", max_length=64)
 MIXTURE = dataclasses.replace(tiny.config(), experts=Experts(count=4, active=2, d_ff=16, normalise=True))
 
 
+def draw(config):
+    random = np.random.default_rng(0)
+    return jax.tree.map(lambda w: jnp.asarray(random.standard_normal(w.shape), w.dtype), params.abstract(config))
+
+
 def same(a, b):
     return jax.tree.all(jax.tree.map(lambda x, y: x.dtype == y.dtype and np.array_equal(x, y), a, b))
 
@@ -28,15 +35,16 @@ def same(a, b):
 @pytest.mark.parametrize("config", [tiny.config(), tiny.config(tied=False, dtype="bfloat16"), MIXTURE])
 @pytest.mark.parametrize("shard_bytes", [10**9, 3000])
 def test_what_is_saved_is_loaded_again(tmp_path, config, shard_bytes):
-    weights = params.initialise(config, jax.random.key(0))
+    weights = draw(config)
     save(tmp_path / "model", weights, config, shard_bytes=shard_bytes)
     assert read_config(tmp_path / "model", config.dtype) == config
     assert same(load(tmp_path / "model", config), weights)
 
 
-def test_a_mesh_saves_the_bytes_that_one_device_saves(tmp_path):
-    config, mesh = tiny.config(tied=False), make_mesh(2, 2, 2)
-    weights = params.initialise(config, jax.random.key(0))
+@pytest.mark.parametrize("config", [tiny.LLAMA, MIXTURE])
+def test_a_mesh_saves_the_bytes_that_one_device_saves(tmp_path, config):
+    mesh = make_mesh(2, 2, 2)
+    weights = draw(config)
     save(tmp_path / "one", weights, config)
     save(tmp_path / "mesh", jax.device_put(weights, params.shardings(config, mesh)), config)
     one, many = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "mesh"))
@@ -45,7 +53,7 @@ def test_a_mesh_saves_the_bytes_that_one_device_saves(tmp_path):
 
 def test_files_are_cut_in_the_order_of_layers_and_indexed(tmp_path):
     config = tiny.config()
-    save(tmp_path / "model", params.initialise(config, jax.random.key(0)), config, shard_bytes=30_000)
+    save(tmp_path / "model", draw(config), config, shard_bytes=30_000)
     index = json.loads((tmp_path / "model/model.safetensors.index.json").read_text())
     files = sorted(p.name for p in (tmp_path / "model").glob("*.safetensors"))
     assert len(files) > 1
@@ -59,7 +67,7 @@ def test_files_are_cut_in_the_order_of_layers_and_indexed(tmp_path):
 
 def test_a_tied_head_is_not_written_and_the_dtype_is_the_configs(tmp_path):
     config = tiny.config(dtype="bfloat16")
-    weights = params.initialise(tiny.config(), jax.random.key(0))  # float32 masters
+    weights = draw(tiny.config())  # float32 masters
     save(tmp_path / "model", weights, config)
     held = load_file(tmp_path / "model/model.safetensors")
     assert "lm_head.weight" not in held
@@ -69,7 +77,7 @@ def test_a_tied_head_is_not_written_and_the_dtype_is_the_configs(tmp_path):
 
 def test_the_tokenizer_and_its_template_come_along(tmp_path):
     config = tiny.config()
-    save(tmp_path / "model", params.initialise(config, jax.random.key(0)), config, TOKENIZER)
+    save(tmp_path / "model", draw(config), config, TOKENIZER)
     again = read_tokenizer(tmp_path / "model")
     messages = [{"role": "user", "content": "abcd"}]
     assert again.apply_chat_template(messages) == TOKENIZER.apply_chat_template(messages)
@@ -80,12 +88,12 @@ def test_the_tokenizer_and_its_template_come_along(tmp_path):
 def test_an_existing_directory_is_kept(tmp_path):
     config = tiny.config()
     with pytest.raises(FileExistsError, match="new directory"):
-        save(tmp_path, params.initialise(config, jax.random.key(0)), config)
+        save(tmp_path, draw(config), config)
 
 
 def test_a_save_that_fails_leaves_no_directory_and_the_next_one_succeeds(tmp_path, monkeypatch):
     config = tiny.config()
-    weights = params.initialise(config, jax.random.key(0))
+    weights = draw(config)
     with monkeypatch.context() as patch:
         patch.setattr(TOKENIZER, "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
@@ -93,6 +101,20 @@ def test_a_save_that_fails_leaves_no_directory_and_the_next_one_succeeds(tmp_pat
     assert not (tmp_path / "model").exists()
     save(tmp_path / "model", weights, config, TOKENIZER)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_weights_that_are_not_the_configs_are_refused_before_anything_is_written(tmp_path):
+    config = tiny.config()
+    weights = draw(config)
+    with pytest.raises(ValueError, match=r"embed_tokens.weight must be an array of shape \(50, 32\), not of shape"):
+        save(tmp_path / "model", weights, dataclasses.replace(config, vocab_size=50))
+    options = LoraOptions(rank=2, alpha=4.0, targets="q")
+    adapted = attach(weights, adapters.initialise(config, options, jax.random.key(1)), options)
+    with pytest.raises(ValueError, match=r"q_proj.weight must be an array .* not Adapted; merge adapters first"):
+        save(tmp_path / "model", adapted, config)
+    with pytest.raises(ValueError, match="no family"):
+        save(tmp_path / "model", weights, dataclasses.replace(config, qkv_bias=True))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_directory_without_config_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from metaagentx.rollout.reward import judge, mean_reward
 from metaagentx.rollout.sample import attach
 from metaagentx.rollout.scheduler import run
 from metaagentx.rollout.tree import forest
+from metaagentx.tasks.task import GradingFailed
 from metaagentx.workflow.protocol import Outcome, RunResult
 from tests.rollout.arithmetic import LANGUAGE, Sums
 from tests.rollout.scripted import Adder, Letters, Scripted
@@ -17,9 +18,9 @@ SAMPLING = {"designer": SamplingOptions(), "executor": SamplingOptions()}
 TASK = Sums()
 
 
-def grow(reply, options, questions=1):
+def grow(reply, options, questions=1, task=TASK):
     engine = Scripted(reply)
-    process = forest([TASK.question("train", i) for i in range(questions)], TASK, options, LANGUAGE)
+    process = forest([task.question("train", i) for i in range(questions)], task, options, LANGUAGE)
     trees, rows, _ = run(
         process, {"designer": engine, "executor": engine}, Letters(), Adder(), SAMPLING, seed=0, step=0
     )
@@ -119,3 +120,38 @@ def test_a_designer_whose_prompt_does_not_fit_is_invalid_and_kept():
     (tree,), rows = grow(lambda prompt: None, TreeOptions(designs=2, w_invalid=0.3))
     assert [(d.outcome, d.reward, d.trajectory) for d in tree.designs] == [(Outcome.TOO_LONG, -0.3, None)] * 2
     assert rows == []
+
+
+class Late(Sums):
+    """Grades when it is asked for the verdict, and notes the order of events; the answer "9" breaks the grader."""
+
+    def __init__(self):
+        self.events = []
+
+    def grading(self, question, answer):
+        self.events.append("begin")
+
+        def verdict():
+            self.events.append("wait")
+            if answer == "9":
+                raise GradingFailed("no sandbox")
+            return super(Late, self).grading(question, answer)()
+
+        return verdict
+
+
+def test_all_grading_of_a_design_begins_before_any_is_waited_for():
+    task = Late()
+    trees, _ = grow(script(["a=solve()"], ["=2"]), TreeOptions(designs=1, executions=3), task=task)
+    assert task.events == ["begin"] * 3 + ["wait"] * 3
+    assert [execution.correct for execution in trees[0].designs[0].executions] == [1.0] * 3
+
+
+def test_a_run_whose_grader_broke_down_is_masked_and_not_wrong():
+    trees, _ = grow(script(["a=solve()"], ["=2", "=9"]), TreeOptions(designs=1, executions=2), task=Late())
+    (design,) = trees[0].designs
+    assert sorted((execution.masked, execution.correct) for execution in design.executions) == [
+        (False, 1.0),
+        (True, 0.0),
+    ]
+    assert design.reward == pytest.approx(1.1)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaagentx.tasks.answers import BoxedDelivery, TaggedDelivery, last_boxed, normalise
+from metaagentx.tasks.answers import BoxedDelivery, SolutionDelivery, TaggedDelivery, last_boxed, normalise
 
-BOXED, TAGGED = BoxedDelivery(instruction=""), TaggedDelivery(instruction="")
+BOXED, TAGGED, SOLUTION = BoxedDelivery(""), TaggedDelivery(""), SolutionDelivery("")
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,26 @@ def test_last_boxed_agrees_with_a_scan_from_every_box(text):
 
 
 @pytest.mark.parametrize(
-    "unit", ["\\boxed{", "\\boxed{}", "\\boxed ", "{", "\\text{", "<delivery>", "</answer>", "9", "1,"]
+    "unit",
+    [
+        "\\boxed{",
+        "\\boxed{}",
+        "\\boxed ",
+        "{",
+        "\\text{",
+        "<delivery>",
+        "</answer>",
+        "9",
+        "1,",
+        "<solution>",
+        "```\n",
+        "\n",
+    ],
 )
 def test_hostile_text_is_read_in_linear_time(unit):
     text = unit * (1_000_000 // len(unit))
     start = time.perf_counter()
-    for delivery in (BOXED, TAGGED):
+    for delivery in (BOXED, TAGGED, SOLUTION):
         delivery.extract(text + "}" * 100_000)
         delivery.normalise(text)
         delivery.shorten(text)
@@ -96,7 +110,7 @@ def test_normal_forms_of_numbers_are_equal_exactly_when_the_numbers_are(value):
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40))
 def test_reading_and_normalising_never_raise_and_settle(text):
-    for delivery in (BOXED, TAGGED):
+    for delivery in (BOXED, TAGGED, SOLUTION):
         delivery.extract(text)
         delivery.shorten(text)
     assert isinstance(normalise(text), str)
@@ -115,3 +129,35 @@ def test_tagged_answers_are_the_last_closed_tag():
     assert TAGGED.extract("<answer>Rome</answer> or <answer> Paris </answer> <answer>") == "Paris"
     assert TAGGED.extract("<answer>Rome") is None
     assert TAGGED.extract("</answer>") is None
+
+
+PROGRAM = "def f(x):\n    return x"
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        (f"<solution>\n{PROGRAM}\n</solution>", PROGRAM),
+        (f"<solution>```python\n{PROGRAM}\n```</solution>", PROGRAM),
+        (f"<solution>\n```python\n{PROGRAM}\n```\n</solution>", PROGRAM),
+        (f"<solution>old</solution> better: <solution>{PROGRAM}</solution>", PROGRAM),
+        (f"Here:\n```python\nold\n```\nand\n```py\n{PROGRAM}\n```\nDone.", PROGRAM),
+        (f"```\n{PROGRAM}\n```", PROGRAM),
+        (f"```python\n{PROGRAM}\n```\n```json\n{{}}\n```", PROGRAM),
+        (f"<think><solution>no</solution></think>```python\n{PROGRAM}\n```", PROGRAM),
+        (f"```python\n{PROGRAM}", None),
+        ("<solution>\n\n</solution>", None),
+        (PROGRAM, None),
+    ],
+)
+def test_a_program_is_the_last_solution_or_the_last_fenced_block(text, program):
+    assert SOLUTION.extract(text) == program
+
+
+def test_the_first_line_of_a_program_keeps_its_indentation():
+    assert SOLUTION.extract("<solution>\n    x = 1\n</solution>") == "    x = 1"
+
+
+def test_equal_programs_are_one_vote_whatever_their_white_space():
+    assert SOLUTION.normalise(f"\n{PROGRAM}   \r\n\n") == SOLUTION.normalise(PROGRAM) == PROGRAM
+    assert SOLUTION.normalise("def f(x):\n  return x") != PROGRAM

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from metaagentx.tasks.files import BadRow, FileOptions
-from metaagentx.tasks.open import TaskOptions, open_task
+from metaagentx.tasks.open import open_task
+from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.sharegpt import read_demonstrations
 from metaagentx.workflow.ir import Limits
 

@@ -59,6 +59,18 @@ def test_equality(wanted, got, equal):
     assert same(spell(wanted), spell(got)) is equal
 
 
+def test_a_hostile_depth_is_no_equality():
+    deep: object = 1
+    for _ in range(900):
+        deep = {"dict": [[1, deep]]}
+    assert same(deep, deep) in (True, False)
+    assert not same({"dict": [[1, 2]]}, deep)
+
+
+def test_a_dictionary_keeps_its_order_on_the_way_in():
+    assert list(rebuild(spell({"b": 1, "a": 2}))) == ["b", "a"]
+
+
 def test_only_exact_built_in_types_are_spelled():
     class Liar(int):
         def __eq__(self, other):

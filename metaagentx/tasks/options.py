@@ -1,0 +1,28 @@
+"""What can be chosen about a task. Bad values are errors that name their key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from metaagentx.tasks.files import FileOptions
+from metaagentx.tasks.gym import GymOptions
+from metaagentx.tasks.language_gym import LANGUAGE_GYM
+from metaagentx.tasks.language_teacher import LessonOptions
+from metaagentx.tasks.teacher import TeacherOptions
+from metaagentx.tools.sandbox import SandboxOptions
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """What is asked, and in which words. Only the sections of the chosen `kind` count."""
+
+    kind: Literal["tiny", "gym", "files"] = "tiny"
+    tiny: GymOptions = GymOptions()
+    teacher: TeacherOptions = TeacherOptions()  # of the tiny task
+    gym: GymOptions = LANGUAGE_GYM
+    lessons: LessonOptions = LessonOptions()  # of the gym's teacher
+    files: FileOptions = FileOptions()
+    prompts: Literal["brief", "full"] = "brief"  # gym, files: designs as short forms, or as scripts (large models)
+    python: bool = False  # gym, files: whether agents may run Python (the tool python_execute), in the sandbox
+    sandbox: SandboxOptions = SandboxOptions()  # for that tool, and for questions that ask for code
