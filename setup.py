@@ -60,6 +60,7 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
+        "aot": ["libtpu"],  # compiles for TPUs without one
     },
     classifiers=[
         "Intended Audience :: Science/Research",

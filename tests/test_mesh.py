@@ -173,3 +173,14 @@ def test_without_a_mesh_nothing_is_added_to_the_program():
     x = jnp.ones((8, 4))
     assert mesh.place(x, "batch", None) is x
     assert mesh.cut(("batch", None), x.shape) is None
+
+
+def test_whole_weights_are_the_same_and_cut_over_tensor_alone():
+    config = tiny.config(layers=1)
+    eight = mesh.make_mesh(2, 2, 2)
+    with jax.set_mesh(eight):
+        weights = params.initialise(config, jax.random.key(0), eight)
+        whole = jax.jit(params.whole, static_argnums=0)(config, weights)
+        assert whole["layers"]["q"].sharding.spec == P(None, "tensor", None)
+        assert whole["layers"]["down"].sharding.spec == P(None, None, "tensor")
+        jax.tree.map(np.testing.assert_array_equal, whole, weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     if name == "update":
         return updating._update.lower(train_state(settings, mesh), None, *batches(settings, mesh), recipe(settings))
     model = constants(settings)
-    weights, state = Weights(weights_of(model, mesh)), engine_state(settings, mesh)
+    weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
     if name == "decode":
         return engine._decode.lower(model, settings.engine.chunk, weights, state, _array(mesh, jnp.int32, 1))
     rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
@@ -91,6 +91,15 @@ def weights_of(config: ModelConfig, mesh: Mesh) -> params.Params:
     return jax.tree.map(bind, params.abstract(config), params.shardings(config, mesh))
 
 
+def sampled_weights(settings: Settings, mesh: Mesh) -> params.Params:
+    """Shapes and layouts of what the engine samples from: the weights, or their gathered copy."""
+    model = constants(settings)
+    weights = weights_of(model, mesh)
+    if not settings.engine.whole:
+        return weights
+    return cast(params.Params, _bound(jax.eval_shape(partial(params.whole, model), weights), mesh))
+
+
 def train_state(settings: Settings, mesh: Mesh) -> TrainState:
     """Shapes and layouts of the training state: weights, float32 masters, every role's moments."""
     weights, moments = weights_of(constants(settings), mesh), settings.stages.moments
@@ -129,8 +138,12 @@ def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
     Where roles have weights of their own, also the other's state and slots.
     """
     state, slots = train_state(settings, mesh), held(engine_state(settings, mesh))
-    own = slots if name == "update" else held(replace(state, params=None))
-    return own + (held(state) + slots if settings.policies.layout == "split" else 0)
+    copy = held(sampled_weights(settings, mesh)) if settings.engine.whole else 0
+    if name == "update":
+        own = slots + copy
+    else:
+        own = held(state if settings.engine.whole else replace(state, params=None))
+    return own + (held(state) + slots + copy if settings.policies.layout == "split" else 0)
 
 
 def held(tree: Any) -> int:

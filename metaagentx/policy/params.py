@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from metaagentx.mesh import sharding
+from metaagentx.mesh import place, sharding
 from metaagentx.policy.config import ModelConfig
-from metaagentx.policy.spec import table
+from metaagentx.policy.spec import Spec, table
 
 Params = dict[str, Any]  # nested dict of arrays, as `spec.table` lays it out
 
@@ -25,6 +25,18 @@ def abstract(config: ModelConfig) -> Params:
 def shardings(config: ModelConfig, mesh: Mesh) -> Params:
     """Where each array of weights lives on `mesh`."""
     return jax.tree.map(lambda spec: sharding(spec.axes, spec.shape, mesh), table(config))
+
+
+def whole(config: ModelConfig, params: Params) -> Params:
+    """The weights gathered over the mesh axis that cuts d_model, still cut as otherwise; themselves without a mesh.
+
+    For decoding: one token is too little work to hide behind it that every layer's weights are gathered first.
+    """
+
+    def gather(spec: Spec, x: jax.Array) -> jax.Array:
+        return place(x, *(None if axis == "embed" else axis for axis in spec.axes))
+
+    return jax.tree.map(gather, table(config), params)
 
 
 def initialise(config: ModelConfig, key: jax.Array, mesh: Mesh | None = None) -> Params:

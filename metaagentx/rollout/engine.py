@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metaagentx.policy.adapters import stack
 from metaagentx.policy.config import LoraOptions, ModelConfig
-from metaagentx.policy.params import Params
+from metaagentx.policy.params import Params, whole
 from metaagentx.rollout.buckets import fit, portions
 from metaagentx.rollout.options import EngineOptions, SamplingOptions
 from metaagentx.rollout.sampled import CallIds, Sampled
@@ -30,6 +30,7 @@ _fill = jax.jit(fill, static_argnums=(0, 1), donate_argnums=3)
 _start = jax.jit(start, static_argnums=0, donate_argnums=1)
 _decode = jax.jit(decode, static_argnums=(0, 1), donate_argnums=3)
 _stack = jax.jit(stack)
+_whole = jax.jit(whole, static_argnums=0)
 
 Content = tuple[int, bytes]  # the adapter and the prompt's bytes: calls with both in common share a prefill
 NOTHING = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), Outcome.TOO_LONG)
@@ -115,6 +116,9 @@ class Engine:
         if self._weights is not None and roles != self._adapters:
             raise ValueError(f"engine.load: adapters of {[*roles]}, but this engine has those of {[*self._adapters]}")
         self._adapters, self.version = roles, version
+        if self.options.whole:
+            self._weights = None  # the last copy makes room
+            params = _whole(self.config, params)
         self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)
         self._content.clear()
         self._holder.clear()

@@ -75,7 +75,9 @@ HEADER = "HloModule m, num_partitions=8\n\n"
     ids=lambda value: value.split("(")[0].split()[-1] if isinstance(value, str) else "",
 )
 def test_a_collective_is_what_its_chip_must_receive(instruction, size, received):
-    text = HEADER + f"ENTRY %main (x: f32[80]) -> f32[80] {{\n  %x = f32[80] parameter(0)\n  ROOT %y = {instruction}\n}}\n"
+    text = (
+        HEADER + f"ENTRY %main (x: f32[80]) -> f32[80] {{\n  %x = f32[80] parameter(0)\n  ROOT %y = {instruction}\n}}\n"
+    )
     assert Program(text).cost().collectives == {size: received}
 
 

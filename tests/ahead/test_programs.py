@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from metaagentx.ahead import estimate, programs
+from metaagentx.ahead.hlo import Program
 from metaagentx.learn.options import PackOptions
 from metaagentx.learn.state import create
 from metaagentx.mesh import make_mesh
@@ -52,10 +53,9 @@ def test_the_slots_are_laid_out_as_the_real_ones(eight):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", programs.NAMES)
 def test_every_program_compiles_for_a_mesh_and_multiplies_what_the_model_asks_for(eight, name):
-    from metaagentx.ahead.hlo import Program
-
     cost = Program(programs.lower(name, SETTINGS, eight).compile().as_text()).cost()
     assert cost.products > 0
     assert cost.collectives
