@@ -92,6 +92,7 @@ def test_recomputing_changes_no_gradient() -> None:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), gradient(remat), none)
 
 
+@pytest.mark.slow
 def test_on_a_mesh_neither_the_vocabulary_nor_its_gradient_is_ever_gathered() -> None:
     wide = replace(MODEL, vocab_size=8 * VOCAB)
     mesh = make_mesh(1, 8, 1)
