@@ -164,13 +164,15 @@ def validate(bench: Workbench, engines: Mapping[str, Engine], step: int) -> Scor
     return play(bench, engines, "validation", count, step=VALIDATION_STEP + step, design=design)
 
 
-def compare(bench: Workbench, cold: Weights, trained: Weights) -> tuple[dict[str, Any], dict[str, Score]]:
-    """The final table: `cold` and `trained` weights in both roles, and baselines without a designer.
+def compare(bench: Workbench, workdir: Path, trained: Weights) -> tuple[dict[str, Any], dict[str, Score]]:
+    """The final table: `trained` weights and those of the run's cold start in both roles, and single agents.
 
     Returns what `results.json` holds, and the scores behind it by arm.
     """
     settings = bench.settings
-    engines = {"cold": bench.engines(cold, version=0), "trained": bench.engines(trained, version=1)}
+    engines = {"trained": bench.engines(trained, version=1)}
+    if settings.evaluate.baselines or settings.evaluate.reference_designs:
+        engines["cold"] = bench.engines(sft.finished(bench, workdir), version=0)
     count, fixed = settings.evaluate.questions, settings.tree.fixed_design
 
     played = itertools.count(1)
@@ -183,10 +185,13 @@ def compare(bench: Workbench, cold: Weights, trained: Weights) -> tuple[dict[str
         return score
 
     with Progress(arms, active=is_primary()) as progress:
-        return _table(bench, arm, cold)
+        results, scores = _table(bench, arm)
+    if settings.evaluate.reference_designs:
+        results["reference_designs"] = reference(bench, engines["cold"])
+    return results, scores
 
 
-def _table(bench: Workbench, arm: Arm, cold: Weights) -> tuple[dict[str, Any], dict[str, Score]]:
+def _table(bench: Workbench, arm: Arm) -> tuple[dict[str, Any], dict[str, Score]]:
     settings, fixed = bench.settings, bench.settings.tree.fixed_design
     scores = {SYSTEM: arm(1, "trained", "trained", fixed)}
     names = {SYSTEM: "fixed design, trained" if fixed else "designed, trained (the system)"}
@@ -209,17 +214,14 @@ def _table(bench: Workbench, arm: Arm, cold: Weights) -> tuple[dict[str, Any], d
         "crossplay": {key: scores[key].accuracy for key in CROSSPLAY if "cold/trained" in scores},
         "designs_by_kind": scores[SYSTEM].designs_by_kind(),
     }
-    if settings.evaluate.reference_designs:
-        results["reference_designs"] = reference(bench, cold)
     return results, scores
 
 
-def reference(bench: Workbench, weights: Weights) -> dict[str, dict[str, dict[str, float]]]:
-    """Accuracy of the task's hand-written designs by split, design and kind, with `weights` as executor.
+def reference(bench: Workbench, engines: Mapping[str, Engine]) -> dict[str, dict[str, dict[str, float]]]:
+    """Accuracy of the task's hand-written designs by split, design and kind, with these engines' weights.
 
     A design that a question does not allow is a single agent there.
     """
-    engines = bench.engines(weights, version=0)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for split in ("validation", "test"):
         questions = [bench.task.question(split, index, seed=-1) for index in range(bench.task.size(split))]
@@ -278,7 +280,7 @@ def main(arguments: list[str]) -> None:
     with command_line.errors_in_words():
         command_line.join()
         with open_workbench(read(claimed(workdir))) as bench:
-            results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
+            results, _ = compare(bench, workdir, newest(bench, workdir))
         if is_primary():
             report.show(results)
 

@@ -32,20 +32,21 @@ def export(bench: Workbench, weights: Weights, to: Path, *, merged: bool) -> lis
     """Write `weights` below `to`. Returns the directories written."""
     settings, tokenizer = bench.settings, bench.chat.tokenizer
     lora, cold = settings.policies.lora, settings.cold_start
-    full = {"" if name == policies.SHARED else name: params for name, params in weights.full.items()}
-    base = str((to / policies.BASE).resolve())
     if weights.base is not None and merged:
-        full = {role: merge(weights.base, adapter, lora) for role, adapter in weights.adapters.items()}
-    elif settings.pretrained.path and (cold.into == "adapters" or not cold.steps):
-        full, base = ({}, settings.pretrained.path) if weights.base is not None else (full, base)
+        for role, adapter in weights.adapters.items():  # one sum at a time is in memory
+            save(to / role, merge(weights.base, adapter, lora), bench.model, tokenizer)
+        return [to / role for role in weights.adapters]
+
+    published = settings.pretrained.path and (cold.into == "adapters" or not cold.steps)
+    base = settings.pretrained.path if published else str((to / policies.BASE).resolve())
+    full = {"" if name == policies.SHARED else name: params for name, params in weights.full.items()}
+    if published and weights.base is not None:
+        del full[policies.BASE]
     for name, params in full.items():
         save(to / name, params, bench.model, tokenizer)
-    written = [to / name for name in full]
-    if not merged:
-        for role, adapter in weights.adapters.items():
-            save_adapter(to / role, adapter, lora, bench.model, base)
-            written.append(to / role)
-    return written
+    for role, adapter in weights.adapters.items():
+        save_adapter(to / role, adapter, lora, bench.model, base)
+    return [to / name for name in (*full, *weights.adapters)]
 
 
 def main(arguments: list[str]) -> None:

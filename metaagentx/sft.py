@@ -45,8 +45,7 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
         return finished(bench, workdir)
 
     # ----- State: a checkpoint if there is one
-    fresh = bench.fresh_weights()
-    states, base = _states(bench, fresh)
+    states, base = _begin(bench)
     checkpoints = Checkpoints(workdir / "cold_start", keep=1)
     start = 0
     if checkpoints.latest() is not None:
@@ -54,7 +53,7 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
         start = record["step"]
         if start == options.steps:
             checkpoints.close()
-            return _acting(bench, states, fresh)
+            return _acting(bench, states, base)
         writer.restore(record["history"])
     else:
         writer.restore([])
@@ -83,39 +82,38 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
             if stopping:
                 raise command_line.Preempted(f"preempted in the cold start, after step {done}: saved; run it again")
     checkpoints.close()
-    return _acting(bench, states, fresh)
+    return _acting(bench, states, base)
 
 
 def finished(bench: Workbench, workdir: Path) -> Weights:
     """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished."""
-    options, fresh = bench.settings.cold_start, bench.fresh_weights()
+    options = bench.settings.cold_start
     if not options.steps:
-        return fresh
+        return bench.fresh_weights()
     workdir = Path(options.weights_from or workdir)
-    states, record = Checkpoints(workdir / "cold_start", keep=1).restore(_states(bench, fresh)[0])
+    states, base = _begin(bench)
+    states, record = Checkpoints(workdir / "cold_start", keep=1).restore(states)
     if record["step"] != options.steps:
         raise CheckpointError(
             f"the cold start in {workdir} stands at step {record['step']} of {options.steps}: finish it first"
         )
-    return _acting(bench, states, fresh)
+    return _acting(bench, states, base)
 
 
-def _states(bench: Workbench, fresh: Weights) -> tuple[States, Params | None]:
+def _begin(bench: Workbench) -> tuple[States, Params | None]:
     """What the cold start trains, and the frozen weights below it: full weights once, or the adapter of each role."""
-    options = bench.settings.cold_start
+    options, master = bench.settings.cold_start, bench.settings.policies.master
+    params, base = bench.first_params(), None
+    trained = {WEIGHTS: params}
     if options.into == "adapters":
-        trained = fresh.adapters
-    else:
-        trained = {WEIGHTS: next(iter(fresh.full.values()))}
-    master = bench.settings.policies.master
-    states = {name: begin(params, options.optimizer, master) for name, params in trained.items()}
-    return states, fresh.base if options.into == "adapters" else None
+        trained, base = bench.around(params).adapters, params
+    return {name: begin(params, options.optimizer, master) for name, params in trained.items()}, base
 
 
-def _acting(bench: Workbench, states: States, fresh: Weights) -> Weights:
-    """The weights with which reinforcement starts."""
-    if WEIGHTS not in states:
-        return policies.acting(states, fresh.base)
+def _acting(bench: Workbench, states: States, base: Params | None) -> Weights:
+    """The weights with which reinforcement starts; `base` is that of adapters, if they were trained."""
+    if base is not None:
+        return policies.acting(states, base)
     return bench.around(states[WEIGHTS].params)
 
 

@@ -54,7 +54,7 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
         # ----- The final table, on questions that no training step has seen
         results = _about(settings) | spent
         if settings.evaluate.final:
-            found, scores = compare(bench, sft.finished(bench, workdir), trained)
+            found, scores = compare(bench, workdir, trained)
             results |= found
         if is_primary():
             if settings.evaluate.final:

@@ -99,12 +99,16 @@ class Workbench:
             designs=designs,
         )
 
-    def fresh_weights(self) -> Weights:
-        """The weights before any training: the checkpoint's, or random ones that are a function of the seed."""
+    def first_params(self) -> Params:
+        """Full weights before any training: the checkpoint's, or random ones that are a function of the seed."""
         settings = self.settings
         if settings.pretrained.path:
-            return self.around(load(settings.pretrained.path, self.model, self.mesh))
-        return self.around(params.initialise(self.model, jax.random.key(settings.seed), self.mesh))
+            return load(settings.pretrained.path, self.model, self.mesh)
+        return params.initialise(self.model, jax.random.key(settings.seed), self.mesh)
+
+    def fresh_weights(self) -> Weights:
+        """`first_params` in the layout of the run's policies."""
+        return self.around(self.first_params())
 
     def around(self, params: Params) -> Weights:
         """`params` in the layout of the run's policies."""

@@ -47,7 +47,9 @@ def test_a_checkpoint_is_laid_out_as_it_is_asked_for(tmp_path):
     plan = NamedSharding(mesh, P("fsdp", "tensor"))
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(1, {"w": state()["weights"]}, {})
-    found, _ = checkpoints.restore({"w": jax.device_put(jnp.zeros((8, 12)), plan)})
+    like = jax.device_put(jnp.zeros((8, 12)), plan)
+    found, _ = checkpoints.restore({"w": like})
+    assert like.is_deleted()  # a second state would not fit
     assert found["w"].sharding.is_equivalent_to(plan, 2)
     assert same(found["w"], state()["weights"])
 

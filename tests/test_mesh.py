@@ -79,7 +79,7 @@ def sample(eight, config):
     rng = np.random.default_rng(0)
     for number in range(10):
         prompt = rng.integers(2, config.vocab_size, rng.integers(1, 9)).astype(np.int32)
-        engine.submit(number, prompt, (0, 0, 0, 0, -1, number), SamplingOptions(1.0, 8))
+        engine.submit(number, prompt, (0, 0, 0, 0, -1, number), SamplingOptions(1.0, 8), "executor")
     done = {}
     while len(done) < 10:
         done |= dict(engine.step())

@@ -37,8 +37,8 @@ def test_only_the_policy_of_the_training_role_moves(layout, tmp_path):
     train(settings, tmp_path)
     with open_workbench(settings) as bench:
         cold, trained = sft.finished(bench, tmp_path), evaluate.newest(bench, tmp_path)
-        states = policies.states(cold, settings)
-        saved, _ = Checkpoints(tmp_path / "checkpoints", keep=1).restore(states)
+        like = policies.states(sft.finished(bench, tmp_path), settings)
+        saved, _ = Checkpoints(tmp_path / "checkpoints", keep=1).restore(like)
     assert set(saved) == {"designer", "executor"}  # a frozen base is not saved again and again
     before, after = (cold.adapters, trained.adapters) if layout == "adapters" else (cold.full, trained.full)
     assert same(before["designer"], after["designer"])

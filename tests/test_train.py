@@ -241,8 +241,8 @@ def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):
     settings = small(train__steps=1, evaluate__final=False, **given)
     train(settings, tmp_path)
     with open_workbench(settings) as bench:
-        fresh = policies.states(sft.finished(bench, tmp_path), settings)
-        states, record = Checkpoints(tmp_path / "checkpoints", keep=2).restore(fresh)
+        fresh, like = (policies.states(sft.finished(bench, tmp_path), settings) for _ in range(2))
+        states, record = Checkpoints(tmp_path / "checkpoints", keep=2).restore(like)
     assert record["step"] == record["cursor"] // 4 == 1
 
     def same(a, b) -> bool:

@@ -76,10 +76,7 @@ def create(
       master: add updates up in float32 copies of weights that are narrower. A bfloat16 near 1 is 2^-8 from the next:
         steps of a usual learning rate round to nothing. Ignored where the weights are float32.
     """
-    opt_states, wide, reference = _around(params, tuple(roles.items()), moments, master)
-    state = TrainState(
-        params=params, master=wide, opt_states=opt_states, step=jnp.int32(0), version=jnp.int32(0), reference=reference
-    )
+    state = _new(params, tuple(roles.items()), moments, master)
     return jax.tree.map(partial(settle, jax.tree.leaves(params)[0].sharding), state)
 
 
@@ -87,11 +84,17 @@ def abstract(
     params: Params, roles: Mapping[str, RoleOptions], moments: Literal["per_role", "shared"], master: bool
 ) -> TrainState:
     """The shapes and layouts of what `create` makes around weights of the shapes `params`; nothing is allocated."""
-    around = partial(_around, roles=tuple(roles.items()), moments=moments, master=master)
-    opt_states, wide, reference = jax.eval_shape(around, params)
-    number = jax.ShapeDtypeStruct((), jnp.int32)
+    new = partial(_new, roles=tuple(roles.items()), moments=moments, master=master)
+    shapes: TrainState = jax.eval_shape(new, params)
+    return replace(shapes, params=params)
+
+
+def _new(
+    params: Params, roles: tuple[tuple[str, RoleOptions], ...], moments: Literal["per_role", "shared"], master: bool
+) -> TrainState:
+    opt_states, wide, reference = _around(params, roles, moments, master)
     return TrainState(
-        params=params, master=wide, opt_states=opt_states, step=number, version=number, reference=reference
+        params=params, master=wide, opt_states=opt_states, step=jnp.int32(0), version=jnp.int32(0), reference=reference
     )
 
 
