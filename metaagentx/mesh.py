@@ -72,7 +72,10 @@ def partition(axes: Axes, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> 
             if ways == 1 or name in used:
                 continue
             if size % (pieces * ways):
-                logging.info("axis %s of %d does not divide over mesh.%s = %d: replicated", axis, size, name, ways)
+                # Rows that are not cut are work that every device repeats; other axes are seldom a choice.
+                level = logging.WARNING if axis == "batch" else logging.INFO
+                message = "axis %s of %d does not divide over mesh.%s = %d: replicated"
+                logging.log(level, message, axis, size, name, ways)
                 continue
             cut, pieces = (*cut, name), pieces * ways
         used.update(cut)

@@ -43,6 +43,20 @@ OF_EXPERTS = {
     "ffn_down_exps": "mlp.experts.{}.down_proj",
 }
 
+# What an architecture's metadata may say: what is read, what changes nothing here, and values that are computed here.
+READ = {
+    "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.layer_norm_rms_epsilon",
+    "attention.value_length", "block_count", "context_length", "embedding_length", "expert_count",
+    "expert_feed_forward_length", "expert_used_count", "feed_forward_length", "rope.dimension_count", "rope.freq_base",
+    "rope.scaling.type",
+}  # fmt: skip
+HARMLESS = {"tensor_data_layout", "vocab_size"}
+FIXED: dict[str, tuple[Any, ...]] = {
+    "attention.causal": (True,),
+    "expert_gating_func": (1,),  # softmax
+    "expert_weights_norm": (True,),
+}
+
 
 def open_file(path: Path) -> Any:
     """A `gguf.GGUFReader`: metadata is parsed, tensors are mapped and not read.
@@ -83,6 +97,7 @@ def read_gguf_config(path: Path, dtype: str) -> ModelConfig:
             f"{path} stretches its rotary positions ({architecture}.rope.scaling.type or rope_freqs.weight), which is "
             "read from a config.json only; load the Hugging Face checkpoint"
         )
+    _refuse_unknown(reader, path, architecture)
     if architecture != "qwen3moe" and reader.get_field(f"{architecture}.expert_count"):
         raise UnsupportedGguf(f"{path}: {architecture}.expert_count; experts are read for qwen3moe only")
 
@@ -158,6 +173,17 @@ def field(reader: Any, path: Path, name: str) -> Any:
     if found is None:
         raise UnsupportedGguf(f"{path} has no {name} in its metadata, and no value is guessed for it")
     return found.contents()
+
+
+def _refuse_unknown(reader: Any, path: Path, architecture: str) -> None:
+    """A key that is not known may change what the model computes: a window of attention, a scale of its logits."""
+    for name, value in reader.fields.items():
+        prefix, _, key = name.partition(".")
+        if prefix != architecture or key in READ | HARMLESS or key.startswith("rope.scaling."):
+            continue
+        if value.contents() not in FIXED.get(key, ()):
+            only = f", only {FIXED[key][0]}" if key in FIXED else ""
+            raise UnsupportedGguf(f"{path}: {name}: {value.contents()!r} is not supported{only}")
 
 
 def _architecture(reader: Any, path: Path) -> str:

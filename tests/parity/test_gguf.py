@@ -85,6 +85,8 @@ def test_quantised_weights_are_what_gguf_says_they_are_on_every_mesh(tmp_path, k
         ({"expert_count": 4}, "llama.expert_count"),
         ({"rope.dimension_count": 8}, "llama.rope.dimension_count must be the head's 16, not 8"),
         ({"attention.value_length": 8}, "llama.attention.value_length"),
+        ({"attention.sliding_window": 4096}, "llama.attention.sliding_window: 4096"),
+        ({"logit_scale": 0.5}, "llama.logit_scale: 0.5"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(tmp_path, change, says):
