@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from metaagentx.learn.options import RoleOptions
 from metaagentx.learn.pack import Batch
-from metaagentx.learn.schedule import Phase
+from metaagentx.learn.schedule import ROLES, Phase
 from metaagentx.learn.state import TrainState, create
 from metaagentx.learn.update import Compute, Metrics, Recipe, freeze_old, update
 from metaagentx.policy import adapters
@@ -24,7 +24,6 @@ from metaagentx.policy.params import Params
 from metaagentx.rollout.engine import Engine
 from metaagentx.settings import PolicyOptions, Settings
 
-ROLES = ("designer", "executor")
 SHARED, BASE = "shared", "base"  # names of weights that serve both roles
 
 States = dict[str, TrainState]  # policy -> its state; a policy is named by its role, or `SHARED`

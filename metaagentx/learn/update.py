@@ -26,8 +26,8 @@ from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import Phase
 from metaagentx.learn.state import SHARED, TrainState, optimizers
 from metaagentx.mesh import place, reshape
-from metaagentx.policy.adapters import LoraOptions, attach
-from metaagentx.policy.config import Kernel, ModelConfig, Remat
+from metaagentx.policy.adapters import attach
+from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig, Remat
 from metaagentx.policy.logprobs import token_logprobs, wide_vocabulary
 from metaagentx.policy.model import forward
 from metaagentx.policy.params import Params
@@ -37,7 +37,7 @@ Metrics = dict[str, jax.Array]
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """How a forward and backward pass is cut up: no result depends on it but for rounding."""
+    """What a forward and backward pass computes, and how it is cut up: but for rounding, no result depends on that."""
 
     config: ModelConfig
     micro_rows: int  # rows of one pass; gradients are accumulated over passes
