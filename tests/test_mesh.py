@@ -21,7 +21,9 @@ from metaagentx.rollout.options import EngineOptions, SamplingOptions
 from tests.learn.examples import LAYOUTS, RECIPE, some_batch
 from tests.policy import tiny
 
-MODELS = {"dense": tiny.QWEN3, "biases": tiny.QWEN2, "experts": tiny.QWEN3_MOE}  # tied, tied, and with its own head
+UNEVEN = dataclasses.replace(tiny.QWEN3, heads=6, kv_heads=3)  # as SmolLM2's 9 and 3: fewer divide than their widths
+# Tied, tied, with its own head, tied.
+MODELS = {"dense": tiny.QWEN3, "biases": tiny.QWEN2, "experts": tiny.QWEN3_MOE, "uneven": UNEVEN}
 
 
 def everywhere(*quick):
@@ -95,7 +97,7 @@ def assert_close(one, other):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), one, other)
 
 
-@pytest.mark.parametrize(("model", "layout"), everywhere(("dense", (2, 2, 2)), ("dense", (1, 8, 1))))
+@pytest.mark.parametrize(("model", "layout"), everywhere(("dense", (2, 2, 2))))
 def test_eight_devices_learn_what_one_does(model, layout):
     """Losses, norms, gradients (as moments) and weights; and everything stays where it was."""
     found, expected = on(layout, train, MODELS[model]), trained_alone(MODELS[model])

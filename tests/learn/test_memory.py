@@ -58,7 +58,7 @@ def test_logits_of_all_positions_never_exist(program: str) -> None:
     assert not logits_of_all_positions(compiled(program, "dots", 4))
 
 
-@pytest.mark.parametrize("program", ["update", "freeze_old"])
+@pytest.mark.parametrize("program", [pytest.param("update", marks=pytest.mark.slow), "freeze_old"])
 def test_with_one_chunk_they_would(program: str) -> None:
     assert logits_of_all_positions(compiled(program, "dots", LENGTH))
 

@@ -87,7 +87,11 @@ def test_blocked_attention_never_holds_the_scores_of_a_row():
     assert memory.temp_size_in_bytes < 4 * 4096 * 4096 / 4  # a quarter of one head's scores
 
 
-@pytest.mark.parametrize("layout", [(1, 1, 2), (2, 2, 1), (2, 2, 2), (1, 1, 8)], ids=lambda x: "x".join(map(str, x)))
+@pytest.mark.parametrize(
+    "layout",
+    [(2, 2, 2), *(pytest.param(layout, marks=pytest.mark.slow) for layout in ((1, 1, 2), (2, 2, 1), (1, 1, 8)))],
+    ids=lambda layout: "x".join(map(str, layout)),
+)
 def test_blocked_attention_on_a_mesh_is_that_of_one_device(layout):
     alone = outcome(functools.partial(attention.blocked, jnp.asarray(SEGMENTS), size=16), *inputs())
     count = int(np.prod(layout))

@@ -16,7 +16,7 @@ def sequences(vocabulary: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, vocabulary, (len(LENGTHS), 12)).astype(np.int32)
 
 
-SLOW = ("llama3", "tied", "qk_norm")  # what sets these apart, the others have too
+SLOW = ("llama", "llama3", "yarn", "tied", "qk_norm")  # what sets these apart, the others have too
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in tiny.CONFIGS])

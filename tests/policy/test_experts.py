@@ -151,6 +151,7 @@ def test_impossible_experts_are_refused(count, active, d_ff):
         Experts(count, active, d_ff, normalise=True)
 
 
+@pytest.mark.slow
 def test_a_whole_model_with_experts_and_biases_learns_and_samples_on_eight_devices_as_on_one():
     config = dataclasses.replace(tiny.QWEN3_MOE, layers=1, qkv_bias=True)
     ids = np.random.default_rng(2).integers(0, config.vocab_size, (8, 6)).astype(np.int32)
