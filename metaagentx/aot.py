@@ -141,7 +141,7 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
         Path(HLO.value).mkdir(parents=True, exist_ok=True)
         (Path(HLO.value) / f"{task.config}-{task.where.name.replace(':', '-')}-{name}.txt").write_text(text)
     cost = Program(text).cost()
-    seconds = estimate.seconds(cost, task.where)
+    seconds = estimate.seconds(cost, task.where, programs.constants(task.settings).head_dim)
     work = model_flops(task, name)
     ideal = work / (len(task.where.devices) * task.where.chip.peak)
     hbm = {

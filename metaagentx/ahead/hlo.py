@@ -148,27 +148,36 @@ class Program:
 
     def _traffic(self, home: dict[str, Instruction], line: Instruction) -> float:
         """Bytes of operands and results in HBM; of an operand that is only sliced, and of one updated, the slice."""
-        inside = self.computations[line.attribute("calls") or ""] if line.op == "fusion" else {}
-        parameters = {int(i.rest.split(")")[0]): i.name for i in inside.values() if i.op == "parameter"}
-        updates = [i for i in inside.values() if i.op == "dynamic-update-slice"]
-        updates += [line] if line.op == "dynamic-update-slice" else []
-        lines = inside or home
-
+        lines = self.computations[line.attribute("calls") or ""] if line.op == "fusion" else {line.name: line}
+        parameters = {int(i.rest.split(")")[0]): i.name for i in lines.values() if i.op == "parameter"}
         moved = 0.0
         for number, name in enumerate(line.operands):
-            if name not in home or _on_chip(home[name].shape):
-                continue
-            inner = parameters.get(number)
-            users = [i for i in inside.values() if inner in i.operands] if inner else [line]
-            if any(user.operands and user.operands[0] in (inner, name) for user in updates if user in users):
-                continue  # written in place
-            if users and all(user.op in ("dynamic-slice", "gather") for user in users):
-                moved += sum(_bytes(user.shape) for user in users)
-            else:
-                moved += _bytes(home[name].shape)
+            if name in home and not _on_chip(home[name].shape):
+                moved += min(self._read(lines, parameters.get(number, name)), _bytes(home[name].shape))
+        updates = [i for i in lines.values() if i.op == "dynamic-update-slice"]
         if updates:
-            return moved + sum(_bytes(lines[u.operands[1]].shape) for u in updates if u.operands[1] in lines)
+            shapes = home | lines
+            return moved + sum(_bytes(shapes[i.operands[1]].shape) for i in updates if i.operands[1] in shapes)
         return moved + (0 if _on_chip(line.shape) else _bytes(line.shape))
+
+    def _read(self, lines: dict[str, Instruction], name: str) -> float:
+        """Bytes that lines read of `name`: of what is only sliced the slices, of what is updated in place none."""
+        moved = 0.0
+        for user in lines.values():
+            if name not in user.operands:
+                continue
+            if user.op in ("dynamic-slice", "gather") and user.operands[0] == name:
+                moved += _bytes(user.shape)
+            elif user.op == "bitcast":
+                moved += self._read(lines, user.name)
+            elif user.op == "fusion" and len(lines) > 1:
+                inner = self.computations[user.attribute("calls") or ""]
+                at = user.operands.index(name)
+                names = {int(i.rest.split(")")[0]): i.name for i in inner.values() if i.op == "parameter"}
+                moved += self._read(inner, names[at])
+            elif not (user.op == "dynamic-update-slice" and user.operands[0] == name):
+                return math.inf
+        return moved
 
 
 def _one_a_line(text: str) -> Iterator[str]:
