@@ -67,7 +67,7 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "aot": ["libtpu"],  # compiles for TPUs without one
+        "aot": ["libtpu>=0.0.40"],  # compiles for TPUs without one
     },
     classifiers=[
         "Intended Audience :: Science/Research",

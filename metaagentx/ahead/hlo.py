@@ -50,13 +50,16 @@ class Cost:
 
     products: float = 0.0  # FLOPs of XLA's matrix products
     kernels: float = 0.0  # FLOPs of Pallas attention kernels, which XLA cannot see into
+    ragged: float = (
+        0.0  # FLOPs of Pallas' products of runs of rows, each with its expert's matrix, if all rows have one
+    )
     hbm: float = 0.0  # bytes read from and written to HBM
     cycles: float = 0.0  # the compiler's estimate of everything but kernels and collectives
     collectives: dict[int, float] = field(default_factory=dict)  # group size -> bytes that a chip must receive
 
     def add(self, other: Cost, times: int = 1) -> None:
         """Take in another cost, `times` times."""
-        for name in ("products", "kernels", "hbm", "cycles"):
+        for name in ("products", "kernels", "ragged", "hbm", "cycles"):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
         for size, moved in other.collectives.items():
             self.collectives[size] = self.collectives.get(size, 0.0) + times * moved
@@ -101,7 +104,7 @@ class Program:
             cost.add(self._cost_of(line.attribute("to_apply") or line.attribute("calls") or "", unrolled))
         elif line.op not in FREE:
             cost.products = sum(self._products(line))
-            cost.kernels = _attention_kernel(line)
+            cost.kernels, cost.ragged = _attention_kernel(line), _ragged_kernel(line)
             cost.hbm = self._traffic(home, line)
             if found := re.search(r'"estimated_cycles":"(\d+)"', line.rest):
                 cost.cycles = float(found.group(1))
@@ -272,6 +275,16 @@ def _attention_kernel(line: Instruction) -> float:
     fused = any(len(dims) > len(queries) for _, dims in _shapes(line.shape))
     products = {"fwd": 2, "dq": 3, "dkv": 5 if fused else 4}[found.group(1)]
     return products * 2.0 * math.prod(queries) * queries[-2] / 2
+
+
+def _ragged_kernel(line: Instruction) -> float:
+    """FLOPs of a megablox kernel: "gmm" takes rows [R, I] and matrices [E, ...], "tgmm" two arrays of rows."""
+    found = re.match(r"t?gmm\b", line.name)
+    constraints = re.search(r"operand_layout_constraints=\{(.*?)\}, \w+=", line.rest)
+    if "tpu_custom_call" not in line.rest or not (found and constraints):
+        return 0.0
+    *_, rows, other = (dims for _, dims in _shapes(constraints.group(1)))
+    return 2.0 * rows[0] * (math.prod(other[1:]) if len(other) == 3 else rows[1] * other[1])
 
 
 def _group_size(line: Instruction, partitions: int) -> int:
