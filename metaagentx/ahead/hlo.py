@@ -17,11 +17,9 @@ BYTES |= {"s64": 8, "u64": 8, "f64": 8, "s4": 1, "u4": 1, "f8e4m3fn": 1, "f8e5m2
 
 COLLECTIVES = frozenset({"all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"})
 # Nothing is moved or computed by these, or it is counted where it is used.
-FREE = frozenset(
-    ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id")
-    + ("copy-done", "all-gather-done", "all-reduce-done", "collective-permute-done", "async-done", "async-update")
-    + ("while", "conditional", "call", "opt-barrier")
-)
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"}
+FREE |= {"copy-done", "all-gather-done", "all-reduce-done", "collective-permute-done", "async-done", "async-update"}
+FREE |= {"while", "conditional", "call", "opt-barrier"}
 
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")

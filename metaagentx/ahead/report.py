@@ -25,6 +25,8 @@ class Records:
 
     def keep(self, record: Record) -> None:
         """Add a record, in place of what the same program of the same config was before, and save."""
+        if self.path and self.path.exists():
+            self.all = json.loads(self.path.read_text())  # another process may have written meanwhile
         place = [record[name] for name in KEY[:3]]
         self.all = [each for each in self.all if [each[name] for name in KEY[:3]] != place] + [record]
         self.all.sort(key=lambda each: [each[name] for name in KEY[:3]])
