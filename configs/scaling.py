@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-# config -> slice -> (data, fsdp, tensor), rows of one pass, what is recomputed, whether there is room for `engine.whole`
+# config -> slice -> (data, fsdp, tensor), rows of a pass, what is recomputed, whether there is room for `engine.whole`
 LAYOUTS: dict[str, dict[str, tuple[tuple[int, int, int], int, str, bool]]] = {
     "qwen3_4b": {
         "v5e:8x8": ((1, 64, 1), 64, "full", False),

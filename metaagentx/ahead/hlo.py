@@ -167,7 +167,7 @@ class Program:
         for user in lines.values():
             if name not in user.operands:
                 continue
-            if user.op in ("dynamic-slice", "gather") and user.operands[0] == name:
+            if user.op in ("dynamic-slice", "slice", "gather") and user.operands[0] == name:
                 moved += _bytes(user.shape)
             elif user.op == "bitcast":
                 moved += self._read(lines, user.name)
