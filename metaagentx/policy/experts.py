@@ -25,7 +25,6 @@ from metaagentx.policy.config import Experts
 from metaagentx.policy.params import Params
 from metaagentx.policy.ragged import product
 
-
 PORTION = 4096  # tokens of a device that are computed at once
 
 
