@@ -22,6 +22,9 @@ from metaagentx.mesh import is_primary
 T = TypeVar("T")
 
 
+STORES = ("cold_start", "checkpoints")  # folders of a work directory
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, damaged or of another shape; the message says what to do."""
 
@@ -96,6 +99,8 @@ class Checkpoints:
 def claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
     """Make `workdir` this run's own: write its settings there, or check that those there are the same.
 
+    Where nothing was saved yet, other settings take the place of those there: a first try that failed binds nobody.
+
     Raises:
       CheckpointError: the directory cannot be written, belongs to a run with other settings, or is not one that all
         processes see. Every process raises it.
@@ -128,7 +133,7 @@ def _claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None
             f"the work directory {workdir} cannot be written ({error}); give another --workdir"
         ) from error
 
-    if path.exists():
+    if path.exists() and any((workdir / name).exists() for name in STORES):
         try:
             theirs = json.loads(path.read_text())
         except ValueError as error:

@@ -278,6 +278,7 @@ def main(arguments: list[str]) -> None:
     with command_line.errors_in_words():
         command_line.join()
         with open_workbench(read(claimed(workdir))) as bench:
+            bench.expect("test")
             results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
         if is_primary():
             report.show(results)

@@ -29,7 +29,7 @@ from metaagentx.policies import States, Weights
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.rollout.conversation import as_mappings
-from metaagentx.settings import Settings, differences, plain
+from metaagentx.settings import Settings, SettingsError, differences, plain
 from metaagentx.tasks.order import position
 from metaagentx.workbench import Workbench, open_workbench
 
@@ -41,26 +41,23 @@ Lesson = tuple[NDArray[np.int32], NDArray[np.bool_]]  # token ids, and which of 
 def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: threading.Event) -> Weights:
     """The weights after the cold start: made, or read if they are there. Resumes where it was stopped."""
     settings, options = bench.settings, bench.settings.cold_start
-    if options.weights_from or not options.steps:
+    checkpoints = Checkpoints(workdir / "cold_start", keep=1)
+    if options.weights_from or not options.steps or checkpoints.latest() == options.steps:
         return finished(bench, workdir)
+
+    # ----- Demonstrations, as token ids
+    lessons = _lessons(bench)
 
     # ----- State: a checkpoint if there is one
     fresh = bench.fresh_weights()
     states, base = _states(bench, fresh)
-    checkpoints = Checkpoints(workdir / "cold_start", keep=1)
     start = 0
     if checkpoints.latest() is not None:
         states, record = checkpoints.restore(states)
         start = record["step"]
-        if start == options.steps:
-            checkpoints.close()
-            return _acting(bench, states, fresh)
         writer.restore(record["history"])
     else:
         writer.restore([])
-
-    # ----- Demonstrations, as token ids
-    lessons = _lessons(bench)
 
     # ----- Imitate
     with Progress(options.steps, start=start, active=is_primary()) as progress:
@@ -88,15 +85,16 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
 
 def finished(bench: Workbench, workdir: Path) -> Weights:
     """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished."""
-    options, fresh = bench.settings.cold_start, bench.fresh_weights()
+    options = bench.settings.cold_start
     if not options.steps:
-        return fresh
-    workdir = Path(options.weights_from or workdir)
-    states, record = Checkpoints(workdir / "cold_start", keep=1).restore(_states(bench, fresh)[0])
-    if record["step"] != options.steps:
-        raise CheckpointError(
-            f"the cold start in {workdir} stands at step {record['step']} of {options.steps}: finish it first"
-        )
+        return bench.fresh_weights()
+    checkpoints = Checkpoints(Path(options.weights_from or workdir) / "cold_start", keep=1)
+    reached = checkpoints.latest()
+    if reached != options.steps:
+        found = "holds no checkpoint" if reached is None else f"stands at step {reached} of {options.steps}"
+        raise CheckpointError(f"the cold start in {checkpoints.directory} {found}: finish it first")
+    fresh = bench.fresh_weights()
+    states, _ = checkpoints.restore(_states(bench, fresh)[0])
     return _acting(bench, states, fresh)
 
 
@@ -135,11 +133,22 @@ def _imitate(
 
 
 def _lessons(bench: Workbench) -> list[tuple[str, Lesson]]:
-    """Every demonstration's role and token ids."""
-    count = bench.settings.cold_start.demonstrations
-    lessons = []
-    for lesson in bench.task.demonstrations(bench.settings.seed, 0, count):
+    """Every demonstration's role and token ids. Raises SettingsError if there are none, or one is too long."""
+    settings, options = bench.settings, bench.settings.cold_start
+    row, context = settings.pack.row_length, bench.model.max_length
+    lessons: list[tuple[str, Lesson]] = []
+    try:
+        demonstrations = bench.task.demonstrations(settings.seed, 0, options.demonstrations)
+    except ValueError as error:
+        raise SettingsError(f"the cold start has nothing to imitate: {error}") from error
+    for lesson in demonstrations:
         ids, mask = bench.chat.conversation(as_mappings(lesson.messages))
+        if len(ids) > min(row, context):
+            begins = lesson.messages[-1].content[:60]
+            raise SettingsError(
+                f"the {lesson.role}'s demonstration that ends with {begins!r}... has {len(ids)} tokens, more than "
+                f"config.pack.row_length ({row}) or the model's context ({context}): raise them, or leave it out"
+            )
         lessons.append((lesson.role, (np.asarray(ids, np.int32), np.asarray(mask, np.bool_))))
     return lessons
 

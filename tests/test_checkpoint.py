@@ -84,7 +84,9 @@ def test_a_step_that_was_not_finished_does_not_count(tmp_path):
 
 
 def test_a_work_directory_belongs_to_one_config(tmp_path):
-    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
+    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 3}}, differences)
+    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)  # nothing was saved: that was a try
+    (tmp_path / "run" / "checkpoints").mkdir()
     claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
     with pytest.raises(
         CheckpointError, match=r"belongs to a run with another config(.|\n)*config.train.steps: 2 asked for"
