@@ -63,7 +63,7 @@ class Checkpoints:
         )
 
     def restore(self, like: T, step: int | None = None) -> tuple[T, dict[str, Any]]:
-        """The state and record of `step` (default: the newest), laid out and sharded as `like`.
+        """The state and record of `step` (default: the newest), laid out and sharded as `like`: arrays, or `forget`'s.
 
         Raises CheckpointError where there is none, or what is there cannot be read or is not what was written.
         """
@@ -94,6 +94,17 @@ class Checkpoints:
     def close(self) -> None:
         if self._opened is not None:
             self._opened.close()
+
+
+def forget(tree: T) -> T:
+    """Shapes, dtypes and shardings of `tree`, whose arrays are freed: what is restored takes their place in memory."""
+
+    def free(x: jax.Array) -> jax.ShapeDtypeStruct:
+        like = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+        x.delete()
+        return like
+
+    return jax.tree.map(free, tree)
 
 
 def claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx import command_line, policies
-from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, forget
 from metaagentx.hosts import anywhere
 from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
 from metaagentx.learn.update import Metrics
@@ -53,7 +53,7 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     states, base = _states(bench, fresh)
     start = 0
     if checkpoints.latest() is not None:
-        states, record = checkpoints.restore(states)
+        states, record = checkpoints.restore(forget(states))
         start = record["step"]
         writer.restore(record["history"])
     else:
@@ -94,7 +94,7 @@ def finished(bench: Workbench, workdir: Path) -> Weights:
         found = "holds no checkpoint" if reached is None else f"stands at step {reached} of {options.steps}"
         raise CheckpointError(f"the cold start in {checkpoints.directory} {found}: finish it first")
     fresh = bench.fresh_weights()
-    states, _ = checkpoints.restore(_states(bench, fresh)[0])
+    states, _ = checkpoints.restore(forget(_states(bench, fresh)[0]))
     return _acting(bench, states, fresh)
 
 
