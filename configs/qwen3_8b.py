@@ -36,17 +36,18 @@ def get_config() -> ConfigDict:
     config.task.prompts = "full"
     config.task.python = True
 
-    # Weights and optimiser state are cut over all chips but those of the tensor axis.
-    config.mesh.data = 1
-    config.mesh.fsdp = 0
-    config.mesh.tensor = 4
+    # For 64 chips of v5p; `configs/scaling.py` has other slices.
+    config.mesh.data = 0
+    config.mesh.fsdp = 16
+    config.mesh.tensor = 1
 
     config.engine.slots = 128  # all executions of a step: 8 questions x 4 designs x 4
     config.engine.capacity = 2 * LENGTH
     config.engine.prompt_buckets = (1024, 4096, LENGTH)
-    config.engine.admit_buckets = (32, 128)
+    config.engine.admit_buckets = (16, 64)
     config.engine.chunk = 16
     config.engine.attention = "splash"
+    config.engine.whole = True
     config.sampling.designer.max_tokens = LENGTH
     config.sampling.executor.max_tokens = LENGTH
 
@@ -62,10 +63,10 @@ def get_config() -> ConfigDict:
     config.stages.first = "executor"
 
     config.pack.row_length = 2 * LENGTH
-    config.pack.row_buckets = (64, 256, 1024)
+    config.pack.row_buckets = (128, 512)
     config.pack.micro_rows = 64
     config.pack.chunk = 1024
-    config.pack.remat = "full"
+    config.pack.remat = "attention"
     config.pack.attention = "splash"
 
     config.cold_start.steps = 500

@@ -21,8 +21,14 @@ class Chip:
     peak: float  # bfloat16 FLOP/s
     bandwidth: float  # of the HBM, bytes/s
     link: float  # of one interconnect port in one direction, bytes/s: the chip's bandwidth over its ports
-    cycle_flops: int  # FLOPs of one cycle: 2 for each cell of its matrix units
+    units: int  # matrix units of all its cores
+    width: int  # of one unit, in rows and columns
     wraps: int  # a side of a slice of at least so many chips is a ring, a shorter one a line
+
+    @property
+    def cycle_flops(self) -> int:
+        """FLOPs of one cycle: two for each cell of its matrix units."""
+        return 2 * self.units * self.width**2
 
     @property
     def clock(self) -> float:
@@ -32,11 +38,11 @@ class Chip:
 
 CHIPS = {
     # cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 16 GB, 819 GB/s, 1600 Gbit/s over 4 ports
-    "v5e": Chip(16e9, 197e12, 819e9, 50e9, 2 * 4 * 128 * 128, wraps=16),
+    "v5e": Chip(16e9, 197e12, 819e9, 50e9, units=4, width=128, wraps=16),
     # cloud.google.com/tpu/docs/v5p: 459 TFLOP/s, 95 GB, 2765 GB/s, 4800 Gbit/s over 6 ports; two cores
-    "v5p": Chip(95e9, 459e12, 2765e9, 100e9, 2 * 2 * 4 * 128 * 128, wraps=4),
+    "v5p": Chip(95e9, 459e12, 2765e9, 100e9, units=8, width=128, wraps=4),
     # cloud.google.com/tpu/docs/v6e: 918 TFLOP/s, 32 GB, 1640 GB/s, 3584 Gbit/s over 4 ports
-    "v6e": Chip(32e9, 918e12, 1640e9, 112e9, 2 * 4 * 256 * 256, wraps=16),
+    "v6e": Chip(32e9, 918e12, 1640e9, 112e9, units=4, width=256, wraps=16),
 }
 
 

@@ -12,7 +12,8 @@ from metaagentx.ahead.hlo import Cost
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.spec import table
 
-# The share of the chip's peak at which Pallas' attention kernels are taken to run: the compiler cannot estimate them.
+# The share of what the matrix units can do at which Pallas' kernels (attention, products of experts) are taken to run,
+# as the compiler cannot estimate them. A head narrower than a unit leaves the rest of the unit idle.
 KERNEL_SHARE = 0.5
 
 
@@ -21,7 +22,7 @@ class Seconds:
     """Estimated time of one run of a program, by what is waited for."""
 
     compute: float  # the compiler's estimate of its own operations, bandwidth of the HBM included
-    kernels: float  # attention kernels, at KERNEL_SHARE of the peak
+    kernels: float  # Pallas' kernels, at an assumed share of the peak: see KERNEL_SHARE
     collectives: float  # bytes received over the published bandwidth of the links
 
     @property
@@ -35,11 +36,13 @@ class Seconds:
         return self.compute + self.kernels + self.collectives
 
 
-def seconds(cost: Cost, slice_: Slice) -> Seconds:
-    """The time that `cost` takes on a chip of `slice_`."""
-    chip = slice_.chip
-    collectives = sum(moved / slice_.link_bandwidth(size) for size, moved in cost.collectives.items())
-    return Seconds(cost.cycles / chip.clock, cost.kernels / (KERNEL_SHARE * chip.peak), collectives)
+def seconds(cost: Cost, where: Slice, config: ModelConfig) -> Seconds:
+    """The time that `cost` takes on a chip of the slice."""
+    chip = where.chip
+    attention = cost.kernels / min(1.0, config.head_dim / chip.width)
+    kernels = (attention + cost.ragged) / (KERNEL_SHARE * chip.peak)
+    collectives = sum(moved / where.link_bandwidth(size) for size, moved in cost.collectives.items())
+    return Seconds(cost.cycles / chip.clock, kernels, collectives)
 
 
 def multiplied(config: ModelConfig) -> int:

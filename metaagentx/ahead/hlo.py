@@ -17,11 +17,9 @@ BYTES |= {"s64": 8, "u64": 8, "f64": 8, "s4": 1, "u4": 1, "f8e4m3fn": 1, "f8e5m2
 
 COLLECTIVES = frozenset({"all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"})
 # Nothing is moved or computed by these, or it is counted where it is used.
-FREE = frozenset(
-    ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id")
-    + ("copy-done", "all-gather-done", "all-reduce-done", "collective-permute-done", "async-done", "async-update")
-    + ("while", "conditional", "call", "opt-barrier")
-)
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"}
+FREE |= {"copy-done", "all-gather-done", "all-reduce-done", "collective-permute-done", "async-done", "async-update"}
+FREE |= {"while", "conditional", "call", "opt-barrier"}
 
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
@@ -50,13 +48,16 @@ class Cost:
 
     products: float = 0.0  # FLOPs of XLA's matrix products
     kernels: float = 0.0  # FLOPs of Pallas attention kernels, which XLA cannot see into
+    ragged: float = (
+        0.0  # FLOPs of Pallas' products of runs of rows, each with its expert's matrix, if all rows have one
+    )
     hbm: float = 0.0  # bytes read from and written to HBM
     cycles: float = 0.0  # the compiler's estimate of everything but kernels and collectives
     collectives: dict[int, float] = field(default_factory=dict)  # group size -> bytes that a chip must receive
 
     def add(self, other: Cost, times: int = 1) -> None:
         """Take in another cost, `times` times."""
-        for name in ("products", "kernels", "hbm", "cycles"):
+        for name in ("products", "kernels", "ragged", "hbm", "cycles"):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
         for size, moved in other.collectives.items():
             self.collectives[size] = self.collectives.get(size, 0.0) + times * moved
@@ -101,7 +102,7 @@ class Program:
             cost.add(self._cost_of(line.attribute("to_apply") or line.attribute("calls") or "", unrolled))
         elif line.op not in FREE:
             cost.products = sum(self._products(line))
-            cost.kernels = _attention_kernel(line)
+            cost.kernels, cost.ragged = _attention_kernel(line), _ragged_kernel(line)
             cost.hbm = self._traffic(home, line)
             if found := re.search(r'"estimated_cycles":"(\d+)"', line.rest):
                 cost.cycles = float(found.group(1))
@@ -148,27 +149,36 @@ class Program:
 
     def _traffic(self, home: dict[str, Instruction], line: Instruction) -> float:
         """Bytes of operands and results in HBM; of an operand that is only sliced, and of one updated, the slice."""
-        inside = self.computations[line.attribute("calls") or ""] if line.op == "fusion" else {}
-        parameters = {int(i.rest.split(")")[0]): i.name for i in inside.values() if i.op == "parameter"}
-        updates = [i for i in inside.values() if i.op == "dynamic-update-slice"]
-        updates += [line] if line.op == "dynamic-update-slice" else []
-        lines = inside or home
-
+        lines = self.computations[line.attribute("calls") or ""] if line.op == "fusion" else {line.name: line}
+        parameters = {int(i.rest.split(")")[0]): i.name for i in lines.values() if i.op == "parameter"}
         moved = 0.0
         for number, name in enumerate(line.operands):
-            if name not in home or _on_chip(home[name].shape):
-                continue
-            inner = parameters.get(number)
-            users = [i for i in inside.values() if inner in i.operands] if inner else [line]
-            if any(user.operands and user.operands[0] in (inner, name) for user in updates if user in users):
-                continue  # written in place
-            if users and all(user.op in ("dynamic-slice", "gather") for user in users):
-                moved += sum(_bytes(user.shape) for user in users)
-            else:
-                moved += _bytes(home[name].shape)
+            if name in home and not _on_chip(home[name].shape):
+                moved += min(self._read(lines, parameters.get(number, name)), _bytes(home[name].shape))
+        updates = [i for i in lines.values() if i.op == "dynamic-update-slice"]
         if updates:
-            return moved + sum(_bytes(lines[u.operands[1]].shape) for u in updates if u.operands[1] in lines)
+            shapes = home | lines
+            return moved + sum(_bytes(shapes[i.operands[1]].shape) for i in updates if i.operands[1] in shapes)
         return moved + (0 if _on_chip(line.shape) else _bytes(line.shape))
+
+    def _read(self, lines: dict[str, Instruction], name: str) -> float:
+        """Bytes that lines read of `name`: of what is only sliced the slices, of what is updated in place none."""
+        moved = 0.0
+        for user in lines.values():
+            if name not in user.operands:
+                continue
+            if user.op in ("dynamic-slice", "slice", "gather") and user.operands[0] == name:
+                moved += _bytes(user.shape)
+            elif user.op == "bitcast":
+                moved += self._read(lines, user.name)
+            elif user.op == "fusion" and len(lines) > 1:
+                inner = self.computations[user.attribute("calls") or ""]
+                at = user.operands.index(name)
+                names = {int(i.rest.split(")")[0]): i.name for i in inner.values() if i.op == "parameter"}
+                moved += self._read(inner, names[at])
+            elif not (user.op == "dynamic-update-slice" and user.operands[0] == name):
+                return math.inf
+        return moved
 
 
 def _one_a_line(text: str) -> Iterator[str]:
@@ -263,6 +273,16 @@ def _attention_kernel(line: Instruction) -> float:
     fused = any(len(dims) > len(queries) for _, dims in _shapes(line.shape))
     products = {"fwd": 2, "dq": 3, "dkv": 5 if fused else 4}[found.group(1)]
     return products * 2.0 * math.prod(queries) * queries[-2] / 2
+
+
+def _ragged_kernel(line: Instruction) -> float:
+    """FLOPs of a megablox kernel: "gmm" takes rows [R, I] and matrices [E, ...], "tgmm" two arrays of rows."""
+    found = re.match(r"t?gmm\b", line.name)
+    constraints = re.search(r"operand_layout_constraints=\{(.*?)\}, \w+=", line.rest)
+    if "tpu_custom_call" not in line.rest or not (found and constraints):
+        return 0.0
+    *_, rows, other = (dims for _, dims in _shapes(constraints.group(1)))
+    return 2.0 * rows[0] * (math.prod(other[1:]) if len(other) == 3 else rows[1] * other[1])
 
 
 def _group_size(line: Instruction, partitions: int) -> int:

@@ -142,7 +142,7 @@ def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
     if name == "update":
         own = slots + copy
     else:
-        own = held(state if settings.engine.whole else replace(state, params=None))
+        own = held(state) - (0 if settings.engine.whole else held(state.params))
     return own + (held(state) + slots + copy if settings.policies.layout == "split" else 0)
 
 

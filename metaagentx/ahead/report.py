@@ -25,6 +25,8 @@ class Records:
 
     def keep(self, record: Record) -> None:
         """Add a record, in place of what the same program of the same config was before, and save."""
+        if self.path and self.path.exists():
+            self.all = json.loads(self.path.read_text())  # another process may have written meanwhile
         place = [record[name] for name in KEY[:3]]
         self.all = [each for each in self.all if [each[name] for name in KEY[:3]] != place] + [record]
         self.all.sort(key=lambda each: [each[name] for name in KEY[:3]])
@@ -45,7 +47,7 @@ def line(record: Record) -> str:
         f"  HBM {hbm['total'] / 1e9:.2f} of {hbm['chip'] / 1e9:.0f} GB ({parts})\n"
         f"  a chip: {record['flops'] / 1e12:.1f} TFLOP, {record['bytes'] / 1e9:.1f} GB of HBM traffic, "
         f"{record['received'] / 1e9:.2f} GB received\n"
-        f"  {seconds['compute']:.3f} s compute + {seconds['kernels']:.3f} s attention kernels + "
+        f"  {seconds['compute']:.3f} s compute + {seconds['kernels']:.3f} s kernels + "
         f"{seconds['collectives']:.3f} s collectives\n"
         f"  model FLOPs at {100 * share['serial']:.1f} % of the peak (collectives hidden: "
         f"{100 * share['overlapped']:.1f} %); compiled in {record.get('compile_seconds', 0):.0f} s"

@@ -89,7 +89,7 @@ def abstract(
     """The shapes and layouts of what `create` makes around weights of the shapes `params`; nothing is allocated."""
     around = partial(_around, roles=tuple(roles.items()), moments=moments, master=master)
     opt_states, wide, reference = jax.eval_shape(around, params)
-    number = jax.ShapeDtypeStruct((), jnp.int32)
+    number: Any = jax.ShapeDtypeStruct((), jnp.int32)
     return TrainState(
         params=params, master=wide, opt_states=opt_states, step=number, version=number, reference=reference
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,11 +95,11 @@ def blocked(segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, size:
     keys = numbers, cut_up(k), cut_up(v), owners
 
     @jax.checkpoint
-    def over_keys(_: None, queries: tuple[jax.Array, ...]) -> tuple[None, jax.Array]:
+    def over_keys(_: Any, queries: tuple[jax.Array, ...]) -> tuple[None, jax.Array]:
         i, q_i, owner_i = queries
 
         @jax.checkpoint
-        def square(seen: tuple[jax.Array, ...], part: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        def square(seen: Any, part: Any) -> tuple[jax.Array, ...]:
             """The running (maximum, sum of exponentials, weighted sum of values), with keys j taken in."""
             (top, total, y), (j, k_j, v_j, owner_j) = seen, part
             narrow_q, narrow_k, narrow_v = q_i.astype(q.dtype), k_j.astype(k.dtype), v_j.astype(v.dtype)
@@ -114,7 +115,7 @@ def blocked(segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, size:
             )
             return new_top, total * kept + jnp.sum(weights, axis=-1), y * kept[..., None] + more
 
-        def step(seen: tuple[jax.Array, ...], part: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], None]:
+        def step(seen: Any, part: Any) -> tuple[Any, None]:
             return jax.lax.cond(part[0] <= i, square, lambda seen, _: seen, seen, part), None
 
         zero = jnp.zeros_like(q_i)
@@ -138,7 +139,7 @@ def splash(segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, interp
     kv_heads, group = k.shape[1], heads // k.shape[1]
     size = min(1024, -(-length // LANES) * LANES)
     padded = -(-length // size) * size
-    wide = 4 * size if padded % (4 * size) == 0 else size  # keys of one block of the backward pass
+    wide = 2 * size if padded % (2 * size) == 0 else size  # keys of a block backward; twice as many overflow the VMEM
 
     def pad(x: jax.Array, fill: int = 0) -> jax.Array:
         return jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((0, padded - length), (0, 0)), constant_values=fill)

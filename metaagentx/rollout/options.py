@@ -31,9 +31,7 @@ class EngineOptions:
     prompt_buckets: tuple[int, ...] = (32, 64, 128)  # prefill lengths
     admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts prefilled, or slots filled, at once
     chunk: int = 4  # decode steps per dispatch
-    whole: bool = (
-        False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step, if there is room
-    )
+    whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
     attention: Kernel = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU)
 
     def __post_init__(self) -> None:

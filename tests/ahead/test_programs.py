@@ -76,7 +76,7 @@ def test_held_is_one_chip_s_share(eight):
 
 def test_adapters_are_refused_by_name(eight):
     adapters = replace(SETTINGS, policies=replace(SETTINGS.policies, layout="adapters"))
-    with pytest.raises(SettingsError, match="policies.layout"):
+    with pytest.raises(SettingsError, match=r"policies\.layout"):
         programs.lower("update", adapters, eight)
 
 
