@@ -36,7 +36,7 @@ def export(bench: Workbench, weights: Weights, to: Path, *, merged: bool) -> lis
     """Write `weights` below `to`. Returns the directories written."""
     settings, lora = bench.settings, bench.settings.policies.lora
     full = {"" if name == policies.SHARED else name: params for name, params in weights.full.items()}
-    base = _published_base(settings)
+    base = published_base(settings)
     if weights.base is not None and merged:
         full = {role: merge(weights.base, adapter, lora) for role, adapter in weights.adapters.items()}
     elif weights.base is not None and base:
@@ -51,7 +51,7 @@ def export(bench: Workbench, weights: Weights, to: Path, *, merged: bool) -> lis
     return written
 
 
-def _published_base(settings: Settings) -> str:
+def published_base(settings: Settings) -> str:
     """Directory or Hub id of the published weights, if adapters lie over these and PEFT can read them; else ""."""
     path, cold = settings.pretrained.path, settings.cold_start
     if not path or (cold.steps and cold.into == "weights"):
