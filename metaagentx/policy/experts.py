@@ -1,7 +1,8 @@
 """A mixture of experts in place of a layer's MLP (Qwen3-MoE, arXiv 2505.09388), without a token dropped.
 
 Every pair of a token and one of its active experts is computed, however uneven the load: the pairs are sorted by
-expert, and each run of them meets its own expert's matrices (`ragged`). No array is larger than one row for each pair.
+expert, and each run of them meets its own expert's matrices (`ragged`). No array is larger than one row for each pair
+of a portion of the tokens: long rows are taken in portions, whose insides are recomputed in the backward pass.
 Under a mesh the experts are cut over `tensor`: a device computes the pairs of its experts for the tokens of its
 (data, fsdp) shard, and the devices' answers are summed.
 
@@ -11,6 +12,8 @@ Letters: B rows, T tokens of a row, N tokens of a device, D d_model, E experts, 
 """
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +25,24 @@ from metaagentx.policy.config import Experts
 from metaagentx.policy.params import Params
 from metaagentx.policy.ragged import product
 
+PORTION = 4096  # tokens of a device that are computed at once
 
-def mixture(layer: Params, experts: Experts, x: jax.Array) -> jax.Array:
-    """x [B, T, D] -> [B, T, D]. `layer` holds router [E, D], gate and up [E, F, D], down [E, D, F]."""
+
+def mixture(layer: Params, experts: Experts, x: jax.Array, portion: int = PORTION) -> jax.Array:
+    """x [B, T, D] -> [B, T, D]. `layer` holds router [E, D], gate and up [E, F, D], down [E, D, F].
+
+    `portion`: tokens of a device at once, where it divides those of a row; it bounds memory and changes no result.
+    """
     weights, chosen = route(layer["router"], experts, x)
     gate, up, down = (place(layer[name], "experts", None, None) for name in ("gate", "up", "down"))
     tokens, held = cut(("batch", None, None), x.shape), cut(("experts", None, None), gate.shape)
     if tokens is None or held is None:
-        return _answer(x, weights, chosen, gate, up, down, jnp.zeros(1, jnp.int32))[0]
+        return _answer(x, weights, chosen, gate, up, down, jnp.zeros(1, jnp.int32), portion=portion)[0]
     # Each device's answer is a part of a sum, whose parts lie along a new axis: what cuts the experts cuts it.
     devices = jax.sharding.get_abstract_mesh().shape[held[0]] if held[0] else 1
     first = place(jnp.arange(devices, dtype=jnp.int32) * (experts.count // devices), "experts")
     parts = jax.shard_map(
-        _answer,
+        functools.partial(_answer, portion=portion),
         in_specs=(tokens, tokens, tokens, held, held, held, PartitionSpec(held[0])),
         out_specs=PartitionSpec(held[0], *tokens),
         check_vma=False,  # kernels do not say over what their results vary
@@ -98,13 +106,34 @@ def _answer(
     up: jax.Array,
     down: jax.Array,
     first: jax.Array,
+    *,
+    portion: int,
 ) -> jax.Array:
     """What this device's experts, from number `first` [1] on, add to its tokens: x [b, t, D] -> [1, b, t, D]."""
-    order = sort(chosen.reshape(-1, chosen.shape[-1]), first[0], len(gate))
+    tokens = x.reshape(-1, x.shape[-1]), weights.reshape(-1, weights.shape[-1]), chosen.reshape(-1, chosen.shape[-1])
+    if len(tokens[0]) <= portion or len(tokens[0]) % portion:
+        return _pairs(tokens, gate, up, down, first).reshape(1, *x.shape)
+    # Gradients of the matrices are sums over portions: in float32.
+    wide = jax.tree.map(lambda w: w.astype(jnp.float32), (gate, up, down))
+
+    @jax.checkpoint
+    def answer(part: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        return _pairs(part, *jax.tree.map(lambda w: w.astype(x.dtype), wide), first)
+
+    parts = jax.tree.map(lambda each: each.reshape(-1, portion, each.shape[-1]), tokens)
+    return jax.lax.map(answer, parts).reshape(1, *x.shape)
+
+
+def _pairs(
+    tokens: tuple[jax.Array, jax.Array, jax.Array], gate: jax.Array, up: jax.Array, down: jax.Array, first: jax.Array
+) -> jax.Array:
+    """`_answer` for tokens x [N, D], weights [N, A], chosen [N, A] -> [N, D]."""
+    x, weights, chosen = tokens
+    order = sort(chosen, first[0], len(gate))
     # Rows of other devices' pairs are undefined from here on: what leaves them, forward or backward, is masked.
     mine = jnp.arange(chosen.size) < jnp.sum(order.sizes)
     scale = jnp.where(mine, weights.reshape(-1).at[order.pair].get(unique_indices=True), 0)
-    rows = dispatch(x.reshape(-1, x.shape[-1]), order)
+    rows = dispatch(x, order)
     hidden = jax.nn.silu(product(rows, gate, order.sizes)) * product(rows, up, order.sizes)
     hidden = (hidden * scale[:, None]).astype(x.dtype)  # `down` is linear: here there is less to scale
-    return collect(product(hidden, down, order.sizes), order).reshape(1, *x.shape)
+    return collect(product(hidden, down, order.sizes), order)
