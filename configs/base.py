@@ -1,7 +1,7 @@
 """Every key of a run with its default: what other configs start from, not a run by itself.
 
-The model's constants have no defaults: a config that starts from here must give them, or the run stops with the
-name of the one that is missing.
+Two things have no default: a config that starts from here names a published checkpoint (`pretrained.path`), or gives
+all constants of a model (`model`); without either, or with one constant missing, the run stops and says so.
 """
 
 from __future__ import annotations

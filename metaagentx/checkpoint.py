@@ -22,6 +22,9 @@ from metaagentx.mesh import is_primary
 T = TypeVar("T")
 
 
+STORES = ("cold_start", "checkpoints")  # folders of a work directory
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, damaged or of another shape; the message says what to do."""
 
@@ -60,7 +63,7 @@ class Checkpoints:
         )
 
     def restore(self, like: T, step: int | None = None) -> tuple[T, dict[str, Any]]:
-        """The state and record of `step` (default: the newest), laid out and sharded as `like`.
+        """The state and record of `step` (default: the newest), laid out and sharded as `like`: arrays, or `forget`'s.
 
         The arrays of `like` are freed first: a device that has room for one state need not have it for two.
 
@@ -98,8 +101,21 @@ class Checkpoints:
             self._opened.close()
 
 
+def forget(tree: T) -> T:
+    """Shapes, dtypes and shardings of `tree`, whose arrays are freed: what is restored takes their place in memory."""
+
+    def free(x: jax.Array) -> jax.ShapeDtypeStruct:
+        like = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+        x.delete()
+        return like
+
+    return jax.tree.map(free, tree)
+
+
 def claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
     """Make `workdir` this run's own: write its settings there, or check that those there are the same.
+
+    Where nothing was saved yet, other settings take the place of those there: a first try that failed binds nobody.
 
     Raises:
       CheckpointError: the directory cannot be written, belongs to a run with other settings, or is not one that all
@@ -133,7 +149,7 @@ def _claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None
             f"the work directory {workdir} cannot be written ({error}); give another --workdir"
         ) from error
 
-    if path.exists():
+    if path.exists() and any((workdir / name).exists() for name in STORES):
         try:
             theirs = json.loads(path.read_text())
         except ValueError as error:

@@ -21,7 +21,7 @@ from absl import app
 from numpy.typing import NDArray
 
 from metaagentx import command_line, policies, report, sft
-from metaagentx.checkpoint import Checkpoints, claimed
+from metaagentx.checkpoint import Checkpoints, claimed, forget
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import Progress
 from metaagentx.policies import Weights
@@ -270,7 +270,7 @@ def newest(bench: Workbench, workdir: Path) -> Weights:
     adapted = bench.settings.policies.layout == "adapters"  # their base is that of the cold start
     start = sft.finished(bench, workdir) if adapted else bench.fresh_weights()
     states = policies.states(start, bench.settings)
-    return policies.acting(checkpoints.restore(states)[0], start.base)
+    return policies.acting(checkpoints.restore(forget(states))[0], start.base)
 
 
 def main(arguments: list[str]) -> None:
@@ -280,7 +280,12 @@ def main(arguments: list[str]) -> None:
     with command_line.errors_in_words():
         command_line.join()
         with open_workbench(read(claimed(workdir))) as bench:
+<<<<<<< HEAD
             results, _ = compare(bench, workdir, newest(bench, workdir))
+=======
+            bench.expect("test")
+            results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
+>>>>>>> revb
         if is_primary():
             report.show(results)
 

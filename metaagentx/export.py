@@ -3,12 +3,13 @@
     python -m metaagentx.export --workdir=runs/smollm2 --to=exported/smollm2
 
 One set of weights goes to `--to` itself; a policy of each role goes to `designer/` and `executor/` below it. Adapters
-are written in PEFT's format, beside the `base/` that they belong to unless that is the published checkpoint as it was;
-or with `--merge` added into it: then every role is a checkpoint of its own.
+are written in PEFT's format, beside the `base/` that they belong to unless that is a published checkpoint in Hugging
+Face's format, as it was; or with `--merge` added into it: then every role is a checkpoint of its own.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from absl import app, flags
@@ -19,9 +20,12 @@ from metaagentx.evaluate import newest
 from metaagentx.mesh import is_primary
 from metaagentx.policies import Weights
 from metaagentx.policy.adapters import merge
+from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.hub import resolve
 from metaagentx.policy.peft_format import save_adapter
+from metaagentx.policy.pretrained_config import read_config
 from metaagentx.policy.save import save
-from metaagentx.settings import read
+from metaagentx.settings import Settings, read
 from metaagentx.workbench import Workbench, open_workbench
 
 TO = flags.DEFINE_string("to", None, "Directory to write; it must not exist yet.")
@@ -30,6 +34,7 @@ MERGE = flags.DEFINE_bool("merge", False, "Add adapters into their base.")
 
 def export(bench: Workbench, weights: Weights, to: Path, *, merged: bool) -> list[Path]:
     """Write `weights` below `to`. Returns the directories written."""
+<<<<<<< HEAD
     settings, tokenizer = bench.settings, bench.chat.tokenizer
     lora, cold = settings.policies.lora, settings.cold_start
     if weights.base is not None and merged:
@@ -47,6 +52,42 @@ def export(bench: Workbench, weights: Weights, to: Path, *, merged: bool) -> lis
     for role, adapter in weights.adapters.items():
         save_adapter(to / role, adapter, lora, bench.model, base)
     return [to / name for name in (*full, *weights.adapters)]
+=======
+    settings, lora = bench.settings, bench.settings.policies.lora
+    full = {"" if name == policies.SHARED else name: params for name, params in weights.full.items()}
+    base = published_base(settings)
+    if weights.base is not None and merged:
+        full = {role: merge(weights.base, adapter, lora) for role, adapter in weights.adapters.items()}
+    elif weights.base is not None and base:
+        full = {}
+    for name, params in full.items():
+        save(to / name, params, _described(bench), bench.chat.tokenizer)
+    written = [to / name for name in full]
+    if not merged:
+        for role, adapter in weights.adapters.items():
+            save_adapter(to / role, adapter, lora, bench.model, base or str((to / policies.BASE).resolve()))
+            written.append(to / role)
+    return written
+>>>>>>> revb
+
+
+def published_base(settings: Settings) -> str:
+    """Directory or Hub id of the published weights, if adapters lie over these and PEFT can read them; else ""."""
+    path, cold = settings.pretrained.path, settings.cold_start
+    if not path or (cold.steps and cold.into == "weights"):
+        return ""
+    found = resolve(path)
+    if found.is_file():  # a GGUF file
+        return ""
+    return str(found.resolve()) if Path(path).expanduser().exists() else path
+
+
+def _described(bench: Workbench) -> ModelConfig:
+    """The model as published: a run may bound its sequences below the checkpoint's context."""
+    pretrained = bench.settings.pretrained
+    if not pretrained.path:
+        return bench.model
+    return replace(bench.model, max_length=read_config(pretrained.path, pretrained.dtype).max_length)
 
 
 def main(arguments: list[str]) -> None:

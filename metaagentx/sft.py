@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx import command_line, policies
-from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, forget
 from metaagentx.hosts import anywhere
 from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
 from metaagentx.learn.update import Metrics
@@ -29,7 +29,7 @@ from metaagentx.policies import States, Weights
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.rollout.conversation import as_mappings
-from metaagentx.settings import Settings, differences, plain
+from metaagentx.settings import Settings, SettingsError, differences, plain
 from metaagentx.tasks.order import position
 from metaagentx.workbench import Workbench, open_workbench
 
@@ -41,25 +41,34 @@ Lesson = tuple[NDArray[np.int32], NDArray[np.bool_]]  # token ids, and which of 
 def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: threading.Event) -> Weights:
     """The weights after the cold start: made, or read if they are there. Resumes where it was stopped."""
     settings, options = bench.settings, bench.settings.cold_start
-    if options.weights_from or not options.steps:
-        return finished(bench, workdir)
-
-    # ----- State: a checkpoint if there is one
-    states, base = _begin(bench)
     checkpoints = Checkpoints(workdir / "cold_start", keep=1)
-    start = 0
-    if checkpoints.latest() is not None:
-        states, record = checkpoints.restore(states)
-        start = record["step"]
-        if start == options.steps:
-            checkpoints.close()
-            return _acting(bench, states, base)
-        writer.restore(record["history"])
-    else:
-        writer.restore([])
+    if options.weights_from or not options.steps or checkpoints.latest() == options.steps:
+        return finished(bench, workdir)
 
     # ----- Demonstrations, as token ids
     lessons = _lessons(bench)
+
+    # ----- State: a checkpoint if there is one
+<<<<<<< HEAD
+    states, base = _begin(bench)
+    checkpoints = Checkpoints(workdir / "cold_start", keep=1)
+=======
+    fresh = bench.fresh_weights()
+    states, base = _states(bench, fresh)
+>>>>>>> revb
+    start = 0
+    if checkpoints.latest() is not None:
+        states, record = checkpoints.restore(forget(states))
+        start = record["step"]
+<<<<<<< HEAD
+        if start == options.steps:
+            checkpoints.close()
+            return _acting(bench, states, base)
+=======
+>>>>>>> revb
+        writer.restore(record["history"])
+    else:
+        writer.restore([])
 
     # ----- Imitate
     with Progress(options.steps, start=start, active=is_primary()) as progress:
@@ -90,6 +99,7 @@ def finished(bench: Workbench, workdir: Path) -> Weights:
     options = bench.settings.cold_start
     if not options.steps:
         return bench.fresh_weights()
+<<<<<<< HEAD
     workdir = Path(options.weights_from or workdir)
     states, base = _begin(bench)
     states, record = Checkpoints(workdir / "cold_start", keep=1).restore(states)
@@ -98,6 +108,16 @@ def finished(bench: Workbench, workdir: Path) -> Weights:
             f"the cold start in {workdir} stands at step {record['step']} of {options.steps}: finish it first"
         )
     return _acting(bench, states, base)
+=======
+    checkpoints = Checkpoints(Path(options.weights_from or workdir) / "cold_start", keep=1)
+    reached = checkpoints.latest()
+    if reached != options.steps:
+        found = "holds no checkpoint" if reached is None else f"stands at step {reached} of {options.steps}"
+        raise CheckpointError(f"the cold start in {checkpoints.directory} {found}: finish it first")
+    fresh = bench.fresh_weights()
+    states, _ = checkpoints.restore(forget(_states(bench, fresh)[0]))
+    return _acting(bench, states, fresh)
+>>>>>>> revb
 
 
 def _begin(bench: Workbench) -> tuple[States, Params | None]:
@@ -133,11 +153,22 @@ def _imitate(
 
 
 def _lessons(bench: Workbench) -> list[tuple[str, Lesson]]:
-    """Every demonstration's role and token ids."""
-    count = bench.settings.cold_start.demonstrations
-    lessons = []
-    for lesson in bench.task.demonstrations(bench.settings.seed, 0, count):
+    """Every demonstration's role and token ids. Raises SettingsError if there are none, or one is too long."""
+    settings, options = bench.settings, bench.settings.cold_start
+    row, context = settings.pack.row_length, bench.model.max_length
+    lessons: list[tuple[str, Lesson]] = []
+    try:
+        demonstrations = bench.task.demonstrations(settings.seed, 0, options.demonstrations)
+    except ValueError as error:
+        raise SettingsError(f"the cold start has nothing to imitate: {error}") from error
+    for lesson in demonstrations:
         ids, mask = bench.chat.conversation(as_mappings(lesson.messages))
+        if len(ids) > min(row, context):
+            begins = lesson.messages[-1].content[:60]
+            raise SettingsError(
+                f"the {lesson.role}'s demonstration that ends with {begins!r}... has {len(ids)} tokens, more than "
+                f"config.pack.row_length ({row}) or the model's context ({context}): raise them, or leave it out"
+            )
         lessons.append((lesson.role, (np.asarray(ids, np.int32), np.asarray(mask, np.bool_))))
     return lessons
 

@@ -21,7 +21,7 @@ import jax
 
 import metaagentx
 from metaagentx import command_line, policies, report, sft
-from metaagentx.checkpoint import Checkpoints, claim
+from metaagentx.checkpoint import Checkpoints, claim, forget
 from metaagentx.evaluate import compare, design_mix, save_scores, validate
 from metaagentx.hosts import anywhere, insist
 from metaagentx.learn.credit import Assigned, assign
@@ -45,6 +45,8 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
     workdir = Path(workdir)
     claim(workdir, plain(settings), differences)
     with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
+        bench.expect("train", "validation", *(["test"] if settings.evaluate.final else []))
+
         # ----- Cold start: imitate a noisy teacher in both roles
         cold = sft.cold_start(bench, workdir, writer, stop)
 
@@ -79,7 +81,7 @@ def reinforce(
     episodes = JsonLines(workdir / "episodes.jsonl")
     step = cursor = tokens = 0
     if checkpoints.latest() is not None:
-        states, record = checkpoints.restore(states)
+        states, record = checkpoints.restore(forget(states))
         step, cursor, tokens = record["step"], record["cursor"], record["tokens"]
         writer.restore(record["history"])
     else:

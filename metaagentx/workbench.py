@@ -17,14 +17,16 @@ from metaagentx.learn.update import Compute
 from metaagentx.mesh import make_mesh
 from metaagentx.policies import Weights
 from metaagentx.policy import params, tokenizer
+from metaagentx.policy.adapters import target_names
 from metaagentx.policy.chat import Chat
 from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.hub import resolve
-from metaagentx.policy.load import load
+from metaagentx.policy.load import check, load, open_tensors
 from metaagentx.policy.params import Params
 from metaagentx.policy.pretrained_config import read_config
 from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer
 from metaagentx.primary import PrimaryTask, PrimaryTools
+from metaagentx.rollout.conversation import as_mappings
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
@@ -99,8 +101,37 @@ class Workbench:
             designs=designs,
         )
 
+<<<<<<< HEAD
     def first_params(self) -> Params:
         """Full weights before any training: the checkpoint's, or random ones that are a function of the seed."""
+=======
+    def expect(self, *splits: str) -> None:
+        """That there are questions in these splits, and that a designer's prompt fits the engine for all of them.
+
+        Raises:
+          SettingsError: naming the split, or the question with the longest text.
+        """
+        engine = self.settings.engine
+        room = min(engine.prompt_buckets[-1], engine.capacity - 1)
+        for split in splits:
+            size = self.task.size(split)
+            if not size:
+                raise SettingsError(f"there are no {split} questions: config.task.files.{split} must name some")
+            if self.settings.tree.fixed_design:
+                continue
+            questions = [self.task.question(split, index, seed=-1) for index in range(size)]
+            longest = max(questions, key=lambda question: len(question.prompt))
+            length = len(self.chat.begin(as_mappings(self.task.designer_messages(longest))))
+            if length > room:
+                raise SettingsError(
+                    f"the designer's prompt of {split} question {longest.id} has {length} tokens, there is room for "
+                    f"{room}: raise config.engine.prompt_buckets (now up to {engine.prompt_buckets[-1]}) and "
+                    f"config.engine.capacity ({engine.capacity}, prompt and reply), or shorten the question"
+                )
+
+    def fresh_weights(self) -> Weights:
+        """The weights before any training: the checkpoint's, or random ones that are a function of the seed."""
+>>>>>>> revb
         settings = self.settings
         if settings.pretrained.path:
             return load(settings.pretrained.path, self.model, self.mesh)
@@ -125,18 +156,19 @@ def distinct(engines: Mapping[str, Engine]) -> list[Engine]:
 def open_workbench(settings: Settings) -> Iterator[Workbench]:
     """Prepare the questions and the mesh, and put the mesh in force.
 
-    Raises SettingsError where the settings do not fit this machine, the checkpoint or each other.
+    Raises SettingsError where the settings do not fit this machine, the checkpoint or each other: what is quick to
+    check comes first, and no weights are read.
     """
     _keep_compilations()
+    mesh = _mesh(settings)
     try:
         model, chat = _speaker(settings)
+        around = surroundings(settings.task)
         task = open_task(settings.task, Path(settings.data.directory).expanduser(), settings.limits)
-    except (ValueError, OSError, SandboxUnavailable) as error:
+    except (ValueError, OSError, ModuleNotFoundError, SandboxUnavailable) as error:
         raise error if isinstance(error, SettingsError) else SettingsError(str(error)) from error
     # float32 means float32: GPUs and TPUs would multiply in fewer bits, and the sampler's log-probabilities drift.
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
-    mesh = _mesh(settings)
-    around = surroundings(settings.task)
     names = around.toolbox.names()
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
     bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language)
@@ -147,19 +179,30 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
 
 
 def _speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
-    """The model's constants and its tokenizer, before any weights are read."""
+    """The model's constants and its tokenizer. A checkpoint's files are checked, and no weights read."""
     if settings.model is not None:
         model, spoken = settings.model, tokenizer.build(tiny_pieces(), "", settings.model.max_length)
         if len(spoken) != model.vocab_size:
             raise SettingsError(
                 f"config.model.vocab_size must be the tokenizer's {len(spoken)}, not {model.vocab_size}"
             )
+        _check_targets(settings, model)
         return model, Chat(spoken)
     path = resolve(settings.pretrained.path)
     model = _within_context(settings, read_config(path, settings.pretrained.dtype))
+    _check_targets(settings, model)
     published = read_tokenizer(path)
     check_vocabulary(published, model)
+    check(open_tensors(path), model, path)
     return model, Chat(published, thinking=settings.pretrained.thinking)
+
+
+def _check_targets(settings: Settings, model: ModelConfig) -> None:
+    if settings.policies.layout == "adapters":
+        try:
+            target_names(model, settings.policies.lora)
+        except ValueError as error:
+            raise SettingsError(f"config.policies.{error}") from error
 
 
 def _within_context(settings: Settings, model: ModelConfig) -> ModelConfig:

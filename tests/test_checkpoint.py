@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, forget
 from metaagentx.mesh import make_mesh
 from metaagentx.settings import differences
 
@@ -86,7 +86,9 @@ def test_a_step_that_was_not_finished_does_not_count(tmp_path):
 
 
 def test_a_work_directory_belongs_to_one_config(tmp_path):
-    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
+    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 3}}, differences)
+    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)  # nothing was saved: that was a try
+    (tmp_path / "run" / "checkpoints").mkdir()
     claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
     with pytest.raises(
         CheckpointError, match=r"belongs to a run with another config(.|\n)*config.train.steps: 2 asked for"
@@ -98,3 +100,12 @@ def test_a_work_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CheckpointError, match=r"cannot be written .*give another --workdir"):
         claim(tmp_path / "file" / "run", {"seed": 0}, differences)
+
+
+def test_what_is_restored_takes_the_place_of_what_was_there(tmp_path):
+    checkpoints, old = Checkpoints(tmp_path, keep=1), state()
+    checkpoints.save(1, old, {"step": 1})
+    wanted = jax.device_get(old)
+    restored, _ = checkpoints.restore(forget(old))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
+    assert same(restored, wanted)

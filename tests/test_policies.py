@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -9,10 +11,10 @@ from transformers import AutoTokenizer
 
 from metaagentx import evaluate, policies, sft
 from metaagentx.checkpoint import Checkpoints
-from metaagentx.export import export
+from metaagentx.export import export, published_base
 from metaagentx.policy import load
 from metaagentx.policy.peft_format import load_adapter
-from metaagentx.settings import Settings
+from metaagentx.settings import PretrainedOptions, Settings
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
 from tests.test_train import small
@@ -83,3 +85,18 @@ def test_what_is_exported_is_read_back_the_same(layout, merged, expected, tmp_pa
                 assert same(load.load(path, bench.model, bench.mesh), next(iter(weights.full.values())))
                 spoken = AutoTokenizer.from_pretrained(path)
                 assert spoken.encode("Solve.\\boxed{3}") == bench.chat.tokenizer.encode("Solve.\\boxed{3}")
+
+
+def test_adapters_name_a_base_only_where_peft_can_read_it(tmp_path):
+    (tmp_path / "published").mkdir()
+    (tmp_path / "model.gguf").touch()
+
+    def base(name: str, into: str) -> str:
+        pretrained = PretrainedOptions(path=str(tmp_path / name))
+        return published_base(
+            dataclasses.replace(options("adapters", cold_start__into=into), model=None, pretrained=pretrained)
+        )
+
+    assert base("published", "adapters") == str(tmp_path / "published")
+    assert base("model.gguf", "adapters") == ""
+    assert base("published", "weights") == ""  # the cold start moved it

@@ -136,7 +136,7 @@ class PackOptions:
     """Static shapes of a packed batch."""
 
     row_length: int = 256  # tokens of a row; a trajectory must fit into one
-    row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; more rows than the last are an error
+    row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; beyond the last, its multiples
     micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
     chunk: int = 64  # positions of a row whose logits exist at a time
     remat: Remat = "none"  # what the backward pass recomputes: see `policy.model.forward`
@@ -152,3 +152,8 @@ class PackOptions:
                 raise ValueError(f"pack.{key} must be at least 1, not {getattr(self, key)}")
         if not self.row_buckets or min(self.row_buckets) < 1 or list(self.row_buckets) != sorted(set(self.row_buckets)):
             raise ValueError(f"pack.row_buckets must be increasing positive numbers, not {self.row_buckets}")
+        if uneven := [size for size in self.row_buckets if size % min(size, self.micro_rows)]:
+            raise ValueError(
+                f"pack.row_buckets must be multiples of pack.micro_rows ({self.micro_rows}) or below it, "
+                f"not {uneven[0]}"
+            )

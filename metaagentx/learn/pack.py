@@ -46,7 +46,7 @@ def pack(
     rows: without entropy and KL terms their gradient is exactly 0.
 
     Raises:
-      ValueError: a trajectory is longer than a row, or they need more rows than the largest bucket.
+      ValueError: a trajectory is longer than a row.
     """
     if len(advantages) != len(trajectories):
         raise ValueError(f"{len(trajectories)} trajectories came with {len(advantages)} advantages")
@@ -100,7 +100,7 @@ def pack_rows(
     """n sequences, each with per-token [L_i] arrays and one advantage and token weight, laid into rows.
 
     Raises:
-      ValueError: a sequence is longer than a row, or they need more rows than the largest bucket.
+      ValueError: a sequence is longer than a row.
     """
     lengths = np.array([len(ids) for ids in tokens], np.int64)
     row, offset, segment, used = first_fit(lengths, options.row_length)
@@ -155,8 +155,6 @@ def first_fit(lengths: NDArray[np.int64], row_length: int) -> tuple[NDArray, NDA
 
 
 def bucket(rows: int, options: PackOptions) -> int:
-    """The smallest bucket that holds `rows` rows."""
-    for size in options.row_buckets:
-        if rows <= size:
-            return size
-    raise ValueError(f"{rows} rows of {options.row_length} tokens are needed, pack.row_buckets ends at {size}")
+    """The smallest bucket that holds `rows` rows; beyond the last, the smallest multiple of it."""
+    last = options.row_buckets[-1]
+    return next((size for size in options.row_buckets if rows <= size), -(-rows // last) * last)

@@ -30,7 +30,7 @@ def pack_demonstrations(conversations: Sequence[tuple[NDArray, NDArray]], option
     """(token ids [L], loss mask [L]) of each conversation as one batch in which every loss token counts the same.
 
     Raises:
-      ValueError: a conversation is longer than a row, or they need more rows than the largest bucket.
+      ValueError: a conversation is longer than a row.
     """
     tokens = [np.asarray(ids, np.int32) for ids, _ in conversations]
     masks = [np.asarray(mask, np.bool_) for _, mask in conversations]

@@ -23,6 +23,13 @@ DOMAINS = ("mathematics", "code", "qa", "text")
 DRAWS_PER_QUESTION = 100  # a family that needs more draws than this for a new question is exhausted
 LONGEST_ANSWER = 1000  # characters; no answer here is longer
 
+# Their verifiers run an answer as Python (`eval`, or sympy's `parse_expr`, which is one): nothing that a model wrote
+# may get there.
+EXECUTES_ANSWERS = frozenset({
+    "binary_matrix", "countdown", "intermediate_integration", "n_queens", "polynomial_multiplication", "puzzle24",
+    "simple_integration", "spiral_matrix", "string_insertion",
+})  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -37,6 +44,8 @@ class Family:
     def __post_init__(self) -> None:
         if self.dataset not in DATASETS and self.dataset != FUNCTIONS:
             raise ValueError(f"family.dataset must be one of reasoning-gym's or {FUNCTIONS!r}, not {self.dataset!r}")
+        if self.dataset in EXECUTES_ANSWERS:
+            raise ValueError(f"family.dataset {self.dataset!r} is refused: its verifier runs answers as Python code")
         if self.domain not in DOMAINS:
             raise ValueError(f"family.domain must be one of {', '.join(DOMAINS)}, not {self.domain!r}")
         if not self.kind.isidentifier():

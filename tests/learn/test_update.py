@@ -256,4 +256,6 @@ def test_steady_state_compiles_once() -> None:
 
 def test_rows_that_do_not_divide_are_an_error_that_names_the_keys() -> None:
     with pytest.raises(ValueError, match=r"pack\.row_buckets.*pack\.micro_rows"):
-        split(pack([], np.zeros(0, np.float32), PackOptions(16, (12,), 8), LossOptions(), True), 8)
+        split(pack([], np.zeros(0, np.float32), PackOptions(16, (12,), 12), LossOptions(), True), 8)
+    with pytest.raises(ValueError, match=r"pack\.row_buckets .* pack\.micro_rows \(8\) or below it, not 12"):
+        PackOptions(16, (4, 12), 8)

@@ -1,8 +1,11 @@
+import inspect
+import re
 from collections import Counter
 
 import pytest
+from reasoning_gym.factory import DATASETS
 
-from metaagentx.tasks.gym import TINY_FAMILIES, Family, GymOptions, digest, generate, score, split_of
+from metaagentx.tasks.gym import EXECUTES_ANSWERS, TINY_FAMILIES, Family, GymOptions, digest, generate, score, split_of
 from tests.tasks.conftest import SMALL
 
 
@@ -84,3 +87,11 @@ def test_bad_options_name_their_field(values, field):
 def test_bad_families_name_their_field(values, field):
     with pytest.raises(ValueError, match=field):
         Family(*values)
+
+
+def test_verifiers_that_run_an_answer_as_code_are_refused():
+    executing = re.compile(r"\b(eval|exec|parse_expr|sympify)\(")
+    found = {name for name, (cls, _) in DATASETS.items() if executing.search(inspect.getsource(cls.score_answer))}
+    assert found - {"number_sorting"} == EXECUTES_ANSWERS  # that one evaluates its own answer
+    with pytest.raises(ValueError, match=r"'countdown' is refused: its verifier runs answers as Python code"):
+        Family("countdown", "countdown", (), "mathematics")

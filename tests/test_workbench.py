@@ -1,0 +1,104 @@
+"""What would stop a run later stops it at its start, with one message that names the key or the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import jax
+import pytest
+
+from metaagentx import sft, workbench
+from metaagentx.metrics import MetricWriter
+from metaagentx.policy import params, tokenizer
+from metaagentx.policy.save import save
+from metaagentx.settings import PretrainedOptions, Settings, SettingsError
+from metaagentx.tasks.files import FileOptions
+from metaagentx.tasks.pieces import tiny_pieces
+from metaagentx.workbench import open_workbench
+from tests.test_train import small
+
+
+@pytest.fixture
+def published(tmp_path):
+    """The tiny model as a Hugging Face directory."""
+    model = small().model
+    spoken = tokenizer.build(tiny_pieces(), "", model.max_length)
+    save(tmp_path / "published", params.initialise(model, jax.random.key(0)), model, spoken)
+    return tmp_path / "published"
+
+
+def starting(path, **sections) -> Settings:
+    """The small run from the checkpoint at `path`."""
+    pretrained = PretrainedOptions(path=str(path), dtype="float32")
+    return dataclasses.replace(small(), model=None, pretrained=pretrained, **sections)
+
+
+def refused(settings: Settings, match: str, monkeypatch) -> None:
+    """Opening fails, and before any question is prepared."""
+    monkeypatch.setattr(workbench, "open_task", lambda *_: pytest.fail("questions were prepared first"))
+    with pytest.raises(SettingsError, match=match), open_workbench(settings):
+        pass
+
+
+def test_a_published_checkpoint_is_where_a_run_may_start(published):
+    with open_workbench(starting(published)) as bench:
+        bench.expect("train", "validation", "test")
+        assert bench.fresh_weights().full["shared"]["embed"].shape == (86, 32)
+
+
+def test_a_checkpoint_that_was_cut_is_found_before_questions_are_prepared(published, monkeypatch):
+    whole = (published / "model.safetensors").read_bytes()
+    (published / "model.safetensors").write_bytes(whole[:1000])
+    refused(starting(published), "model.safetensors .1000 bytes. is no complete safetensors file", monkeypatch)
+
+
+def test_weights_of_another_size_are_found_before_questions_are_prepared(published, monkeypatch):
+    config = json.loads((published / "config.json").read_text())
+    (published / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
+    refused(starting(published), r"embed_tokens.weight is \[86, 32\], not \[86, 64\]", monkeypatch)
+
+
+def test_an_extra_that_is_not_installed_is_named(published, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    (published / "model.gguf").write_bytes(b"GGUF")
+    refused(starting(published / "model.gguf"), r"pip install 'metaagentx\[gguf\]'", monkeypatch)
+
+
+def test_adapters_of_nothing_are_found_before_questions_are_prepared(monkeypatch):
+    settings = small(policies__layout="adapters", policies__lora__targets="query")
+    refused(settings, r"config.policies.lora.targets 'query' matches nothing; .* q\|k\|v", monkeypatch)
+
+
+def test_a_mesh_that_does_not_fit_is_found_before_questions_are_prepared(monkeypatch):
+    refused(small(mesh__tensor=1 + jax.device_count()), "does not fit", monkeypatch)
+
+
+def test_a_split_without_questions_is_named(tmp_path):
+    (tmp_path / "test.jsonl").write_text('{"question": "3 + 4?", "answer": "7", "domain": "mathematics"}\n')
+    task = dataclasses.replace(small().task, kind="files", files=FileOptions(test=str(tmp_path / "test.jsonl")))
+    with open_workbench(dataclasses.replace(small(), task=task)) as bench:
+        with pytest.raises(SettingsError, match=r"no train questions: config\.task\.files\.train"):
+            bench.expect("train")
+        with pytest.raises(SettingsError, match=r"nothing to imitate: .* give task\.files\.demonstrations"):
+            cold_start(bench, tmp_path)
+
+
+def test_a_question_that_no_designer_could_read_is_named():
+    message = r"prompt of test question .* tokens, there is room for 8: raise config"
+    with open_workbench(small(engine__prompt_buckets=(8,))) as bench, pytest.raises(SettingsError, match=message):
+        bench.expect("test")
+
+
+def test_a_demonstration_longer_than_a_row_is_refused_before_weights_are_made(tmp_path, monkeypatch):
+    settings = small(engine__capacity=16, engine__prompt_buckets=(8,), pack__row_length=16)
+    message = r"demonstration .* tokens, more than config.pack.row_length \(16\)"
+    monkeypatch.setattr(workbench.Workbench, "fresh_weights", lambda self: pytest.fail("weights were made first"))
+    with open_workbench(settings) as bench, pytest.raises(SettingsError, match=message):
+        cold_start(bench, tmp_path)
+
+
+def cold_start(bench, workdir) -> None:
+    with MetricWriter(workdir, active=False) as writer:
+        sft.cold_start(bench, workdir, writer, stop=None)
