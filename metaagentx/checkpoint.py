@@ -65,8 +65,6 @@ class Checkpoints:
     def restore(self, like: T, step: int | None = None) -> tuple[T, dict[str, Any]]:
         """The state and record of `step` (default: the newest), laid out and sharded as `like`: arrays, or `forget`'s.
 
-        The arrays of `like` are freed first: a device that has room for one state need not have it for two.
-
         Raises CheckpointError where there is none, or what is there cannot be read or is not what was written.
         """
         step = self.latest() if step is None else step
@@ -78,12 +76,9 @@ class Checkpoints:
         way_on = f"delete {path} to go on from an older step" if older else "restore it from a copy, or train again"
         advice = f"if the config is the one it was written with, it is damaged: {way_on}"
 
-        plan = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        for leaf in jax.tree.leaves(like):
-            leaf.delete()
         try:
             restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(plan), record=ocp.args.JsonRestore())
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore())
             )
         except Exception as error:  # Orbax raises many kinds: whatever it is, the reader needs the path and a way on
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -280,12 +280,8 @@ def main(arguments: list[str]) -> None:
     with command_line.errors_in_words():
         command_line.join()
         with open_workbench(read(claimed(workdir))) as bench:
-<<<<<<< HEAD
-            results, _ = compare(bench, workdir, newest(bench, workdir))
-=======
             bench.expect("test")
-            results, _ = compare(bench, sft.finished(bench, workdir), newest(bench, workdir))
->>>>>>> revb
+            results, _ = compare(bench, workdir, newest(bench, workdir))
         if is_primary():
             report.show(results)
 

@@ -34,41 +34,21 @@ MERGE = flags.DEFINE_bool("merge", False, "Add adapters into their base.")
 
 def export(bench: Workbench, weights: Weights, to: Path, *, merged: bool) -> list[Path]:
     """Write `weights` below `to`. Returns the directories written."""
-<<<<<<< HEAD
-    settings, tokenizer = bench.settings, bench.chat.tokenizer
-    lora, cold = settings.policies.lora, settings.cold_start
+    lora, model, tokenizer = bench.settings.policies.lora, _described(bench), bench.chat.tokenizer
     if weights.base is not None and merged:
         for role, adapter in weights.adapters.items():  # one sum at a time is in memory
-            save(to / role, merge(weights.base, adapter, lora), bench.model, tokenizer)
+            save(to / role, merge(weights.base, adapter, lora), model, tokenizer)
         return [to / role for role in weights.adapters]
 
-    published = settings.pretrained.path and (cold.into == "adapters" or not cold.steps)
-    base = settings.pretrained.path if published else str((to / policies.BASE).resolve())
+    published = published_base(bench.settings)
     full = {"" if name == policies.SHARED else name: params for name, params in weights.full.items()}
     if published and weights.base is not None:
         del full[policies.BASE]
     for name, params in full.items():
-        save(to / name, params, bench.model, tokenizer)
+        save(to / name, params, model, tokenizer)
     for role, adapter in weights.adapters.items():
-        save_adapter(to / role, adapter, lora, bench.model, base)
+        save_adapter(to / role, adapter, lora, bench.model, published or str((to / policies.BASE).resolve()))
     return [to / name for name in (*full, *weights.adapters)]
-=======
-    settings, lora = bench.settings, bench.settings.policies.lora
-    full = {"" if name == policies.SHARED else name: params for name, params in weights.full.items()}
-    base = published_base(settings)
-    if weights.base is not None and merged:
-        full = {role: merge(weights.base, adapter, lora) for role, adapter in weights.adapters.items()}
-    elif weights.base is not None and base:
-        full = {}
-    for name, params in full.items():
-        save(to / name, params, _described(bench), bench.chat.tokenizer)
-    written = [to / name for name in full]
-    if not merged:
-        for role, adapter in weights.adapters.items():
-            save_adapter(to / role, adapter, lora, bench.model, base or str((to / policies.BASE).resolve()))
-            written.append(to / role)
-    return written
->>>>>>> revb
 
 
 def published_base(settings: Settings) -> str:

@@ -49,23 +49,11 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     lessons = _lessons(bench)
 
     # ----- State: a checkpoint if there is one
-<<<<<<< HEAD
     states, base = _begin(bench)
-    checkpoints = Checkpoints(workdir / "cold_start", keep=1)
-=======
-    fresh = bench.fresh_weights()
-    states, base = _states(bench, fresh)
->>>>>>> revb
     start = 0
     if checkpoints.latest() is not None:
         states, record = checkpoints.restore(forget(states))
         start = record["step"]
-<<<<<<< HEAD
-        if start == options.steps:
-            checkpoints.close()
-            return _acting(bench, states, base)
-=======
->>>>>>> revb
         writer.restore(record["history"])
     else:
         writer.restore([])
@@ -99,25 +87,13 @@ def finished(bench: Workbench, workdir: Path) -> Weights:
     options = bench.settings.cold_start
     if not options.steps:
         return bench.fresh_weights()
-<<<<<<< HEAD
-    workdir = Path(options.weights_from or workdir)
-    states, base = _begin(bench)
-    states, record = Checkpoints(workdir / "cold_start", keep=1).restore(states)
-    if record["step"] != options.steps:
-        raise CheckpointError(
-            f"the cold start in {workdir} stands at step {record['step']} of {options.steps}: finish it first"
-        )
-    return _acting(bench, states, base)
-=======
     checkpoints = Checkpoints(Path(options.weights_from or workdir) / "cold_start", keep=1)
     reached = checkpoints.latest()
     if reached != options.steps:
         found = "holds no checkpoint" if reached is None else f"stands at step {reached} of {options.steps}"
         raise CheckpointError(f"the cold start in {checkpoints.directory} {found}: finish it first")
-    fresh = bench.fresh_weights()
-    states, _ = checkpoints.restore(forget(_states(bench, fresh)[0]))
-    return _acting(bench, states, fresh)
->>>>>>> revb
+    states, base = _begin(bench)
+    return _acting(bench, checkpoints.restore(forget(states))[0], base)
 
 
 def _begin(bench: Workbench) -> tuple[States, Params | None]:

@@ -101,10 +101,6 @@ class Workbench:
             designs=designs,
         )
 
-<<<<<<< HEAD
-    def first_params(self) -> Params:
-        """Full weights before any training: the checkpoint's, or random ones that are a function of the seed."""
-=======
     def expect(self, *splits: str) -> None:
         """That there are questions in these splits, and that a designer's prompt fits the engine for all of them.
 
@@ -129,9 +125,8 @@ class Workbench:
                     f"config.engine.capacity ({engine.capacity}, prompt and reply), or shorten the question"
                 )
 
-    def fresh_weights(self) -> Weights:
-        """The weights before any training: the checkpoint's, or random ones that are a function of the seed."""
->>>>>>> revb
+    def first_params(self) -> Params:
+        """Full weights before any training: the checkpoint's, or random ones that are a function of the seed."""
         settings = self.settings
         if settings.pretrained.path:
             return load(settings.pretrained.path, self.model, self.mesh)

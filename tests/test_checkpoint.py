@@ -49,7 +49,6 @@ def test_a_checkpoint_is_laid_out_as_it_is_asked_for(tmp_path):
     checkpoints.save(1, {"w": state()["weights"]}, {})
     like = jax.device_put(jnp.zeros((8, 12)), plan)
     found, _ = checkpoints.restore({"w": like})
-    assert like.is_deleted()  # a second state would not fit
     assert found["w"].sharding.is_equivalent_to(plan, 2)
     assert same(found["w"], state()["weights"])
 
