@@ -114,11 +114,12 @@ def _answer(
     if len(tokens[0]) <= portion or len(tokens[0]) % portion:
         return _pairs(tokens, gate, up, down, first).reshape(1, *x.shape)
     # Gradients of the matrices are sums over portions: in float32.
-    wide = jax.tree.map(lambda w: w.astype(jnp.float32), (gate, up, down))
+    wide = [w.astype(jnp.float32) for w in (gate, up, down)]
 
     @jax.checkpoint
     def answer(part: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        return _pairs(part, *jax.tree.map(lambda w: w.astype(x.dtype), wide), first)
+        narrow = [w.astype(x.dtype) for w in wide]
+        return _pairs(part, narrow[0], narrow[1], narrow[2], first)
 
     parts = jax.tree.map(lambda each: each.reshape(-1, portion, each.shape[-1]), tokens)
     return jax.lax.map(answer, parts).reshape(1, *x.shape)
