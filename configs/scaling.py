@@ -11,7 +11,7 @@ from typing import Any
 # config -> slice -> (data, fsdp, tensor), rows of a pass, what is recomputed, and what else changes there
 LAYOUTS: dict[str, dict[str, tuple[tuple[int, int, int], int, str, dict[str, Any]]]] = {
     "qwen3_4b": {
-        "v5e:8x16": ((1, 128, 1), 128, "full", {}),
+        "v5e:8x16": ((1, 64, 2), 64, "full", {}),
         "v5p:2x2x4": ((1, 16, 1), 16, "attention", {"engine.whole": True}),
         "v6e:4x8": ((1, 32, 1), 32, "full", {}),
     },
