@@ -25,24 +25,26 @@ from metaagentx.policy.config import Experts
 from metaagentx.policy.params import Params
 from metaagentx.policy.ragged import product
 
-PORTION = 4096  # tokens of a device that are computed at once
+# Tokens of a portion that an expert gets under an even load. Fewer would read the matrices more often than the tokens,
+# and leave matrix units idle at the end of each expert's run; more would take more memory.
+EACH = 1024
 
 
-def mixture(layer: Params, experts: Experts, x: jax.Array, portion: int = PORTION) -> jax.Array:
+def mixture(layer: Params, experts: Experts, x: jax.Array, each: int = EACH) -> jax.Array:
     """x [B, T, D] -> [B, T, D]. `layer` holds router [E, D], gate and up [E, F, D], down [E, D, F].
 
-    `portion`: tokens of a device at once, where it divides those of a row; it bounds memory and changes no result.
+    `each`: as `EACH`; it changes no result.
     """
     weights, chosen = route(layer["router"], experts, x)
     gate, up, down = (place(layer[name], "experts", None, None) for name in ("gate", "up", "down"))
     tokens, held = cut(("batch", None, None), x.shape), cut(("experts", None, None), gate.shape)
     if tokens is None or held is None:
-        return _answer(x, weights, chosen, gate, up, down, jnp.zeros(1, jnp.int32), portion=portion)[0]
+        return _answer(x, weights, chosen, gate, up, down, jnp.zeros(1, jnp.int32), each=each)[0]
     # Each device's answer is a part of a sum, whose parts lie along a new axis: what cuts the experts cuts it.
     devices = jax.sharding.get_abstract_mesh().shape[held[0]] if held[0] else 1
     first = place(jnp.arange(devices, dtype=jnp.int32) * (experts.count // devices), "experts")
     parts = jax.shard_map(
-        functools.partial(_answer, portion=portion),
+        functools.partial(_answer, each=each),
         in_specs=(tokens, tokens, tokens, held, held, held, PartitionSpec(held[0])),
         out_specs=PartitionSpec(held[0], *tokens),
         check_vma=False,  # kernels do not say over what their results vary
@@ -107,10 +109,11 @@ def _answer(
     down: jax.Array,
     first: jax.Array,
     *,
-    portion: int,
+    each: int,
 ) -> jax.Array:
     """What this device's experts, from number `first` [1] on, add to its tokens: x [b, t, D] -> [1, b, t, D]."""
     tokens = x.reshape(-1, x.shape[-1]), weights.reshape(-1, weights.shape[-1]), chosen.reshape(-1, chosen.shape[-1])
+    portion = max(1, each * len(gate) // chosen.shape[-1])
     if len(tokens[0]) <= portion or len(tokens[0]) % portion:
         return _pairs(tokens, gate, up, down, first).reshape(1, *x.shape)
     # Gradients of the matrices are sums over portions: in float32.
@@ -121,7 +124,7 @@ def _answer(
         narrow = [w.astype(x.dtype) for w in wide]
         return _pairs(part, narrow[0], narrow[1], narrow[2], first)
 
-    parts = jax.tree.map(lambda each: each.reshape(-1, portion, each.shape[-1]), tokens)
+    parts = jax.tree.map(lambda part: part.reshape(-1, portion, part.shape[-1]), tokens)
     return jax.lax.map(answer, parts).reshape(1, *x.shape)
 
 

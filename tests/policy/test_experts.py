@@ -66,15 +66,15 @@ def test_weights_sum_to_one_only_if_normalised():
         assert bool(jnp.allclose(weights.sum(-1), 1)) is normalise
 
 
-def loss(weights, options, x, portion=experts.PORTION):
-    y = experts.mixture(weights, options, x, portion)
+def loss(weights, options, x, each=experts.EACH):
+    y = experts.mixture(weights, options, x, each)
     return jnp.sum(jnp.sin(y)), y
 
 
 learn = jax.jit(jax.value_and_grad(loss, argnums=(0, 2), has_aux=True), static_argnums=(1, 3))
 
 
-def on_mesh(layout, options, x, portion=experts.PORTION):
+def on_mesh(layout, options, x, each=experts.EACH):
     eight = mesh.make_mesh(*layout)
     with jax.set_mesh(eight):
         weights = {
@@ -82,7 +82,7 @@ def on_mesh(layout, options, x, portion=experts.PORTION):
             for name, w in layer(options.count).items()
         }
         x = jax.device_put(x, mesh.sharding(("batch", None, None), x.shape, eight))
-        return jax.device_get(learn(weights, options, x, portion))
+        return jax.device_get(learn(weights, options, x, each))
 
 
 def assert_close(one, other):
@@ -96,9 +96,10 @@ def test_eight_devices_answer_and_learn_as_one(layout):
 
 
 def test_tokens_in_portions_answer_and_learn_as_all_at_once():
-    options, whole = Experts(8, 3, F, True), learn(layer(8), Experts(8, 3, F, True), tokens())
-    assert_close(learn(layer(8), options, tokens(), 8), whole)
-    assert_close(on_mesh((2, 2, 2), options, tokens(), 2), whole)
+    options = Experts(8, 2, F, True)
+    whole = learn(layer(8), options, tokens())
+    assert_close(learn(layer(8), options, tokens(), 2), whole)  # 8 of 32 tokens at a time
+    assert_close(on_mesh((2, 2, 2), options, tokens(), 1), whole)  # 2 of 8
 
 
 def test_experts_and_rows_that_do_not_divide_over_the_mesh_are_computed_everywhere():
