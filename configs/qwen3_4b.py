@@ -4,8 +4,9 @@
         --config.task.files.train=train.jsonl --config.task.files.validation=dev.jsonl \
         --config.task.files.test=test.jsonl --config.task.files.demonstrations=sharegpt.jsonl
 
-Nobody has run this config. What was done: its update, prefill and decode programs compile for TPU v5e, v5p and v6e and
-fit their memory (docs/scaling.md; `python -m launch.aot --config configs/qwen3_4b.py --topology v5e:8x8`).
+Nobody has run this config. Its programs were compiled ahead of time for TPU slices: docs/scaling.md says which, what memory
+they need and how fast they would be
+(`python -m launch.aot --config configs/qwen3_4b.py --topology v5p:2x2x4`).
 """
 
 from __future__ import annotations

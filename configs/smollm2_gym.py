@@ -7,6 +7,9 @@ Sums, products, divisors, equations, letters, words to spell or reverse, and fun
 a sandbox on test cases that no prompt shows. A teacher plays workflows on the training questions; the cold start
 imitates both roles, designs in the short form. Then stages of 10 steps, executor first.
 
+Nobody has run this config to its end. What was run: the whole of it on two busy CPU cores, with three steps of the cold
+start (8 demonstrations each) and two of reinforcement, minutes each. It is meant for one GPU.
+
 Variants, `--config=configs/smollm2_gym.py:NAME`: `shared` (default; one set of weights), `split` (a set for each role),
 `adapters` (the cold start's weights frozen below a LoRA adapter for each role), `lora` (the published weights frozen,
 the cold start trains the adapters too).
