@@ -7,8 +7,8 @@ temperature 1. This config states the model, its lengths and its batch, in layou
 weights and its optimiser. The roles are the designer and its executors; a main agent that calls sub-agents as tools is
 not here yet, so this is the size of M-GRPO and not its algorithm.
 
-Nobody has run this config. Its programs were compiled ahead of time for TPU slices: docs/scaling.md says which, what memory
-they need and how fast they would be.
+Nobody has run this config. Its programs were compiled ahead of time for TPU slices: docs/scaling.md says which, what
+memory they need and how fast they would be.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
         --config.task.files.train=train.jsonl --config.task.files.validation=dev.jsonl \
         --config.task.files.test=test.jsonl --config.task.files.demonstrations=sharegpt.jsonl
 
-Nobody has run this config. Its programs were compiled ahead of time for TPU slices: docs/scaling.md says which, what memory
-they need and how fast they would be
+Nobody has run this config. Its programs were compiled ahead of time for TPU slices: docs/scaling.md says which, what
+memory they need and how fast they would be
 (`python -m launch.aot --config configs/qwen3_4b.py --topology v5p:2x2x4`).
 """
 

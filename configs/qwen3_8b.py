@@ -11,8 +11,8 @@ bias the ratio of the policies. A design's form earns 0.1 in all, where the rele
 
 The questions and demonstrations are yours (docs/tasks.md); `pip install -e '.[math,sandbox]'` grades them.
 
-Nobody has run this config. Its programs were compiled ahead of time for TPU slices: docs/scaling.md says which, what memory
-they need and how fast they would be
+Nobody has run this config. Its programs were compiled ahead of time for TPU slices: docs/scaling.md says which, what
+memory they need and how fast they would be
 (`python -m launch.aot --config configs/qwen3_8b.py --topology v5p:4x4x4`).
 """
 
