@@ -73,6 +73,7 @@ class Group:
                 "RUNS": runs,
                 "WRITES": str(self.writes[process]),
                 "PYTHONPATH": str(ROOT),
+                "PYTHONDONTWRITEBYTECODE": "1",  # the config file is beside the run
                 "XLA_FLAGS": devices,
                 "OMP_NUM_THREADS": "1",
             }
