@@ -1,7 +1,7 @@
 # make train       sets everything up and trains the default job in runs/tiny; options: make train ARGS="--config.seed=1"
 # make test        sets everything up and runs the tests; make test-slow runs the slow ones too
 # make parity      installs PyTorch, PEFT, SmolLM2-135M and a TPU compiler, and tests against them
-# make check       what CI runs: lint, formats, types, import rules, tests, parity
+# make check       what CI runs: lint, formats, types, import rules, tests
 # PYTHON=python3.12 picks the interpreter, ACCELERATOR= (cpu), cuda12, cuda13 or tpu overrides what is detected.
 
 SHELL := /bin/bash
@@ -42,7 +42,7 @@ parity: $(STAMP)
 	$(BIN)/python -m pip install --quiet torch==2.13.0 --editable '.[parity]'
 	$(BIN)/python -m pytest tests/parity tests/test_aot.py -m "not slow" $(ARGS)
 
-check: lint test parity
+check: lint test
 
 setup: $(STAMP)
 
