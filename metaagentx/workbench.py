@@ -158,8 +158,9 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     mesh = _mesh(settings)
     try:
         model, chat = _speaker(settings)
-        around = surroundings(settings.task)
-        task = open_task(settings.task, Path(settings.data.directory).expanduser(), settings.limits)
+        data_dir = Path(settings.data.directory).expanduser()
+        around = surroundings(settings.task, data_dir)
+        task = open_task(settings.task, data_dir, settings.limits, around)
     except (ValueError, OSError, ModuleNotFoundError, SandboxUnavailable) as error:
         raise error if isinstance(error, SettingsError) else SettingsError(str(error)) from error
     # float32 means float32: GPUs and TPUs would multiply in fewer bits, and the sampler's log-probabilities drift.
