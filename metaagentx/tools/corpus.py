@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from metaagentx.tools.corpus_index import BadCorpus
+from metaagentx.tools.tool import ToolError
 
 LONGEST = 1000  # characters of a query that are read
 MOST_WORDS = 32  # different words of a query that count
+MOST_MATCHES = 500_000  # documents with a word of a query that are ranked, a few microseconds each
 SNIPPET = 32  # words of a document that are shown with its title
 _WORD = re.compile(r"\w{1,64}")
 # Words that most documents have: they cost time, and tell documents apart by nothing.
 _STOP = frozenset(
     re.findall(
         r"\w+",
-        "a an and are as at be been but by can could did do does for from had has have how i if in into is it its of on "
-        "or s t that the their them then there these they this to was we were what when where which who whom whose why "
-        "will with would you",
+        "a an and are as at be been but by can could did do does for from had has have how i if in into is it its of "
+        "on or s t that the their them then there these they this to was we were what when where which who whom whose "
+        "why will with would you",
     )
 )
 _BEST = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, 2.0, 1.0), rowid LIMIT ?"
@@ -60,6 +62,9 @@ class Corpus:
         """The `count` best documents for the words of `query`, snippets for their texts.
 
         Ranked by BM25, a word in a title counting twice; equal ones in the order of the source.
+
+        Raises:
+          ToolError: more than MOST_MATCHES documents hold a word of it.
         """
         match = _match(query)
         with self._connection() as connection:
@@ -74,7 +79,7 @@ class Corpus:
     def document(self, name: str) -> Document | None:
         """The document of this id."""
         with self._connection() as connection:
-            row = _row(connection, _BY_ID, name)
+            row = _row(connection, _BY_ID, name.encode(errors="replace").decode())
             return Document(*row) if row else None
 
     @contextlib.contextmanager
@@ -90,7 +95,25 @@ class Corpus:
 
 
 def _lines(connection: sqlite3.Connection, match: str, count: int) -> list[int]:
-    return [line for (line,) in connection.execute(_BEST, (match, count))] if match else []
+    """Where the best documents are. The work is bounded by steps and not by time, so the same query ends the same."""
+    if not match:
+        return []
+    thousands = MOST_MATCHES // 1000
+
+    def stop() -> bool:
+        nonlocal thousands
+        thousands -= 1
+        return thousands < 0
+
+    connection.set_progress_handler(stop, 16_000)  # a match takes SQLite's machine sixteen steps
+    try:
+        return [line for (line,) in connection.execute(_BEST, (match, count))]
+    except sqlite3.OperationalError:
+        if thousands >= 0:
+            raise
+        raise ToolError("too many documents hold words of this query; look for rarer words") from None
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def _row(connection: sqlite3.Connection, statement: str, *values: str | int) -> Any:
