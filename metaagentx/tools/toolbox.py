@@ -28,7 +28,7 @@ class Toolbox:
         self.tools: dict[str, Tool] = {}
         for tool in tools:
             if tool.name in self.tools:
-                raise ValueError(f"there are two tools of the name {tool.name!r}; rename one")
+                raise ValueError(f"there are two tools of the name {tool.name!r}; name it once, or rename yours")
             self.tools[tool.name] = tool
         self.options = options or ToolOptions()
         self._crew: Crew[ToolResult] = Crew(self.options.workers)

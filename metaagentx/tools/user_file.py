@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -18,12 +19,10 @@ def read_tools(path: Path) -> list[Tool]:
     Raises:
       ValueError: the file cannot be imported or makes no tool; the message names it.
     """
-    name = f"tools_of_{path.stem}"
+    name = f"tools_of_{path.stem}_{hashlib.sha256(bytes(path.absolute())).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ValueError(f"{path}: must be a Python file (.py) that is there")
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(path):
-        raise ValueError(f"{path}: another file of tools has the name {path.name}; rename one")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and type hints look their module up
     try:
