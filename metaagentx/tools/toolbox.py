@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from metaagentx.tools.arguments import check
-from metaagentx.tools.crew import Crew
+from metaagentx.tools.crew import Crew, Job
 from metaagentx.tools.options import ToolOptions
 from metaagentx.tools.tool import Tool, ToolError
 from metaagentx.workflow.protocol import ToolCall, ToolResult
@@ -31,7 +31,7 @@ class Toolbox:
                 raise ValueError(f"there are two tools of the name {tool.name!r}; name it once, or rename yours")
             self.tools[tool.name] = tool
         self.options = options or ToolOptions()
-        self._crew: Crew[ToolResult] = Crew(self.options.workers)
+        self._crew: Crew[ToolResult] = Crew(self.options.workers, self.options.abandoned)
 
     def names(self) -> frozenset[str]:
         return frozenset(self.tools)
@@ -52,14 +52,16 @@ class Toolbox:
             return _done(ToolResult(f"there is no tool {call.name[:80]!r}; there is {there}", ok=False))
         if wrong := check(call.arguments, tool.parameters):
             return _done(ToolResult(self._shown(f"{tool.name}: {wrong}"), ok=False))
-        if self._crew.abandoned(tool.name) >= self.options.abandoned:
-            return _done(ToolResult(f"{tool.name} is out of service: too many of its calls did not end", ok=False))
         arguments = copy.deepcopy(dict(call.arguments))  # a tool may change what it is given, but not the record
         seconds = self.options.seconds
-        late = ToolResult(f"{tool.name} took longer than {seconds:g} seconds and was given up", ok=False)
-        return self._crew.submit(
-            tool.name, lambda: self._called(tool, arguments), None if tool.timed else seconds, lambda: late
+        job = Job(
+            tool.name,
+            lambda: self._called(tool, arguments),
+            None if tool.timed else seconds,
+            late=ToolResult(f"{tool.name} took longer than {seconds:g} seconds and was given up", ok=False),
+            refused=ToolResult(f"{tool.name} is out of service: too many of its calls did not end", ok=False),
         )
+        return self._crew.submit(job)
 
     def _called(self, tool: Tool, arguments: dict[str, Any]) -> ToolResult:
         try:

@@ -173,6 +173,32 @@ def test_a_tool_whose_calls_do_not_end_is_turned_down_until_they_do() -> None:
         time.sleep(0.01)
 
 
+def test_calls_that_wait_are_turned_down_too() -> None:
+    submit, gate, _ = gated(seconds=0.1, workers=2, abandoned=2)
+    texts = [future.result(10).text for future in [submit(number) for number in range(50)]]
+    begun = sum("given up" in text for text in texts)
+    assert 2 <= begun <= 3, "a third may begin between the ends of the first two"
+    assert sum("out of service" in text for text in texts) == 50 - begun
+    gate.set()
+
+
+def test_every_call_gets_one_result_whenever_it_ends() -> None:
+    def nap(milliseconds: int) -> str:
+        """Sleeps about as long as it may."""
+        time.sleep(milliseconds / 1000)
+        return str(milliseconds)
+
+    box = Toolbox([Tool.of(nap)], ToolOptions(seconds=0.02, workers=4, abandoned=1000))
+    times = [5 * (number % 9) for number in range(90)]
+    results = [future.result(30) for future in [box.submit(ToolCall("nap", {"milliseconds": n}, "A")) for n in times]]
+    assert all(
+        result.text == str(n) if result.ok else "given up" in result.text
+        for result, n in zip(results, times, strict=True)
+    )
+    assert any(result.ok for result in results)
+    assert not all(result.ok for result in results)
+
+
 def test_a_tool_with_limits_of_its_own_keeps_to_those() -> None:
     submit, gate, _ = gated(seconds=0.05, timed=True)
     future = submit(7)
