@@ -19,7 +19,7 @@ from metaagentx.tasks.gym import Record
 from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
 from metaagentx.tasks.task import Delivery, Demonstration
 from metaagentx.tasks.teacher import TOOL_CALL, corrupt
-from metaagentx.tools.tool import Toolbox
+from metaagentx.tools.toolbox import Toolbox
 from metaagentx.workflow.interpreter import run
 from metaagentx.workflow.ir import Design, Limits, Workflow
 from metaagentx.workflow.prompts import Wording

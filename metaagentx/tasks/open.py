@@ -26,7 +26,7 @@ from metaagentx.tasks.task import Delivery, Demonstration, Task
 from metaagentx.tools.calculator import make_calculator
 from metaagentx.tools.python_tool import make_python
 from metaagentx.tools.sandbox import Sandbox
-from metaagentx.tools.tool import Toolbox
+from metaagentx.tools.toolbox import Toolbox
 from metaagentx.workflow.ir import Limits, Role
 from metaagentx.workflow.prompts import Wording
 
