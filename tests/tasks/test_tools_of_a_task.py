@@ -12,6 +12,7 @@ import pytest
 
 from configs import qwen3_8b
 from metaagentx.settings import read
+from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.toolbox import BUILT_IN, SAMPLE, open_toolbox
@@ -20,9 +21,12 @@ from metaagentx.tools.corpus_index import build
 from metaagentx.tools.options import ToolOptions, WebOptions
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
 from metaagentx.tools.toolbox import Toolbox
+from metaagentx.workflow.interpreter import run
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.parse import parse_response
-from metaagentx.workflow.protocol import ToolCall
+from metaagentx.workflow.protocol import Call, Reply, ToolCall, ToolResult
+from metaagentx.workflow.replay import drive
+from metaagentx.workflow.short import parse_short
 
 MINE = (
     "from metaagentx.tools.tool import tool\n\n@tool\ndef search(query: str) -> str:\n    'Finds.'\n    return query\n"
@@ -146,3 +150,42 @@ def test_designs_name_the_tools_of_the_config_and_designers_are_told_of_them(tmp
     asked = full.designer_messages(full.question("train", 0))[0].content
     assert "- look_up: Finds." in asked
     assert "- fetch_data: Reads one document." in asked
+
+
+def test_an_agent_searches_reads_and_answers(tmp_path: Path) -> None:
+    options = TaskOptions(
+        kind="files", tools=ToolOptions(names=("calculator", "search", "fetch_data"), corpus="sample")
+    )
+    around = surroundings(options, tmp_path)
+    design = parse_short("a=use()", palette=around.palette, limits=Limits(), tools=around.toolbox.names())
+    assert isinstance(design, Design), design
+    told: list[str] = []
+    said = iter(
+        [
+            '<tool_call>{"name": "search", "arguments": {"query": "largest moon of Saturn"}}</tool_call>',
+            '<tool_call>{"name": "fetch_data", "arguments": {"query": "saturn"}}</tool_call>'
+            '<tool_call>{"name": "search", "arguments": {"query": "Huygens"}}</tool_call>',
+            "It is \\boxed{Titan}.",
+        ]
+    )
+
+    def answer(path: object, request: Call | ToolCall) -> Reply | ToolResult:
+        if isinstance(request, ToolCall):
+            return around.toolbox.run(request)
+        told.extend(message.content for message in request.messages)
+        return Reply(next(said))
+
+    process = run(
+        design.workflow,
+        "What is the largest moon of Saturn?",
+        BoxedDelivery(""),
+        wording=around.wording,
+        max_calls=9,
+        tool_texts=around.tool_texts,
+    )
+    result = drive(process, answer)
+    assert (result.answer, result.tool_calls, result.calls) == ("Titan", 3, 3)
+    assert all(text in told[0] for text in around.tool_texts.values() if "calculator" not in text)
+    shown = "\n".join(told)
+    assert "(id: saturn)" in shown
+    assert "lakes of liquid methane" in shown

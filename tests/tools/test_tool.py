@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import types
+import typing
 from collections.abc import Callable
 from typing import Any, Literal, Optional
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from metaagentx.tools.arguments import LONGEST, check
 from metaagentx.tools.signature import BadTool
@@ -196,6 +200,46 @@ def test_arguments_that_do_not_fit_are_told_what_would_be_right(arguments: dict[
 def test_arguments_that_fit_pass() -> None:
     for more in ({}, {"weights": {"a": 1, "b": 0.5}}, {"weights": None, "place": None}, {"place": "b", "quick": True}):
         assert check({"words": ["a"], **more}, look_up.parameters) is None
+
+
+def conforms(value: Any, hint: Any) -> bool:
+    """Whether a value decoded from JSON is of a type; written from the type, not from its schema."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return any(type(value) is type(choice) and value == choice for choice in inner)
+    if origin is list:
+        return type(value) is list and all(conforms(part, inner[0]) for part in value)
+    if origin is dict:
+        return type(value) is dict and all(conforms(part, inner[1]) for part in value.values())
+    if origin in (types.UnionType, typing.Union):
+        return value is None or conforms(value, inner[0])
+    return type(value) is hint or (hint is float and type(value) is int)
+
+
+simple = st.sampled_from([str, int, float, bool, Literal["a", "b"], Literal[1, 2], Literal[True]])
+hints = st.recursive(
+    simple,
+    lambda inner: st.one_of(inner.map(lambda hint: list[hint]), inner.map(lambda hint: dict[str, hint])),
+    max_leaves=3,
+).flatmap(lambda hint: st.sampled_from([hint, hint | None, list[hint | None]]))
+scalars = st.sampled_from([None, True, False, 0, 1, 2, 1.0, 2.5, "", "a", "c"])
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "k"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(hints, values)
+def test_the_check_agrees_with_the_types(hint: Any, value: Any) -> None:
+    def take(x):  # type: ignore[no-untyped-def]
+        """Takes."""
+
+    take.__annotations__ = {"x": hint, "return": str}
+    described = Tool.of(take)
+    assert json.loads(described.text())["parameters"] == described.parameters
+    assert (check({"x": value}, described.parameters) is None) == conforms(value, hint)
 
 
 def test_no_depth_of_arguments_breaks_the_check() -> None:
