@@ -134,11 +134,11 @@ def _entries(package: str) -> list[Path]:
     """The files and folders beside each other that an installed package and what it requires consist of.
 
     Raises:
-      OSError: it is not installed.
+      ValueError: it is not installed.
     """
     owners = importlib.metadata.packages_distributions()
     if package not in owners:
-        raise OSError(f"sandbox.packages names {package!r}, which is not installed here")
+        raise ValueError(f"sandbox.packages names {package!r}, which is not installed here")
     found: dict[Path, None] = {}
     waiting, seen = [owners[package][0]], set[str]()
     while waiting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -98,6 +99,8 @@ class Worker:
 
     def kill(self) -> None:
         """Kill it, with everything inside, and wait for that."""
+        if not self.alive:
+            return
         self.alive = False
         self._control.close()
         if self._zygote is None:
@@ -105,6 +108,7 @@ class Worker:
         else:  # bubblewrap lacks the right to kill another user's process, and ends with it
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._zygote, signal.SIGKILL)
+            select.select([self._zygote], [], [], _STOP_SECONDS)  # pid 1 has ended when all inside have
             os.close(self._zygote)
         self._process.wait()
 

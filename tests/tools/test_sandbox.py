@@ -1,5 +1,6 @@
 import contextlib
 import os
+import select
 import signal
 import struct
 import time
@@ -233,5 +234,7 @@ def test_no_process_outlives_its_program_and_no_worker_its_sandbox():
         assert len(children(zygote)) == 1
         assert running.result().ending == Ending.TIMEOUT
         assert children(zygote) == []
-    assert not Path(f"/proc/{zygote}").exists()
+        watch = os.pidfd_open(zygote)
+    assert select.select([watch], [], [], 0)[0]  # it has ended
+    os.close(watch)
     assert worker._process.returncode is not None
