@@ -15,7 +15,7 @@ from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.script_prompt import script_prompt
 from metaagentx.tasks.task import Task
-from metaagentx.tools import sandbox
+from metaagentx.tools import jail
 from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.short import parse_short
@@ -183,7 +183,7 @@ def test_a_family_that_does_not_exist_is_refused():
 
 
 def test_a_machine_that_cannot_isolate_is_an_error_before_anything_is_prepared(tmp_path, monkeypatch):
-    monkeypatch.setattr(sandbox, "_bubblewraps", list)
+    monkeypatch.setattr(jail, "bubblewraps", list)
     with pytest.raises(SandboxUnavailable, match="Three ways out"):
         open_task(OPTIONS, tmp_path, Limits())
     assert list(tmp_path.iterdir()) == []

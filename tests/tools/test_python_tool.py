@@ -42,6 +42,8 @@ def test_nothing_is_kept_between_calls(toolbox):
 def test_a_broken_sandbox_is_told_and_not_raised(toolbox, monkeypatch):
     sandbox = toolbox.tools["python_execute"].function.__closure__[0].cell_contents
     monkeypatch.setattr(sandbox, "_command", ("/bin/false",))
+    while sandbox._idle:
+        sandbox._idle.pop().kill()
     result = toolbox.run(ToolCall("python_execute", {"code": "print(1)"}, "a"))
     assert not result.ok
     assert "could not be run" in result.text
