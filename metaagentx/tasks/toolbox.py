@@ -52,7 +52,7 @@ def _tools(
         if name == "calculator":
             yield make_calculator(operations)
         elif name in ("python_execute", "execute_code"):
-            yield dataclasses.replace(make_python(sandbox()), name=name, timed=True)
+            yield dataclasses.replace(make_python(sandbox()), name=name)
         elif name == "google-search" and options.web.url:
             record = Path(options.web.record).expanduser() if options.web.record else data_dir / "web"
             yield search.make_web_search(WebSearch(options.web, record), options.results)

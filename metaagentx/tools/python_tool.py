@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from metaagentx.tools.sandbox import Ending, Sandbox, SandboxError
 from metaagentx.tools.tool import Tool, ToolError
 
@@ -29,7 +31,12 @@ _TROUBLE = {
 def make_python(sandbox: Sandbox) -> Tool:
     """The tool. Its programs see the standard library and nothing else, and keep nothing between calls."""
 
-    def execute(code: str) -> str:
+    def python_execute(code: str) -> str:
+        """Runs a Python program (standard library only) and gives what it prints.
+
+        Args:
+          code: a whole program that prints its result
+        """
         try:
             answers = sandbox.run(_RUNNER, [("run", [code])])
         except SandboxError as error:
@@ -41,13 +48,4 @@ def make_python(sandbox: Sandbox) -> Tool:
             raise ToolError(trouble.format(seconds=options.seconds, output_kb=options.output_kb))
         return value[0].rstrip() or "(nothing was printed)"
 
-    return Tool(
-        name="python_execute",
-        description="Runs a Python program (standard library only) and gives what it prints.",
-        parameters={
-            "type": "object",
-            "properties": {"code": {"type": "string", "description": "a whole program that prints its result"}},
-            "required": ["code"],
-        },
-        function=execute,
-    )
+    return dataclasses.replace(Tool.of(python_execute), timed=True)  # the sandbox has its own limits

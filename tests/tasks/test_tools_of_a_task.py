@@ -16,7 +16,6 @@ from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.toolbox import BUILT_IN, SAMPLE, open_toolbox
-from metaagentx.tools import sandbox
 from metaagentx.tools.corpus_index import build
 from metaagentx.tools.options import ToolOptions, WebOptions
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
@@ -104,11 +103,16 @@ def test_what_cannot_be_had_is_said(tmp_path: Path, monkeypatch, names, options,
 
 
 def test_python_without_a_sandbox_is_refused_before_anything_is_prepared(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(sandbox, "_bubblewraps", list)
+    def unavailable(options: SandboxOptions) -> Sandbox:
+        raise SandboxUnavailable("not here")
+
+    monkeypatch.setattr("metaagentx.tasks.open.Sandbox", unavailable)
     options = read(qwen3_8b.get_config()).task
     assert options.tools.names == ("calculator", "python_execute")
     with pytest.raises(SandboxUnavailable):
         surroundings(options, tmp_path)
+    without = dataclasses.replace(options, tools=ToolOptions())
+    assert surroundings(without, tmp_path).toolbox.names() == {"calculator"}, "no other tool needs one"
 
 
 def test_a_role_of_short_designs_must_have_its_tools(tmp_path: Path) -> None:
