@@ -28,6 +28,7 @@ _STOP = frozenset(
         "why will with would you",
     )
 )
+_ANY = "SELECT id FROM words JOIN documents ON line = words.rowid WHERE words MATCH ?"
 _BEST = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, 2.0, 1.0), rowid LIMIT ?"
 _SNIPPET = (
     f"SELECT id, documents.title, snippet(words, 1, '', '', ' ... ', {SNIPPET}) "
@@ -54,7 +55,8 @@ class Corpus:
         self._uri = f"{index.resolve().as_uri()}?mode=ro"
         self._idle: deque[sqlite3.Connection] = deque()  # connections, each used by one thread at a time
         try:
-            self.search("a", 1)
+            with self._connection() as connection:
+                connection.execute(_ANY, ('"a"',)).fetchone()
         except sqlite3.Error as error:
             raise BadCorpus(f"{index}: damaged ({error}); remove it to have it built again") from error
 

@@ -39,24 +39,24 @@ def build(source: Path, target: Path, progress: Callable[[int], None] = lambda r
     """Index the documents of `source`. progress: told of the bytes that were read, every few thousand lines.
 
     Raises:
-      BadCorpus: a row is malformed or its id was seen before; there is none; or SQLite has no FTS5.
+      BadCorpus: a row is malformed or its id was seen before; there is none; or SQLite cannot write the index.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
         path = Path(scratch, target.name)
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            _fill(connection, source, progress)
+        try:
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                _fill(connection, source, progress)
+        except sqlite3.Error as error:
+            needs = f"SQLite with FTS5, and room in {target.parent}"
+            raise BadCorpus(f"{source}: cannot be indexed ({error}); this takes {needs}") from error
         with path.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(path, target)
 
 
 def _fill(connection: sqlite3.Connection, source: Path, progress: Callable[[int], None]) -> None:
-    connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
-    try:
-        connection.executescript(_TABLES)
-    except sqlite3.OperationalError as error:
-        raise BadCorpus(f"{source}: cannot be indexed: this Python's SQLite has no FTS5 ({error})") from error
+    connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_TABLES}")
     connection.execute("BEGIN")
     read = 0
     for line, size, row in _rows(source):

@@ -115,7 +115,8 @@ def test_nothing_that_is_asked_breaks_a_search(corpus: Corpus, query: str) -> No
     assert len(first) <= 3
     assert corpus.search(query, 3) == first
     assert (corpus.best(query) or Document("", "", "")).id == (first[0].id if first else "")
-    assert corpus.document(query) is None
+    read = corpus.document(query)
+    assert read is None or read.id == query
 
 
 def test_a_query_is_read_up_to_a_bound(corpus: Corpus) -> None:
@@ -133,6 +134,8 @@ def test_a_query_that_most_documents_match_is_told_to_be_rarer(tmp_path: Path, m
     with pytest.raises(ToolError, match="too many documents"):
         corpus.search("common", 5)
     assert found(corpus, "word77") == ["77"], "the connection goes on"
+    monkeypatch.setattr(corpus_module, "MOST_MATCHES", 0)
+    opened(tmp_path, [row | {"text": "a"} for row in rows])  # is no matter when it is opened
 
 
 def test_many_threads_find_the_same(corpus: Corpus) -> None:
@@ -175,6 +178,13 @@ def test_a_corpus_without_documents_is_refused(tmp_path: Path) -> None:
         opened(tmp_path, ["", ""])
     with pytest.raises(BadCorpus, match="cannot be read"):
         index_path(tmp_path / "none.jsonl", tmp_path)
+
+
+def test_an_sqlite_that_cannot_index_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(corpus_index, "_TABLES", corpus_index._TABLES.replace("fts5", "fts9"))
+    with pytest.raises(BadCorpus, match=r"cannot be indexed \(no such module: fts9\); this takes SQLite with FTS5"):
+        opened(tmp_path)
+    assert os.listdir(tmp_path / "indices") == []
 
 
 def test_an_index_belongs_to_a_content(tmp_path: Path) -> None:
