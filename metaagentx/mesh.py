@@ -100,18 +100,24 @@ def place(x: jax.Array, *axes: str | None) -> jax.Array:
     return x if spec is None else jax.sharding.reshard(x, spec)
 
 
-def gather(x: jax.Array, axes: Axes, rows: jax.Array) -> jax.Array:
-    """Weights `x` laid out as `axes` say, for a loop over parts of `rows` [B, ...] that uses them on every turn.
+def gather(x: jax.Array, rows: jax.Array) -> jax.Array:
+    """Weights `x`, whole along the mesh axes that cut `rows` [B, ...], for products with these.
 
-    They are gathered once before it, and on the way back each device sums the gradients of its own rows: the sum over
-    devices is taken once, after the loop, instead of on every turn.
+    Left to itself, XLA may turn a product with weights that are cut along what is summed into a loop over their pieces,
+    each too small for a matrix unit, with the whole sum read and written on every turn. On the way back each device
+    sums the gradients of its own rows, and the sum over devices is taken once: also when `x` was used in a loop.
     """
-    spec = cut(axes, x.shape)
-    if spec is None:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return x
-    over = cut(("batch", *(None,) * (rows.ndim - 1)), rows.shape)[0]  # type: ignore[index]
-    names = (over,) if isinstance(over, str) else over or ()  # a single name stands alone
-    return jax.sharding.reshard(x, PartitionSpec(*spec, reduced=frozenset(names)))
+    over = _names(jax.typeof(rows).sharding.spec[0])
+    kept = [tuple(n for n in _names(entry) if n not in over) or None for entry in jax.typeof(x).sharding.spec]
+    return jax.sharding.reshard(x, PartitionSpec(*kept, reduced=frozenset(over)))
+
+
+def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes that cut one dimension."""
+    return (entry,) if isinstance(entry, str) else entry or ()
 
 
 def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:
