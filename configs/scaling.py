@@ -21,9 +21,9 @@ LAYOUTS: dict[str, dict[str, tuple[tuple[int, int, int], int, str, dict[str, Any
         "v6e:8x8": ((1, 64, 1), 64, "full", {}),
     },
     "qwen3_30b_a3b_mgrpo": {
-        "v5e:16x16": ((1, 32, 8), 32, "full", {"engine.slots": 32, "pack.chunk": 512}),
+        "v5e:16x16": ((1, 64, 4), 64, "full", {"engine.slots": 64, "pack.chunk": 512}),
         "v5p:4x4x4": ((1, 16, 4), 64, "attention", {}),
-        "v6e:16x16": ((1, 16, 16), 64, "full", {}),
+        "v6e:8x16": ((1, 128, 1), 128, "full", {}),
     },
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
@@ -30,6 +31,7 @@ RULES: dict[str, tuple[str, ...]] = {
 }
 
 Axes = tuple[str | None, ...]
+T = TypeVar("T")
 
 
 def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -113,6 +115,20 @@ def gather(x: jax.Array, rows: jax.Array) -> jax.Array:
     over = _names(jax.typeof(rows).sharding.spec[0])
     kept = [tuple(n for n in _names(entry) if n not in over) or None for entry in jax.typeof(x).sharding.spec]
     return jax.sharding.reshard(x, PartitionSpec(*kept, reduced=frozenset(over)))
+
+
+def in_turn(weights: T, x: jax.Array) -> tuple[T, jax.Array]:
+    """Both as they are, but nothing of `weights` is gathered before `x` [B, ...] is known.
+
+    For unrolled layers with little work each: XLA would gather the weights of many at once, and run out of memory.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return weights, x
+    over = set(_names(jax.typeof(x).sharding.spec[0]))
+    specs = [jax.typeof(leaf).sharding.spec for leaf in jax.tree.leaves(weights)]
+    if not any(over.intersection(_names(entry)) for spec in specs for entry in spec):
+        return weights, x  # whole already: let them be read ahead
+    return jax.lax.optimization_barrier((weights, x))
 
 
 def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
