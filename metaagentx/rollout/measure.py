@@ -37,6 +37,8 @@ def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
     metrics["rollout/format"] = mean([execution.format for execution in executions])
     metrics["rollout/calls_per_execution"] = mean([execution.result.calls for execution in executions])
     metrics["rollout/tool_calls_per_execution"] = mean([execution.result.tool_calls for execution in executions])
+    metrics["rollout/refused_tool_calls"] = float(sum(execution.result.refused_tool_calls for execution in executions))
+    metrics["rollout/shortened_executions"] = mean([execution.result.left_out > 0 for execution in executions])
     metrics["rollout/tokens_per_execution"] = mean([execution.result.tokens for execution in executions])
     metrics["rollout/masked_executions"] = float(
         sum(execution.masked for tree in trees for design in tree.designs for execution in design.executions)

@@ -118,6 +118,7 @@ class Turn:
     reply: Reply
     tool_calls: tuple[ToolCall, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
+    left_out: int = 0  # characters of earlier steps and of tools' results for which these messages had no room
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,10 @@ class RunResult:
     answer: str | None  # what the task's extractor found in it
     outcome: Outcome
     calls: int = 0  # model calls made
-    tool_calls: int = 0
+    tool_calls: int = 0  # tools run
+    refused_tool_calls: int = 0  # asked for beyond the bound on their number, and not run
     tokens: int = 0  # generated tokens, all calls together
+    left_out: int = 0  # characters that were not shown for want of room, all turns together
     turns: tuple[Turn, ...] = field(default=())
 
 
