@@ -97,6 +97,10 @@ class Sandbox:
         """Run `program` and its `calls`. Raises SandboxError if the process did not even begin, twice."""
         return self.submit(program, calls).result()
 
+    def workers(self) -> tuple[Worker, ...]:
+        """Those that are warm and wait, the one that is used next at the end."""
+        return tuple(self._idle)
+
     def close(self) -> None:
         """Let what runs end, and end the workers. A sandbox that is not used any more closes itself."""
         self._threads.shutdown(cancel_futures=True)

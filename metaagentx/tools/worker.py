@@ -67,6 +67,7 @@ class Worker:
         """
         self._process, self._control, complaints = _start(command)
         self._zygote: int | None = None  # a pidfd
+        self.pid = 0  # of the zygote, as it is called out here
         self.alive = True
         with complaints:
             self._control.settimeout(START_SECONDS)
@@ -75,7 +76,8 @@ class Worker:
                 message, about, *_ = self._control.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
                 if not message:
                     raise OSError("it ended")
-                self._zygote = os.pidfd_open(_CREDENTIALS.unpack(about[0][2])[0])
+                self.pid = _CREDENTIALS.unpack(about[0][2])[0]
+                self._zygote = os.pidfd_open(self.pid)
             except OSError as error:
                 self.kill()
                 raise SandboxError(f"a sandbox did not start ({error}): {_read(complaints)}") from error
@@ -86,11 +88,12 @@ class Worker:
         Raises:
           SandboxError: the worker broke down before it read the program; it is not `alive` any more.
         """
+        request = _request(program, calls)
         ours, theirs = socket.socketpair()
         with ours:
             with theirs, contextlib.suppress(OSError):  # of a dead worker the connection ends at once
                 socket.send_fds(self._control, [b"."], [theirs.fileno()])
-            output, ending = _exchange(ours, program, calls, seconds=seconds, most=most)
+            output, ending = _exchange(ours, request, len(calls), seconds=seconds, most=most)
         with contextlib.suppress(OSError):
             self._control.send(b".")
         if not self._acknowledged(_STOP_SECONDS):
@@ -124,10 +127,11 @@ def run_once(
     command: Sequence[str], program: str, calls: Sequence[FunctionCall], *, seconds: float, most: int
 ) -> Answers:
     """Run one program in a process that is started for it (`jail.unjailed`), else as `Worker.run`."""
+    request = _request(program, calls)
     process, ours, complaints = _start(command)
     with ours, complaints:
         try:
-            output, ending = _exchange(ours, program, calls, seconds=seconds, most=most)
+            output, ending = _exchange(ours, request, len(calls), seconds=seconds, most=most)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -137,14 +141,24 @@ def run_once(
 def _start(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socket, IO[bytes]]:
     """The process, our end of the socket that is its standard input, and where it complains.
 
-    Its environment is empty: a process inside can read its launcher's.
+    Its environment is empty: a process inside can read its launcher's. Raises SandboxError if there is no such command.
     """
     complaints = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(
-            command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=complaints, env={}, start_new_session=True
-        )
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                env={},
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            complaints.close()
+            raise SandboxError(f"a sandbox did not start: {error}") from error
     return process, ours, complaints
 
 
@@ -153,19 +167,23 @@ def _read(complaints: IO[bytes]) -> str:
     return complaints.read(2000).decode(errors="replace").strip() or "no message"
 
 
+def _request(program: str, calls: Sequence[FunctionCall]) -> bytes:
+    return json.dumps({"program": program, "calls": calls}).encode()
+
+
 def _exchange(
-    connection: socket.socket, program: str, calls: Sequence[FunctionCall], *, seconds: float, most: int
+    connection: socket.socket, request: bytes, count: int, *, seconds: float, most: int
 ) -> tuple[bytes, Ending]:
-    """Send a program; receive up to the last answer, the end, the deadline or more than `most` bytes."""
+    """Send a request; receive up to the last answer, the end, the deadline or more than `most` bytes."""
     deadline = time.monotonic() + seconds
     pieces: list[bytes] = []
     size, lines = 0, 0
     connection.settimeout(seconds)
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(json.dumps({"program": program, "calls": calls}).encode())
+            connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
-        while size <= most and lines <= len(calls):
+        while size <= most and lines <= count:
             connection.settimeout(max(deadline - time.monotonic(), 1e-6))
             piece = connection.recv(1 << 16)
             if not piece:

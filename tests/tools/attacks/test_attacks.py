@@ -94,7 +94,7 @@ def pool(target):
         yield types.SimpleNamespace(
             sandbox=sandbox,
             grader=Listening(sandbox),
-            workers=set(map(id, sandbox._idle)),
+            workers=set(map(id, sandbox.workers())),
             state=state_of(sandbox),
             seconds=latency(sandbox),
             descriptors=len(os.listdir("/proc/self/fd")),
@@ -127,11 +127,6 @@ def children_of(parent: int) -> list[str]:
     return found
 
 
-def zygote_of(worker) -> int:
-    fields = Path(f"/proc/self/fdinfo/{worker._zygote}").read_text().split()
-    return int(fields[fields.index("Pid:") + 1])
-
-
 def got_away(text: str) -> bool:
     return any(found in text for found in (ESCAPED, *SECRETS))
 
@@ -150,14 +145,14 @@ def test_an_attack_neither_gets_away_nor_passes(attack: Attack, pool, target) ->
     answers = pool.grader.answers[1].result()
     assert not got_away(json.dumps(answers.results)), answers
     assert state_of(pool.sandbox) == pool.state
-    for worker in pool.sandbox._idle:
-        assert children_of(zygote_of(worker)) == []
+    for worker in pool.sandbox.workers():
+        assert children_of(worker.pid) == []
     assert os.listdir(target.folder) == ["expected.json"]
     assert select.select([target.server], [], [], 0) == ([], [], [])
 
 
 def test_afterwards_the_pool_is_as_it_was(pool) -> None:
-    assert set(map(id, pool.sandbox._idle)) == pool.workers
+    assert set(map(id, pool.sandbox.workers())) == pool.workers
     assert len(os.listdir("/proc/self/fd")) == pool.descriptors
     assert len(children_of(os.getpid())) == pool.children
     assert Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/msg").read_text() == pool.shared
@@ -166,7 +161,7 @@ def test_afterwards_the_pool_is_as_it_was(pool) -> None:
 
 def test_many_programs_leave_no_descriptors_and_no_memory(pool) -> None:
     def size() -> int:
-        zygotes = [Path(f"/proc/{zygote_of(worker)}/status").read_text() for worker in pool.sandbox._idle]
+        zygotes = [Path(f"/proc/{worker.pid}/status").read_text() for worker in pool.sandbox.workers()]
         return sum(int(line.split()[1]) for status in zygotes for line in status.splitlines() if "VmRSS" in line)
 
     before = size()
