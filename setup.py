@@ -19,7 +19,7 @@ setup(
     python_requires=">=3.11",
     # Configs import each other and are named on the command line, from any working directory.
     packages=find_packages(include=["metaagentx", "metaagentx.*", "configs", "launch", "benchmarks"]),
-    package_data={"configs": ["models/*.json"]},
+    package_data={"configs": ["models/*.json"], "metaagentx.tools": ["*.jsonl"]},
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.8",

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from metaagentx.rollout.engine import Work
+from metaagentx.rollout.scheduler import Spent
 from metaagentx.rollout.shape import SHAPES, shape
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.workflow.ir import Design, Diagnosis
@@ -83,6 +84,19 @@ def measure_engines(works: Sequence[Work], seconds: float) -> dict[str, float]:
         "engine/prefill_seconds": total.prefill_seconds,
         "engine/decode_seconds": total.decode_seconds,
         "engine/host_seconds": seconds - total.prefill_seconds - total.decode_seconds,
+    }
+
+
+def measure_spent(spent: Spent, questions: int) -> dict[str, float]:
+    """What the calls and tools of so many questions took. Engines had nothing to do in `tools/idle_seconds`."""
+    return {
+        "rollout/calls_per_question": spent.calls / max(1, questions),
+        "rollout/tokens_per_question": spent.tokens / max(1, questions),
+        "rollout/refused_calls": float(spent.refused),
+        "tools/calls": float(spent.tool_calls),
+        "tools/failures": float(spent.tool_failures),
+        "tools/seconds": spent.tool_seconds,
+        "tools/idle_seconds": spent.idle_seconds,
     }
 
 

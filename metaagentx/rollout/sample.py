@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from metaagentx.rollout.at_work import Share, Tools, alone
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.conversation import Dialogue
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
-from metaagentx.rollout.measure import measure_engines, measure_trajectories, measure_trees
+from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories, measure_trees
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
-from metaagentx.rollout.scheduler import Bounds, Tools, run
+from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.rollout.tree import forest
 from metaagentx.tasks.task import Question, Task
@@ -53,6 +54,7 @@ def sample(
     step: int,
     designs: Sequence[str] = (),
     bounds: Bounds | None = None,
+    share: Share = alone,
 ) -> Rollout:
     """Grow the trees of `questions`. `engines` and `sampling` have the keys "designer" and "executor".
 
@@ -66,16 +68,16 @@ def sample(
     begun = time.perf_counter()
     with count_compilations() as compilations:
         process = forest(questions, task, options, language, designs)
-        trees, trajectories, spent = run(process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds)
+        trees, trajectories, spent = run(
+            process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds, share=share
+        )
     seconds = time.perf_counter() - begun
     attach(trees, trajectories)
     metrics = {
         **measure_trees(trees),
         **measure_trajectories(trajectories),
         **measure_engines([engine.take_work() for engine in distinct], seconds),
-        "rollout/calls_per_question": spent.calls / max(1, len(trees)),
-        "rollout/tokens_per_question": spent.tokens / max(1, len(trees)),
-        "rollout/refused_calls": float(spent.refused),
+        **measure_spent(spent, len(trees)),
         "rollout/compilations": float(compilations.count),
     }
     return Rollout(trees, trajectories, metrics)

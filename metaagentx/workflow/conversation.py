@@ -49,20 +49,19 @@ def converse(agent: Agent, context: Context, setting: Setting, ledger: Ledger) -
 def _use_tools(
     agent: Agent, calls: tuple[ToolCall | Malformed, ...], setting: Setting, ledger: Ledger
 ) -> Process[tuple[Message, ...]]:
-    """Run the calls of one reply in order; what went wrong is told like a result."""
-    ran: list[ToolCall] = []
-    results: list[ToolResult] = []
-    messages: list[Message] = []
-    for call in calls:
-        if isinstance(call, Malformed):
-            result = ToolResult(call.error, ok=False)
-        elif call.name not in agent.tools:
-            result = ToolResult(f"there is no tool {call.name[:100]!r}; there is {', '.join(agent.tools)}", ok=False)
-        else:
-            result = yield from ledger.use_tool(call)
-            ran.append(call)
-            results.append(result)
-        text = result.text if result.ok else setting.wording.tool_error.replace("{error}", result.text)
-        messages.append(Message("tool", text))
-    ledger.record_tools(ran, results)
-    return tuple(messages)
+    """Run the calls of one reply side by side and tell of them in order; what went wrong is told like a result."""
+    checked = [_check(call, agent) for call in calls]
+    sound = [call for call in checked if isinstance(call, ToolCall)]
+    ran = yield from ledger.use_tools(sound)
+    ledger.record_tools(sound, ran)
+    results = iter(ran)
+    told = [next(results) if isinstance(call, ToolCall) else ToolResult(call.error, ok=False) for call in checked]
+    error = setting.wording.tool_error
+    return tuple(Message("tool", each.text if each.ok else error.replace("{error}", each.text)) for each in told)
+
+
+def _check(call: ToolCall | Malformed, agent: Agent) -> ToolCall | Malformed:
+    """The call, or what is wrong with it: the agent must have the tool."""
+    if isinstance(call, Malformed) or call.name in agent.tools:
+        return call
+    return Malformed(f"there is no tool {call.name[:100]!r}; there is {', '.join(agent.tools)}")

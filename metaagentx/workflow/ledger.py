@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from metaagentx.workflow.protocol import Call, Outcome, Process, Reply, ToolCall, ToolResult, Turn
+from metaagentx.workflow.protocol import Call, Outcome, Process, Reply, ToolCall, ToolCalls, ToolResult, Turn
 
 
 @dataclass(slots=True)
@@ -39,11 +39,11 @@ class Ledger:
         self.turns.append(Turn(call.agent, call.messages, reply))
         return reply
 
-    def use_tool(self, call: ToolCall) -> Process[ToolResult]:
-        """Run one tool."""
-        result: ToolResult = yield call
-        self.tool_calls += 1
-        return result
+    def use_tools(self, calls: Sequence[ToolCall]) -> Process[tuple[ToolResult, ...]]:
+        """Run tools side by side; their results in the order of the calls."""
+        results: tuple[ToolResult, ...] = (yield ToolCalls(tuple(calls))) if calls else ()
+        self.tool_calls += len(calls)
+        return results
 
     def record_tools(self, calls: Sequence[ToolCall], results: Sequence[ToolResult]) -> None:
         """Add tool calls and their results to the last turn."""

@@ -2,7 +2,7 @@ import pytest
 
 from metaagentx.tools.python_tool import make_python
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
-from metaagentx.tools.tool import Toolbox
+from metaagentx.tools.toolbox import Toolbox
 from metaagentx.workflow.protocol import ToolCall
 
 
