@@ -7,13 +7,14 @@ from metaagentx.tools.tool import Tool, ToolError
 
 # Runs inside: what was printed, and in a last line what went wrong.
 _RUNNER = """
-import contextlib, io
+import contextlib, io, sys, types
 
 def run(code):
-    printed = io.StringIO()
+    printed, module = io.StringIO(), types.ModuleType("__main__")
+    sys.modules["__main__"] = module
     with contextlib.redirect_stdout(printed):
         try:
-            exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
+            exec(compile(code, "<code>", "exec"), module.__dict__)
         except SystemExit:
             pass
         except BaseException as error:
@@ -27,7 +28,8 @@ _TROUBLE = {
 
 
 def make_python(sandbox: Sandbox) -> Tool:
-    """The tool. Its programs see the standard library and nothing else, and keep nothing between calls."""
+    """The tool. Its programs see the standard library and `sandbox.packages`, and keep nothing between calls."""
+    available = ", ".join(("standard library", *sandbox.options.packages))
 
     def execute(code: str) -> str:
         try:
@@ -43,7 +45,7 @@ def make_python(sandbox: Sandbox) -> Tool:
 
     return Tool(
         name="python_execute",
-        description="Runs a Python program (standard library only) and gives what it prints.",
+        description=f"Runs a Python program ({available} only) and gives what it prints.",
         parameters={
             "type": "object",
             "properties": {"code": {"type": "string", "description": "a whole program that prints its result"}},
