@@ -71,7 +71,6 @@ class Worker:
         self.alive = True
         with complaints:
             self._control.settimeout(START_SECONDS)
-            self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             try:
                 message, about, *_ = self._control.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
                 if not message:
@@ -111,7 +110,9 @@ class Worker:
         else:  # bubblewrap lacks the right to kill another user's process, and ends with it
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._zygote, signal.SIGKILL)
-            select.select([self._zygote], [], [], _STOP_SECONDS)  # pid 1 has ended when all inside have
+            ended = select.poll()
+            ended.register(self._zygote, select.POLLIN)
+            ended.poll(_STOP_SECONDS * 1000)  # pid 1 has ended when all inside have
             os.close(self._zygote)
         self._process.wait()
 
@@ -145,6 +146,7 @@ def _start(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.sock
     """
     complaints = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
     ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     with theirs:
         try:
             process = subprocess.Popen(

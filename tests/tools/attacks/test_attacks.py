@@ -15,10 +15,10 @@ import time
 import types
 from pathlib import Path
 
-import bounds
-import cheats
-import host
-import kernel
+import bounds_attacks
+import grade_attacks
+import host_attacks
+import kernel_attacks
 import pytest
 from attack import ESCAPED, Attack
 
@@ -26,7 +26,7 @@ from metaagentx.tasks.grading import Grader
 from metaagentx.tasks.gym import Record
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
 
-ATTACKS = (*bounds.ATTACKS, *host.ATTACKS, *kernel.ATTACKS, *cheats.ATTACKS)
+ATTACKS = (*bounds_attacks.ATTACKS, *host_attacks.ATTACKS, *kernel_attacks.ATTACKS, *grade_attacks.ATTACKS)
 OPTIONS = SandboxOptions(seconds=2.0, cpu_seconds=1, memory_mb=256, output_kb=64, workers=2)
 EXPECTED = 918273645
 SECRETS = ("the secret of the environment", "the secret of the file", str(EXPECTED))

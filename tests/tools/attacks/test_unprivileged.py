@@ -18,14 +18,16 @@ NOBODY = "65534"
 SECRET = "what no program may see"
 DRIVER = """
 import contextlib, json, os, sys
-import bounds, host, kernel
+from bounds_attacks import ATTACKS as bounds
+from host_attacks import ATTACKS as host
+from kernel_attacks import ATTACKS as kernel
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions
 
 names = json.loads(sys.argv[1]) | {"HOST_PID": os.getpid()}
 found = {}
 with contextlib.closing(Sandbox(SandboxOptions(workers=1, seconds=2.0, cpu_seconds=1, memory_mb=256))) as sandbox:
-    quick = [attack for attack in bounds.ATTACKS if attack.name in ("fork_bomb", "thread_bomb", "ten_gigabytes")]
-    for attack in (*quick, *host.ATTACKS, *kernel.ATTACKS):
+    quick = [attack for attack in bounds if attack.name in ("fork_bomb", "thread_bomb", "ten_gigabytes")]
+    for attack in (*quick, *host, *kernel):
         found[attack.name] = str(sandbox.run(attack.program(names), [("f", [3])]).results)
         assert sandbox.run("def f(x): return x", [("f", [3])]).value(0) == (3,)
     assert len(sandbox.workers()) == 1
