@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaagentx.tools.jail import bubblewraps, jailed
+from metaagentx.tools.jail import Usage, bubblewraps, jailed
 from metaagentx.tools.python_tool import make_python
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions
-from metaagentx.tools.worker import Worker
+from metaagentx.tools.worker import Patience, Worker
 
 PROGRAM = "def f(n):\n    return sum(range(n))\n"
 CASES = (1, 10)  # calls of one program
@@ -86,7 +86,8 @@ def three_ways(options: SandboxOptions, cases: int, rounds: int) -> dict[str, An
     """Latency and throughput of a small program with so many calls."""
     calls = [("f", [100 + number]) for number in range(cases)]
     wanted = [(sum(range(100 + number)),) for number in range(cases)]
-    command = jailed(bubblewraps()[0], memory=options.memory_mb << 20, seconds=options.cpu_seconds)
+    command = jailed(bubblewraps()[0], Usage(options.memory_mb << 20, options.cpu_seconds, packages=()))
+    patience = Patience(options.seconds, options.output_kb << 10)
     with warnings.catch_warnings(action="ignore"):
         plain = Sandbox(SandboxOptions(isolation="none", workers=1))
     with contextlib.closing(plain), contextlib.closing(Sandbox(options)) as pool:
@@ -96,7 +97,7 @@ def three_ways(options: SandboxOptions, cases: int, rounds: int) -> dict[str, An
 
         def one_shot() -> None:
             worker = Worker(command)
-            check(worker.run(PROGRAM, calls, seconds=options.seconds, most=options.output_kb << 10))
+            check(worker.run(PROGRAM, calls, patience))
             worker.kill()
 
         return measure(

@@ -51,7 +51,7 @@ def test_agents_are_told_which_packages_there_are():
 
 def test_a_broken_sandbox_is_told_and_not_raised(toolbox, monkeypatch):
     sandbox = toolbox.tools["python_execute"].function.__closure__[0].cell_contents
-    monkeypatch.setattr(sandbox, "_command", ("/bin/false",))
+    monkeypatch.setattr(sandbox, "_bubblewrap", "/bin/false")
     while sandbox._idle:
         sandbox._idle.pop().kill()
     result = toolbox.run(ToolCall("python_execute", {"code": "print(1)"}, "a"))

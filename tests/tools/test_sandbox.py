@@ -162,7 +162,7 @@ def broken(tmp_path):
 
 
 def test_a_sandbox_that_breaks_down_is_no_verdict_on_the_program(sandbox, broken, monkeypatch):
-    monkeypatch.setattr(sandbox, "_command", (broken,))
+    monkeypatch.setattr(sandbox, "_bubblewrap", broken)
     lose_workers(sandbox)
     with pytest.raises(SandboxError, match="No permissions"):
         sandbox.run("def f(): return 1", [("f", [])])
@@ -196,6 +196,20 @@ def test_where_nothing_isolates_there_is_an_error_with_three_ways_out(monkeypatc
     monkeypatch.setattr(jail, "bubblewraps", list)
     with pytest.raises(SandboxUnavailable, match="no bubblewrap was found"):
         Sandbox(QUICK)
+
+
+def test_bounds_in_which_nothing_can_run_are_told_with_their_reason(sandbox):
+    with pytest.raises(SandboxUnavailable, match="MemoryError"):
+        Sandbox(SandboxOptions(memory_mb=1))
+
+
+def test_every_worker_is_another_user(sandbox):
+    program = "import os, time\ndef f():\n    time.sleep(0.5)\n    return os.getuid()"
+    users = [future.result().value(0) for future in [sandbox.submit(program, [("f", [])]) for _ in range(2)]]
+    if os.geteuid() == 0:
+        assert len({(0,), *users}) == 3
+    else:
+        assert users == [(os.geteuid(),)] * 2
 
 
 def test_a_bubblewrap_that_lets_processes_through_is_not_taken(monkeypatch, sandbox):

@@ -96,7 +96,6 @@ def pool(target):
             grader=Listening(sandbox),
             workers=set(map(id, sandbox.workers())),
             state=state_of(sandbox),
-            seconds=latency(sandbox),
             descriptors=len(os.listdir("/proc/self/fd")),
             children=len(children_of(os.getpid())),
             shared=Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/msg").read_text(),
@@ -108,14 +107,15 @@ def state_of(sandbox: Sandbox) -> str:
     return re.sub("0x[0-9a-f]+", "", json.dumps(sandbox.run(STATE, [("f", [])]).value(0)))
 
 
-def latency(sandbox: Sandbox) -> float:
-    """Median seconds of an honest program."""
-    taken = []
-    for _ in range(30):
-        start = time.perf_counter()
-        assert sandbox.run(HONEST, [("f", [3])]).value(0) == (EXPECTED,)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+def latencies(*sandboxes: Sandbox) -> list[float]:
+    """Median seconds of an honest program in each, in turns: whatever else the machine does, it does to all."""
+    taken: list[list[float]] = [[] for _ in sandboxes]
+    for _ in range(100):
+        for sandbox, times in zip(sandboxes, taken, strict=True):
+            start = time.perf_counter()
+            assert sandbox.run(HONEST, [("f", [3])]).value(0) == (EXPECTED,)
+            times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in taken]
 
 
 def children_of(parent: int) -> list[str]:
@@ -156,7 +156,9 @@ def test_afterwards_the_pool_is_as_it_was(pool) -> None:
     assert len(os.listdir("/proc/self/fd")) == pool.descriptors
     assert len(children_of(os.getpid())) == pool.children
     assert Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/msg").read_text() == pool.shared
-    assert min(latency(pool.sandbox) for _ in range(3)) < 2 * pool.seconds + 0.005
+    with contextlib.closing(Sandbox(OPTIONS)) as fresh:
+        used, new = latencies(pool.sandbox, fresh)
+    assert used < 1.5 * new
 
 
 def test_many_programs_leave_no_descriptors_and_no_memory(pool) -> None:
