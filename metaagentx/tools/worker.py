@@ -55,6 +55,14 @@ class Answers:
         return (self.results[index]["ok"],)
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What is waited for, and read, of one program."""
+
+    seconds: float  # of wall time
+    most: int  # bytes of answers
+
+
 class Worker:
     """A warm interpreter (`zygote`) that runs one program after the other, each in a process and on a connection of
     its own. What a program leaves running is killed before `run` returns."""
@@ -67,35 +75,37 @@ class Worker:
         """
         self._process, self._control, complaints = _start(command)
         self._zygote: int | None = None  # a pidfd
+        self.pid = 0  # of the zygote, as it is called out here
         self.alive = True
         with complaints:
             self._control.settimeout(START_SECONDS)
-            self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             try:
                 message, about, *_ = self._control.recvmsg(1, socket.CMSG_SPACE(_CREDENTIALS.size))
                 if not message:
                     raise OSError("it ended")
-                self._zygote = os.pidfd_open(_CREDENTIALS.unpack(about[0][2])[0])
+                self.pid = _CREDENTIALS.unpack(about[0][2])[0]
+                self._zygote = os.pidfd_open(self.pid)
             except OSError as error:
                 self.kill()
                 raise SandboxError(f"a sandbox did not start ({error}): {_read(complaints)}") from error
 
-    def run(self, program: str, calls: Sequence[FunctionCall], *, seconds: float, most: int) -> Answers:
-        """Run one program for at most `seconds` of wall time and `most` bytes of answers.
+    def run(self, program: str, calls: Sequence[FunctionCall], patience: Patience) -> Answers:
+        """Run one program.
 
         Raises:
           SandboxError: the worker broke down before it read the program; it is not `alive` any more.
         """
+        request = _request(program, calls)
         ours, theirs = socket.socketpair()
         with ours:
             with theirs, contextlib.suppress(OSError):  # of a dead worker the connection ends at once
                 socket.send_fds(self._control, [b"."], [theirs.fileno()])
-            output, ending = _exchange(ours, program, calls, seconds=seconds, most=most)
+            output, ending = _exchange(ours, request, len(calls), patience)
         with contextlib.suppress(OSError):
             self._control.send(b".")
         if not self._acknowledged(_STOP_SECONDS):
             self.kill()
-        return _answers(output, ending, len(calls), "no message")
+        return _answers(output, ending, len(calls), "")
 
     def kill(self) -> None:
         """Kill it, with everything inside, and wait for that."""
@@ -108,7 +118,9 @@ class Worker:
         else:  # bubblewrap lacks the right to kill another user's process, and ends with it
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._zygote, signal.SIGKILL)
-            select.select([self._zygote], [], [], _STOP_SECONDS)  # pid 1 has ended when all inside have
+            ended = select.poll()
+            ended.register(self._zygote, select.POLLIN)
+            ended.poll(_STOP_SECONDS * 1000)  # pid 1 has ended when all inside have
             os.close(self._zygote)
         self._process.wait()
 
@@ -120,14 +132,13 @@ class Worker:
             return False
 
 
-def run_once(
-    command: Sequence[str], program: str, calls: Sequence[FunctionCall], *, seconds: float, most: int
-) -> Answers:
+def run_once(command: Sequence[str], program: str, calls: Sequence[FunctionCall], patience: Patience) -> Answers:
     """Run one program in a process that is started for it (`jail.unjailed`), else as `Worker.run`."""
+    request = _request(program, calls)
     process, ours, complaints = _start(command)
     with ours, complaints:
         try:
-            output, ending = _exchange(ours, program, calls, seconds=seconds, most=most)
+            output, ending = _exchange(ours, request, len(calls), patience)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -137,35 +148,48 @@ def run_once(
 def _start(command: Sequence[str]) -> tuple[subprocess.Popen[bytes], socket.socket, IO[bytes]]:
     """The process, our end of the socket that is its standard input, and where it complains.
 
-    Its environment is empty: a process inside can read its launcher's.
+    Its environment is empty: a process inside can read its launcher's. Raises SandboxError if there is no such command.
     """
     complaints = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's
     ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     with theirs:
-        process = subprocess.Popen(
-            command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=complaints, env={}, start_new_session=True
-        )
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                env={},
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            complaints.close()
+            raise SandboxError(f"a sandbox did not start: {error}") from error
     return process, ours, complaints
 
 
 def _read(complaints: IO[bytes]) -> str:
     complaints.seek(0)
-    return complaints.read(2000).decode(errors="replace").strip() or "no message"
+    return complaints.read(2000).decode(errors="replace").strip()
 
 
-def _exchange(
-    connection: socket.socket, program: str, calls: Sequence[FunctionCall], *, seconds: float, most: int
-) -> tuple[bytes, Ending]:
-    """Send a program; receive up to the last answer, the end, the deadline or more than `most` bytes."""
-    deadline = time.monotonic() + seconds
+def _request(program: str, calls: Sequence[FunctionCall]) -> bytes:
+    return json.dumps({"program": program, "calls": calls}).encode()
+
+
+def _exchange(connection: socket.socket, request: bytes, count: int, patience: Patience) -> tuple[bytes, Ending]:
+    """Send a request; receive up to the last answer, the end, the deadline or too many bytes."""
+    deadline = time.monotonic() + patience.seconds
     pieces: list[bytes] = []
     size, lines = 0, 0
-    connection.settimeout(seconds)
+    connection.settimeout(patience.seconds)
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(json.dumps({"program": program, "calls": calls}).encode())
+            connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)
-        while size <= most and lines <= len(calls):
+        while size <= patience.most and lines <= count:
             connection.settimeout(max(deadline - time.monotonic(), 1e-6))
             piece = connection.recv(1 << 16)
             if not piece:
@@ -177,14 +201,14 @@ def _exchange(
         return b"".join(pieces), Ending.TIMEOUT
     except ConnectionResetError:  # it died with something left to read
         return b"".join(pieces), Ending.FINISHED
-    return b"".join(pieces)[:most], Ending.OVERFLOW if size > most else Ending.FINISHED
+    return b"".join(pieces)[: patience.most], Ending.OVERFLOW if size > patience.most else Ending.FINISHED
 
 
 def _answers(output: bytes, ending: Ending, count: int, complaint: str) -> Answers:
     """What the lines say. Raises SandboxError if the program was not even read."""
     ready, *lines = output.split(b"\n")
     if ready != b'"ready"':
-        raise SandboxError(f"a sandbox did not start ({ending}): {complaint}")
+        raise SandboxError(f"a sandbox did not start ({ending}): {ready[:200].decode(errors='replace')} {complaint}")
     results = _results(lines[:-1], count)  # the last piece is empty, or a line that was cut
     if len(results) == count:
         return Answers(results, Ending.FINISHED)

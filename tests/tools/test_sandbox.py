@@ -1,8 +1,12 @@
 import contextlib
 import os
+import re
 import select
 import signal
 import struct
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import pytest
 
 from metaagentx.tools import jail
 from metaagentx.tools.sandbox import Ending, Sandbox, SandboxError, SandboxOptions, SandboxUnavailable
-from metaagentx.tools.seccomp import filter_program
+from metaagentx.tools.seccomp import ALLOWED, CLONE, DECIDED, filter_program
 from metaagentx.tools.spelling import spell
 
 QUICK = SandboxOptions(seconds=2.0, cpu_seconds=1, memory_mb=256, output_kb=64, workers=2)
@@ -158,7 +162,7 @@ def broken(tmp_path):
 
 
 def test_a_sandbox_that_breaks_down_is_no_verdict_on_the_program(sandbox, broken, monkeypatch):
-    monkeypatch.setattr(sandbox, "_command", (broken,))
+    monkeypatch.setattr(sandbox, "_bubblewrap", broken)
     lose_workers(sandbox)
     with pytest.raises(SandboxError, match="No permissions"):
         sandbox.run("def f(): return 1", [("f", [])])
@@ -166,8 +170,8 @@ def test_a_sandbox_that_breaks_down_is_no_verdict_on_the_program(sandbox, broken
 
 def lose_workers(sandbox):
     """As if somebody killed them all while they wait."""
-    for worker in sandbox._idle:
-        signal.pidfd_send_signal(worker._zygote, signal.SIGKILL)
+    for worker in sandbox.workers():
+        os.kill(worker.pid, signal.SIGKILL)
         worker._process.wait()
 
 
@@ -194,6 +198,20 @@ def test_where_nothing_isolates_there_is_an_error_with_three_ways_out(monkeypatc
         Sandbox(QUICK)
 
 
+def test_bounds_in_which_nothing_can_run_are_told_with_their_reason(sandbox):
+    with pytest.raises(SandboxUnavailable, match="MemoryError"):
+        Sandbox(SandboxOptions(memory_mb=1))
+
+
+def test_every_worker_is_another_user(sandbox):
+    program = "import os, time\ndef f():\n    time.sleep(0.5)\n    return os.getuid()"
+    users = [future.result().value(0) for future in [sandbox.submit(program, [("f", [])]) for _ in range(2)]]
+    if os.geteuid() == 0:
+        assert len({(0,), *users}) == 3
+    else:
+        assert users == [(os.geteuid(),)] * 2
+
+
 def test_a_bubblewrap_that_lets_processes_through_is_not_taken(monkeypatch, sandbox):
     allow_all = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
     monkeypatch.setattr(jail, "filter_program", lambda: allow_all)
@@ -206,15 +224,102 @@ def test_the_filter_is_known_for_two_architectures():
     assert filter_program("riscv64") is None
 
 
-def test_bad_bounds_name_their_field():
-    with pytest.raises(ValueError, match=r"sandbox\.memory_mb"):
-        SandboxOptions(memory_mb=0)
+@pytest.mark.parametrize(
+    ("column", "header", "pattern"),
+    [
+        (0, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", r"#define __NR_(\w+) (\d+)"),
+        (1, "/usr/include/asm-generic/unistd.h", r"#define __NR(?:3264)?_(\w+) (\d+)"),
+    ],
+)
+def test_the_numbers_of_system_calls_are_those_of_the_kernel_s_headers(column, header, pattern):
+    if not Path(header).exists():
+        pytest.skip("no kernel headers")
+    known = {name: int(number) for name, number in re.findall(pattern, Path(header).read_text())}
+    known.setdefault("newfstatat", known.get("fstatat", -1))
+    ours = {name: numbers[column] for name, numbers in (ALLOWED | DECIDED | {"clone": CLONE}).items()}
+    assert {name: known.get(name) for name in ours} == ours
 
 
-def zygote_of(worker):
-    """The process number of a worker's zygote, as it is called out here."""
-    fields = Path(f"/proc/self/fdinfo/{worker._zygote}").read_text().split()
-    return int(fields[fields.index("Pid:") + 1])
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"memory_mb": 0}, r"sandbox\.memory_mb"),
+        ({"workers": -1}, r"sandbox\.workers"),
+        ({"packages": ("numpy>=2",)}, r"sandbox\.packages.*'numpy>=2'"),
+    ],
+)
+def test_bad_options_name_their_field(options, field):
+    with pytest.raises(ValueError, match=field):
+        SandboxOptions(**options)
+
+
+def test_a_package_that_is_not_installed_is_named_before_anything_runs():
+    with pytest.raises(ValueError, match=r"sandbox\.packages.*'no_such_package'"):
+        Sandbox(SandboxOptions(packages=("no_such_package",)))
+
+
+def test_named_packages_are_loaded_beforehand_and_no_others_are_there(sandbox):
+    program = (
+        "import sys\nthere = 'numpy' in sys.modules\nimport numpy\ndef f(): return [there, int(numpy.ones(7).sum())]"
+    )
+    with contextlib.closing(Sandbox(SandboxOptions(packages=("numpy",), workers=1))) as with_numpy:
+        assert with_numpy.run(program, [("f", [])]).value(0) == ([True, 7],)
+        assert run(with_numpy, "import scipy").results[0]["error"].startswith("ModuleNotFoundError")
+    assert "ModuleNotFoundError" in sandbox.run(program, [("f", [])]).results[0]["error"]
+
+
+def test_what_a_used_pool_answers_is_what_a_fresh_one_answers(sandbox):
+    programs = [
+        "def f(): return sorted({'b', 'a', 'c'}), list({'x': 1, 'y': 2}), hash('word'), [*{'q', 'r', 's', 't'}]",
+        "import os\ndef f(): return os.getcwd(), os.listdir('/sandbox'), dict(os.environ), os.umask",
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n"
+        "def f(): return P(3).x, P.__module__",
+        "def f(): return __name__, open",
+    ]
+    with contextlib.closing(Sandbox(QUICK)) as fresh:
+        for program in programs:
+            assert fresh.run(program, [("f", [])]) == sandbox.run(program, [("f", [])])
+
+
+def test_a_worker_outlives_the_thread_that_asked_for_it():
+    with contextlib.closing(Sandbox(SandboxOptions(workers=1))) as sandbox:
+        before = sandbox.workers()
+        thread = threading.Thread(target=run, args=(sandbox, "return 1"))
+        thread.start()
+        thread.join()
+        assert run(sandbox, "return 2").value(0) == (2,)
+        assert sandbox.workers() == before
+
+
+def test_a_trainer_that_is_killed_leaves_nothing_behind(sandbox):
+    script = (
+        "from metaagentx.tools.sandbox import Sandbox, SandboxOptions\n"
+        "sandbox = Sandbox(SandboxOptions())\n"
+        "print(sandbox.workers()[0].pid, flush=True)\n"
+        "sandbox.run('import time\\ntime.sleep(60)', [('f', [])])\n"
+    )
+    trainer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert trainer.stdout is not None
+    watch = os.pidfd_open(int(trainer.stdout.readline()))
+    time.sleep(0.2)
+    trainer.kill()
+    trainer.communicate()
+    assert select.select([watch], [], [], 5)[0]
+    os.close(watch)
+
+
+def test_without_isolation_there_is_a_warning_and_limits_but_no_walls(tmp_path, monkeypatch):
+    monkeypatch.setattr(jail, "bubblewraps", list)  # it takes none, as none is needed
+    with pytest.warns(RuntimeWarning, match=r"sandbox\.isolation is 'none'"):
+        opened = Sandbox(SandboxOptions(isolation="none", seconds=2.0, cpu_seconds=1, memory_mb=256, output_kb=64))
+    (tmp_path / "seen").write_text("42")
+    with contextlib.closing(opened) as sandbox:
+        assert run(sandbox, f"return open({str(tmp_path / 'seen')!r}).read()").value(0) == ("42",)
+        assert run(sandbox, "return dict(os.environ)", before="import os").value(0) == ({"dict": []},)
+        assert run(sandbox, "return len(bytearray(10**10))").results[0]["error"].startswith("MemoryError")
+        assert run(sandbox, "return 'x' * 10**6").ending == Ending.OVERFLOW
+        assert run(sandbox, "os._exit(0)", before="import os").ending == Ending.DIED
+        assert run(sandbox, "time.sleep(60)", before="import time").ending == Ending.TIMEOUT
 
 
 def children(parent):
@@ -228,8 +333,8 @@ def children(parent):
 
 def test_no_process_outlives_its_program_and_no_worker_its_sandbox():
     with contextlib.closing(Sandbox(QUICK)) as sandbox:
-        (worker,) = sandbox._idle
-        zygote, running = zygote_of(worker), sandbox.submit("import time\ndef f(): time.sleep(60)", [("f", [])])
+        (worker,) = sandbox.workers()
+        zygote, running = worker.pid, sandbox.submit("import time\ndef f(): time.sleep(60)", [("f", [])])
         time.sleep(0.5)
         assert len(children(zygote)) == 1
         assert running.result().ending == Ending.TIMEOUT

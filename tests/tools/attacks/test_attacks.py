@@ -15,10 +15,10 @@ import time
 import types
 from pathlib import Path
 
-import bounds
-import cheats
-import host
-import kernel
+import bounds_attacks
+import grade_attacks
+import host_attacks
+import kernel_attacks
 import pytest
 from attack import ESCAPED, Attack
 
@@ -26,7 +26,7 @@ from metaagentx.tasks.grading import Grader
 from metaagentx.tasks.gym import Record
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
 
-ATTACKS = (*bounds.ATTACKS, *host.ATTACKS, *kernel.ATTACKS, *cheats.ATTACKS)
+ATTACKS = (*bounds_attacks.ATTACKS, *host_attacks.ATTACKS, *kernel_attacks.ATTACKS, *grade_attacks.ATTACKS)
 OPTIONS = SandboxOptions(seconds=2.0, cpu_seconds=1, memory_mb=256, output_kb=64, workers=2)
 EXPECTED = 918273645
 SECRETS = ("the secret of the environment", "the secret of the file", str(EXPECTED))
@@ -94,9 +94,8 @@ def pool(target):
         yield types.SimpleNamespace(
             sandbox=sandbox,
             grader=Listening(sandbox),
-            workers=set(map(id, sandbox._idle)),
+            workers=set(map(id, sandbox.workers())),
             state=state_of(sandbox),
-            seconds=latency(sandbox),
             descriptors=len(os.listdir("/proc/self/fd")),
             children=len(children_of(os.getpid())),
             shared=Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/msg").read_text(),
@@ -108,14 +107,15 @@ def state_of(sandbox: Sandbox) -> str:
     return re.sub("0x[0-9a-f]+", "", json.dumps(sandbox.run(STATE, [("f", [])]).value(0)))
 
 
-def latency(sandbox: Sandbox) -> float:
-    """Median seconds of an honest program."""
-    taken = []
-    for _ in range(30):
-        start = time.perf_counter()
-        assert sandbox.run(HONEST, [("f", [3])]).value(0) == (EXPECTED,)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+def latencies(*sandboxes: Sandbox) -> list[float]:
+    """Median seconds of an honest program in each, in turns: whatever else the machine does, it does to all."""
+    taken: list[list[float]] = [[] for _ in sandboxes]
+    for _ in range(100):
+        for sandbox, times in zip(sandboxes, taken, strict=True):
+            start = time.perf_counter()
+            assert sandbox.run(HONEST, [("f", [3])]).value(0) == (EXPECTED,)
+            times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in taken]
 
 
 def children_of(parent: int) -> list[str]:
@@ -125,11 +125,6 @@ def children_of(parent: int) -> list[str]:
             if f"\nPPid:\t{parent}\n" in status.read_text():
                 found.append(status.parent.name)
     return found
-
-
-def zygote_of(worker) -> int:
-    fields = Path(f"/proc/self/fdinfo/{worker._zygote}").read_text().split()
-    return int(fields[fields.index("Pid:") + 1])
 
 
 def got_away(text: str) -> bool:
@@ -150,23 +145,25 @@ def test_an_attack_neither_gets_away_nor_passes(attack: Attack, pool, target) ->
     answers = pool.grader.answers[1].result()
     assert not got_away(json.dumps(answers.results)), answers
     assert state_of(pool.sandbox) == pool.state
-    for worker in pool.sandbox._idle:
-        assert children_of(zygote_of(worker)) == []
+    for worker in pool.sandbox.workers():
+        assert children_of(worker.pid) == []
     assert os.listdir(target.folder) == ["expected.json"]
     assert select.select([target.server], [], [], 0) == ([], [], [])
 
 
 def test_afterwards_the_pool_is_as_it_was(pool) -> None:
-    assert set(map(id, pool.sandbox._idle)) == pool.workers
+    assert set(map(id, pool.sandbox.workers())) == pool.workers
     assert len(os.listdir("/proc/self/fd")) == pool.descriptors
     assert len(children_of(os.getpid())) == pool.children
     assert Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/msg").read_text() == pool.shared
-    assert min(latency(pool.sandbox) for _ in range(3)) < 2 * pool.seconds + 0.005
+    with contextlib.closing(Sandbox(OPTIONS)) as fresh:
+        used, new = latencies(pool.sandbox, fresh)
+    assert used < 1.5 * new
 
 
 def test_many_programs_leave_no_descriptors_and_no_memory(pool) -> None:
     def size() -> int:
-        zygotes = [Path(f"/proc/{zygote_of(worker)}/status").read_text() for worker in pool.sandbox._idle]
+        zygotes = [Path(f"/proc/{worker.pid}/status").read_text() for worker in pool.sandbox.workers()]
         return sum(int(line.split()[1]) for status in zygotes for line in status.splitlines() if "VmRSS" in line)
 
     before = size()
