@@ -1,9 +1,9 @@
 """What a hostile program may ask of the kernel: a list of system calls, as a filter in classic BPF.
 
 What is not on the list is refused with EPERM, whatever a later kernel adds: processes, sockets, pipes, memory files,
-namespaces, mounts, keys, queues, tracing, signals to others, writing to the file system but by `open`. `clone3` gets
-ENOSYS, which makes the C library fall back to `clone`, where threads can be told from processes. A call of another
-architecture kills the process.
+shared memory, namespaces, mounts, keys, queues, tracing, signals to others, writing to the file system but by `open`.
+`clone3` gets ENOSYS, which makes the C library fall back to `clone`, where threads can be told from processes. A call of
+another architecture kills the process.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ ALLOWED: Mapping[str, tuple[int, int | None]] = {
     "dup": (32, 23),
     "dup2": (33, None),
     "dup3": (292, 24),
-    "mmap": (9, 222),
     "mprotect": (10, 226),
     "munmap": (11, 215),
     "mremap": (25, 216),
@@ -97,6 +96,10 @@ DECIDED: Mapping[str, tuple[int, int, int, tuple[int, ...]]] = {
     "prlimit64": (302, 261, 0, (0,)),  # the limits of oneself, not those of pid 1
     "fcntl": (72, 25, 1, (0, 1, 2, 3, 4, 1030)),  # duplicates and flags: no locks or leases on the host's files
 }
+# Numbers as above, the argument that decides, and a bit that it must not have.
+WITHOUT: Mapping[str, tuple[int, int, int, int]] = {
+    "mmap": (9, 222, 3, 1),  # MAP_SHARED: of a mapping that is unmapped but for one page, all the memory stays
+}
 CLONE, CLONE3 = (56, 220), 435
 _CLONE_THREAD = 0x00010000
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column, AUDIT_ARCH
@@ -128,6 +131,9 @@ def filter_program(machine: str = platform.machine()) -> bytes | None:
         for value in values:
             program += [(_EQUAL, 0, 1, value), _PERMIT]
         program += [_REFUSE]
+    for *both, argument, bit in WITHOUT.values():
+        program += [(_EQUAL, 0, 4, both[column]), (_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
+        program += [(_ANY_BIT, 0, 1, bit), _REFUSE, _PERMIT]
     program += [
         (_EQUAL, 0, 1, CLONE3),
         (_RETURN, 0, 0, _ERROR | errno.ENOSYS),

@@ -120,6 +120,26 @@ def attack():
         control=True,
     ),
     Attack(
+        "torn_mappings",
+        "to keep shared memory whose addresses are given back, so that they do not count",
+        """
+import ctypes
+def attack():
+    c = ctypes.CDLL(None)
+    c.mmap.restype = ctypes.c_void_p
+    c.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    c.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    for _ in range(20):
+        place = c.mmap(None, 2**24, 3, 0x21, -1, 0)
+        if place == 2**64 - 1:
+            return None
+        ctypes.memset(place, 1, 2**24)
+        c.munmap(place + 4096, 2**24 - 4096)
+    return "escaped"
+""",
+        control=True,
+    ),
+    Attack(
         "memory_file",
         "to fill a file that lies in memory",
         """
