@@ -38,7 +38,7 @@ def corpus_texts() -> list[str]:
 REPLIES = (
     'Let me see.\n<tool_call>{"name": "calculator", "arguments": {"expression": "1 + 1"}}</tool_call>',
     '<tool_call>{"function": {"name": "search", "arguments": "{\\"query\\": \\"x\\"}"}}</tool_call>',
-    "<think>hm</think><delivery>2 + 2</delivery> so \\boxed{\\frac{4}{1}} and $1,000.50$.\nVERDICT: INCORRECT, not correct",
+    "<think>hm</think><delivery>2 + 2</delivery> so \\boxed{\\frac{4}{1}} and $1,000.50$.\nVERDICT: INCORRECT",
     "<answer>Paris</answer>\n<solution>\n```python\ndef f(x):\n    return x\n```\n</solution>",
     "```python\nprint(1)\n```\nThis is not quite correct. **Verdict**: accepted",
     "a=solve(4 - 1);b=solve({a} - 7)x3;c=tool(gcd(26, 38))",
@@ -48,7 +48,7 @@ REPLIES = (
 def _wrong(result: object, text: str) -> str:
     """What is wrong with the outcome of a reading."""
     if isinstance(result, Diagnosis):
-        if not result.message or len(result.message) > 2000:
+        if not result.message or len(result.message) > 500:
             return f"a message of {len(result.message)} characters"
         if result.line < 1 or result.column < 1 or result.line > text.count("\n") + text.count("\r") + 2:
             return f"a diagnosis at {result.line}:{result.column}"
