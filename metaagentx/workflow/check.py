@@ -131,8 +131,9 @@ def _graph_fault(graph: Graph, who: str, limits: Limits) -> Diagnosis | None:
 
 
 def _first_unknown(wanted: list[str], known: list[str], what: str) -> Diagnosis | None:
+    there = set(known)
     for name in wanted:
-        if name not in known:
+        if name not in there:
             right = ", ".join(map(repr, known[:8]))
             return Diagnosis(Refusal.UNKNOWN_TARGET, f"{name!r} is no {what}; it has {right}")
     return None
