@@ -29,7 +29,7 @@ from tests.workflow.mutate import Corpus, mutate
 from tests.workflow.readers import READERS, TIMED, corpus_texts
 
 SECONDS_PER_10_KB = 0.005  # of CPU time
-SEVERAL = {"response": 4}  # a response may hold its script twice, and be cut twice to find where it ends
+SEVERAL = {"response": 4, "reply": 3}  # its script twice, and cut twice to find where it ends; three deliveries
 HANGS = 10.0  # seconds of CPU time after which a reading is stopped
 CHUNK = 500  # texts that a worker reads at a time
 
