@@ -254,9 +254,8 @@ class Values:
         if isinstance(node.slice, ast.Slice):
             ends = [None if end is None else self.read(end) for end in (node.slice.lower, node.slice.upper)]
             plain = node.slice.step is None and all(isinstance(end, int | None) for end in ends)
-            if (plain and isinstance(owner, list | tuple)) or (
-                isinstance(owner, str) and plain and QUESTION not in owner
-            ):
+            known = not isinstance(owner, str) or QUESTION not in owner
+            if plain and known and isinstance(owner, str | list | tuple):
                 return owner[slice(*ends)]
             raise Refused(
                 Refusal.UNSUPPORTED, "only known text and lists can be cut, at whole numbers, without a step", node

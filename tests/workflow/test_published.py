@@ -1,8 +1,8 @@
 """Scripts as designers write them, each with what it means or where and why it is refused.
 
-A file of `published/` holds a script (in `published/responses/`, a whole response) and below it what is expected: a line
-`=> design` and its short form, in which an ellipsis (…) stands for any text, or `=> refused` and kind, line:column and words
-of the message. `=> remarks` lists line:column and words of every remark, in order; without it there may be none.
+A file of `published/` holds a script (in `published/responses/`, a whole response) and below it what is expected: a
+line `=> design` and its short form, in which an ellipsis (…) stands for any text, or `=> refused` and kind, line:column
+and words of the message. `=> remarks` lists line:column and words of all remarks in order; without it there are none.
 """
 
 from __future__ import annotations
