@@ -49,7 +49,7 @@ def _check_keyword(key: str, known: Collection[str] | None, seen: set[str], at: 
     if known is not None and key not in known:
         raise Refused(Refusal.UNKNOWN_KEYWORD, f"there is no {key[:40]!r} here, but {', '.join([*known][:12])}", at)
     if key in seen:
-        raise Refused(Refusal.SYNTAX, f"the keyword {key[:40]!r} is given twice", at)
+        raise Refused(Refusal.SYNTAX, f"the keyword {key[:40]!r} is given twice; give it once", at)
     seen.add(key)
 
 
@@ -62,10 +62,8 @@ def bind(
         raise Refused(Refusal.BAD_VALUE, f"{name} takes {', '.join(signature)}", call.args[len(signature)])
     for key, node in zip(signature, call.args, strict=False):
         found[key] = Argument(values.read(node, key in nodes), node)
-    for keyword in call.keywords:
-        if keyword.arg not in signature:
-            raise Refused(Refusal.UNKNOWN_KEYWORD, f"{name} takes {', '.join(signature)}", keyword)
-        if keyword.arg in found:
-            raise Refused(Refusal.SYNTAX, f"{keyword.arg} is given twice", keyword)
-        found[keyword.arg] = Argument(values.read(keyword.value, keyword.arg in nodes), keyword.value)
+    for key, argument in keywords(values, call, signature, frozenset(nodes)):
+        if key in found:
+            raise Refused(Refusal.SYNTAX, f"{key} of {name} is given twice; give it once", argument.at)
+        found[key] = argument
     return found

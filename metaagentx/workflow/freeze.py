@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from metaagentx.workflow.check import MAX_DEPTH
@@ -136,10 +137,11 @@ class _Freezer:
             raise Refused(
                 Refusal.EMPTY_WORKFLOW, f"workflow {draft.name!r} has no steps; add at least one node", self.at
             )
-        steps: list[Node] = []
-        for step in draft.steps:
-            node = self.node(step.node, depth)
-            steps.append(node if step.condition is None else Branch(node.name, step.condition, (node,)))
+        nodes = self._nodes(tuple(step.node for step in draft.steps), depth)
+        steps = [
+            node if step.condition is None else Branch(node.name, step.condition, (node,))
+            for step, node in zip(draft.steps, nodes, strict=True)
+        ]
         return Workflow(draft.name, tuple(steps))
 
     def _graph(self, draft: Draft, depth: int) -> Graph:
@@ -179,7 +181,20 @@ class _Freezer:
         return self._nodes(value, depth) if isinstance(value, tuple) else value
 
     def _nodes(self, drafts: tuple[Draft, ...], depth: int) -> tuple[Node, ...]:
-        return tuple(self.node(draft, depth) for draft in drafts)
+        """The nodes of `drafts`, side by side or one after the other: a name that comes again gets a number."""
+        found: list[Node] = []
+        taken: set[str] = set()
+        for draft in drafts:
+            node, number = self.node(draft, depth), 2
+            name = node.name
+            while name in taken:
+                name, number = f"{node.name}#{number}", number + 1
+            if name != node.name:
+                self.remarks.append((f"a second step named {node.name!r} is shown as {name!r}", draft.at))
+                node = replace(node, name=name)
+            taken.add(name)
+            found.append(node)
+        return tuple(found)
 
     def _optional(self, draft: Draft | None, depth: int) -> Node | None:
         return None if draft is None else self.node(draft, depth)

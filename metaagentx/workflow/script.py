@@ -66,6 +66,8 @@ def _too_much(size: int) -> Diagnosis:
 
 
 def _parsed(text: str) -> ast.Module | Diagnosis:
+    if "\0" in text:  # said differently, or nowhere, by different versions of Python
+        return Diagnosis(Refusal.SYNTAX, "not Python: a NUL character; leave it out", *_place(text, text.index("\0")))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -76,8 +78,17 @@ def _parsed(text: str) -> ast.Module | Diagnosis:
         )
     except (RecursionError, MemoryError):
         return Diagnosis(Refusal.TOO_LARGE, "the script is nested too deeply")
+    except UnicodeEncodeError as error:
+        return Diagnosis(
+            Refusal.SYNTAX, "not Python: half of a surrogate pair; leave it out", *_place(text, error.start)
+        )
     except ValueError as error:
         return Diagnosis(Refusal.SYNTAX, f"not Python: {error}")
+
+
+def _place(text: str, index: int) -> tuple[int, int]:
+    """The line and column of `text[index]`, from 1."""
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
 
 
 class _Returned:
@@ -136,8 +147,10 @@ class _Script:
                 self._import(node)
             case ast.FunctionDef():
                 if node.decorator_list:
-                    raise Refused(Refusal.FORBIDDEN, "decorators would need execution", node.decorator_list[0])
-                values.bind(ast.Name(node.name), Function(node))
+                    raise Refused(
+                        Refusal.FORBIDDEN, "decorators would need execution; leave them out", node.decorator_list[0]
+                    )
+                self._bind(node.name, Function(node))
             case ast.If():
                 return self.block(node.body) if values.holds(node.test) else self.block(node.orelse)
             case ast.For():
@@ -149,7 +162,7 @@ class _Script:
                         return returned
             case ast.Return():
                 if not self._inlined:
-                    raise Refused(Refusal.SYNTAX, "'return' outside a function", node)
+                    raise Refused(Refusal.SYNTAX, "'return' outside a function; end with workflow.run(question)", node)
                 return _Returned(None if node.value is None else values.read(node.value))
             case ast.Pass():
                 pass
@@ -185,7 +198,7 @@ class _Script:
             for alias in node.names:
                 module = alias.name.split(".")[0]
                 if module in MODULES:
-                    self.values.names[alias.asname or module] = Module(module)
+                    self._bind(alias.asname or module, Module(module))
                 elif module not in _SURFACE:
                     raise Refused(Refusal.FORBIDDEN, f"{module[:40]!r} cannot be imported; {_RIGHT}", node)
             return
@@ -197,15 +210,16 @@ class _Script:
             bound = alias.asname or alias.name
             if module in _SURFACE:
                 if alias.name in constructors.TABLE or alias.name == "ToolRegistry":
-                    self.values.names[bound] = Named(alias.name)
+                    self._bind(bound, Named(alias.name))
                 elif alias.name in CONDITIONS:
-                    self.values.names[bound] = CONDITIONS[alias.name]
+                    self._bind(bound, CONDITIONS[alias.name])
                 elif alias.name in ENVIRONMENTS:
-                    self.values.names[bound] = Opaque(alias.name)
+                    self._bind(bound, Opaque(alias.name))
             elif alias.name in MODULES.get(module, ()):
-                attribute = ast.Attribute(ast.Name(module), alias.name)
-                attribute = ast.copy_location(ast.fix_missing_locations(attribute), node)
-                self.values.names[bound] = Named("dedent") if alias.name == "dedent" else Opaque(alias.name, True)
+                self._bind(bound, Named("dedent") if alias.name == "dedent" else Opaque(alias.name, True))
+
+    def _bind(self, name: str, value: Any) -> None:
+        self.values.bind(ast.Name(name), value)
 
     def call(self, function: Any, call: ast.Call) -> Any:
         """The value of `call`, of what its function part was read as."""
@@ -236,15 +250,25 @@ class _Script:
                 return self.assembly.register(owner, call)
             case Method(owner, name):
                 return self._value_method(owner, name, call)
-        raise Refused(Refusal.FORBIDDEN, "this call would need execution", call)
+        raise Refused(
+            Refusal.FORBIDDEN,
+            "this call would need execution; only constructors, methods and a main() are called",
+            call,
+        )
 
     def _inline(self, definition: ast.FunctionDef, call: ast.Call) -> Any:
         """Reads the body of a function without parameters where it is called, once."""
         arguments = definition.args
         if call.args or call.keywords or ast.dump(arguments) != ast.dump(_NO_PARAMETERS):
-            raise Refused(Refusal.FORBIDDEN, "calls of own functions with parameters would need execution", call)
+            raise Refused(
+                Refusal.FORBIDDEN,
+                "calls of own functions with parameters would need execution; write out what they build, or use a for",
+                call,
+            )
         if id(definition) in self._inlined:
-            raise Refused(Refusal.FORBIDDEN, f"{definition.name} is called again; a function is read once", call)
+            raise Refused(
+                Refusal.FORBIDDEN, f"{definition.name} is called again; it is read once, use a for instead", call
+            )
         self._inlined.add(id(definition))
         returned = self.block(definition.body)
         return None if returned is None else returned.value
@@ -259,18 +283,22 @@ class _Script:
             self.values.meter.work(going_through(result), call)
             return result
         if named:
-            raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here", call)
+            raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here, only values in order", call)
         if isinstance(owner, list):
             return methods.list_method(owner, name, positional, call)
         return methods.dict_method(owner, name, positional, call)
 
     def _find_runs(self, call: ast.Call) -> None:
-        """Reads the `.run(...)` calls inside an ignored call; the rest of it has no meaning."""
+        """Reads the calls of `.run(...)` and of `main()` inside an ignored call; the rest of it has no meaning."""
         for node in ast.walk(call):
             self.values.meter.work(1, call)
             match node:
                 case ast.Call(func=ast.Attribute(attr="run")):
                     self.values.read(node)
+                case ast.Call(func=ast.Name(name), args=[], keywords=[]):
+                    function = self.values.names.get(name)
+                    if isinstance(function, Function) and id(function.node) not in self._inlined:
+                        self.values.read(node)
 
 
 _NO_PARAMETERS = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
@@ -283,4 +311,7 @@ def _keyword(node: ast.stmt) -> str:
         "AsyncFunctionDef": "async def",
         "AsyncFor": "async for",
         "AsyncWith": "async with",
+        "Delete": "del",
+        "TryStar": "except*",
+        "TypeAlias": "type",
     }.get(type(node).__name__, type(node).__name__.lower())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from metaagentx.workflow import methods, operators
@@ -13,9 +13,10 @@ from metaagentx.workflow.ir import Refusal
 from metaagentx.workflow.meter import CALL, EXPRESSION, Meter, going_through
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
-from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS
+from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS, QUESTION
 
 MAX_LOOP = 64  # steps of one loop
+_KNOWN = ", ".join(sorted(methods.FUNCTIONS - {"dedent", "hasattr"}))
 
 
 class Values:
@@ -42,8 +43,10 @@ class Values:
                 if name != "question":
                     self.names[name] = value
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
+                if any(isinstance(part, ast.Starred) for part in targets):
+                    raise Refused(Refusal.UNSUPPORTED, "* in an assignment is not read; name every value", target)
                 if not isinstance(value, list | tuple) or len(value) != len(targets):
-                    raise Refused(Refusal.BAD_VALUE, f"{len(targets)} values are wanted here", target)
+                    raise Refused(Refusal.BAD_VALUE, f"a list of {len(targets)} values must stand here", target)
                 for part, one in zip(targets, value, strict=True):
                     self.bind(part, one)
             case ast.Subscript():
@@ -54,13 +57,15 @@ class Values:
                 elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner):
                     owner[key] = value
                 elif not isinstance(owner, Opaque):
-                    raise Refused(Refusal.BAD_VALUE, "this place cannot be assigned to", target)
+                    raise Refused(
+                        Refusal.BAD_VALUE, "only keys of dictionaries and items of lists can be assigned to", target
+                    )
             case ast.Attribute():
                 raise Refused(
                     Refusal.FORBIDDEN, "attributes cannot be assigned; pass keywords to the constructor", target
                 )
             case _:
-                raise Refused(Refusal.UNSUPPORTED, "this assignment is not read", target)
+                raise Refused(Refusal.UNSUPPORTED, "this assignment is not read; assign to a name", target)
 
     def unroll(self, iterable: ast.expr) -> Iterator[Any]:
         """The values that a `for` goes through, counted."""
@@ -91,7 +96,7 @@ class Values:
             case ast.Dict():
                 return self._dictionary(node, wants_node)
             case ast.BinOp():
-                return self._binary(node)
+                return self._binary(node, wants_node)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return not self.holds(operand)
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
@@ -118,15 +123,21 @@ class Values:
                 ast.ListComp(elt=element, generators=generators) | ast.GeneratorExp(elt=element, generators=generators)
             ):
                 found: list[Any] = []
-                self._comprehend(generators, lambda: found.append(self.read(element, wants_node)), node)
+                self.comprehend(generators, lambda: found.append(self.read(element, wants_node)), node)
                 return methods.bounded(found, node)
             case ast.DictComp(key=key, value=item, generators=generators):
                 table: dict[Any, Any] = {}
-                self._comprehend(generators, lambda: self._enter(table, key, self.read(item, wants_node)), node)
+                self.comprehend(generators, lambda: self._enter(table, key, item, wants_node), node)
                 return table
             case ast.Await() | ast.Yield() | ast.YieldFrom():
-                raise Refused(Refusal.FORBIDDEN, "this would need execution", node)
-        raise Refused(Refusal.UNSUPPORTED, f"this expression ({type(node).__name__}) is not part of the language", node)
+                raise Refused(
+                    Refusal.FORBIDDEN, "await and yield would need execution; write workflow.run(question)", node
+                )
+        raise Refused(
+            Refusal.UNSUPPORTED,
+            f"{_expression(node)} is not part of the language; write out strings, numbers, lists and dictionaries",
+            node,
+        )
 
     def _name(self, node: ast.Name, wants_node: bool) -> Any:
         name = node.id
@@ -141,22 +152,28 @@ class Values:
                 Refusal.FORBIDDEN, f"{name} would need execution; a design only builds and runs a workflow", node
             )
         if hasattr(builtins, name):
-            raise Refused(Refusal.UNSUPPORTED, f"the builtin {name} is not part of the language", node)
+            raise Refused(
+                Refusal.UNSUPPORTED, f"the builtin {name} is not part of the language; there is {_KNOWN}", node
+            )
         if wants_node:
-            raise Refused(Refusal.UNBOUND_AGENT, f"{name!r} is not bound to a node", node)
-        raise Refused(Refusal.UNKNOWN_NAME, f"{name!r} is not bound", node)
+            raise Refused(Refusal.UNBOUND_AGENT, f"{name!r} is not bound to a node; build it before", node)
+        raise Refused(Refusal.UNKNOWN_NAME, f"{name!r} is not bound; assign it before", node)
 
-    def _joined(self, node: ast.JoinedStr) -> str:
+    def _joined(self, node: ast.JoinedStr) -> str | Opaque:
         """An f-string; refusals inside it stand at its beginning, where every Python version agrees."""
         pieces: list[str] = []
-        length = 0
+        length, opaque = 0, None
         for part in node.values:
             try:
                 if isinstance(part, ast.FormattedValue):
                     if part.conversion not in (-1, ord("s")):
-                        raise Refused(Refusal.UNSUPPORTED, "conversions in f-strings are not read", node)
+                        raise Refused(
+                            Refusal.UNSUPPORTED, "conversions in f-strings are not read; leave !r or !a out", node
+                        )
                     spec = self.read(part.format_spec) if part.format_spec is not None else ""
-                    pieces.append(methods.formatted(self.read(part.value), spec, node))
+                    value = self.read(part.value)
+                    opaque = value if isinstance(value, Opaque) else opaque
+                    pieces.append("" if isinstance(value, Opaque) else methods.formatted(value, spec, node))
                 else:
                     pieces.append(self.read(part))
             except Refused as refused:
@@ -164,7 +181,7 @@ class Values:
             length += len(pieces[-1])
             methods.fits(length, methods.MAX_TEXT, "characters", node)
         self.meter.work(length // 128, node)
-        return "".join(pieces)
+        return "".join(pieces) if opaque is None else opaque
 
     def _sequence(self, node: ast.List | ast.Tuple, wants_node: bool) -> list[Any] | tuple[Any, ...]:
         found: list[Any] = []
@@ -185,25 +202,25 @@ class Values:
                     raise Refused(Refusal.BAD_VALUE, "** takes a dictionary", value)
                 found.update(merged)
             else:
-                self._enter(found, key, self.read(value, wants_node))
+                self._enter(found, key, value, wants_node)
         return methods.bounded(found, node)  # type: ignore[no-any-return]
 
-    def _enter(self, table: dict[Any, Any], key: ast.expr, value: Any) -> None:
+    def _enter(self, table: dict[Any, Any], key: ast.expr, value: ast.expr, wants_node: bool) -> None:
         entry = self.read(key)
         if not methods.hashable(entry):
             raise Refused(Refusal.BAD_VALUE, "keys must be strings or numbers", key)
-        table[entry] = value
+        table[entry] = self.read(value, wants_node)
 
-    def _binary(self, node: ast.BinOp) -> Any:
+    def _binary(self, node: ast.BinOp, wants_node: bool) -> Any:
         """A chain of operators, from the left, however long."""
         chain: list[ast.BinOp] = []
         first: ast.expr = node
         while isinstance(first, ast.BinOp):
             chain.append(first)
             first = first.left
-        value = self.read(first)
+        value = self.read(first, wants_node)
         for link in reversed(chain):
-            value = self.combine(link.op, value, self.read(link.right), link)
+            value = self.combine(link.op, value, self.read(link.right, wants_node), link)
         return value
 
     def combine(self, op: ast.operator, left: Any, right: Any, at: ast.AST) -> Any:
@@ -247,16 +264,21 @@ class Values:
         if isinstance(node.slice, ast.Slice):
             ends = [None if end is None else self.read(end) for end in (node.slice.lower, node.slice.upper)]
             plain = node.slice.step is None and all(isinstance(end, int | None) for end in ends)
-            if plain and isinstance(owner, str | list | tuple):
+            known = not isinstance(owner, str) or QUESTION not in owner
+            if plain and known and isinstance(owner, str | list | tuple):
                 self.meter.work(going_through(owner), node)
                 return owner[slice(*ends)]
-            raise Refused(Refusal.UNSUPPORTED, "this slice is not read", node)
+            raise Refused(
+                Refusal.UNSUPPORTED, "only known text and lists can be cut, at whole numbers, without a step", node
+            )
         key = self.read(node.slice)
         if isinstance(owner, str | list | tuple) and isinstance(key, int) and -len(owner) <= key < len(owner):
             return owner[key]
         if isinstance(owner, dict) and methods.hashable(key) and key in owner:
             return owner[key]
-        raise Refused(Refusal.BAD_VALUE, "there is nothing under this subscript", node)
+        raise Refused(
+            Refusal.BAD_VALUE, "there is nothing under this subscript; it must be a key or position that there is", node
+        )
 
     def _attribute(self, node: ast.Attribute) -> Any:
         owner = self._owner(node.value, node)
@@ -269,22 +291,15 @@ class Values:
                 return Named("dedent")
             case Module(module) if name in MODULES[module]:
                 return Opaque(f"{module}.{name}", ignored=module == "logging" or name == "exit")
-            case Draft(kind=kind):
-                if name in NODE_METHODS.get(kind, ()):
-                    return Method(owner, name)
-                if name == "name":
-                    return owner.name
-            case Registry() if name == "register":
-                return Method(owner, name)
-            case str() if name in methods.TEXT:
-                return Method(owner, name)
-            case list() if name in methods.LIST:
-                return Method(owner, name)
-            case dict() if name in methods.DICT:
-                return Method(owner, name)
-        raise Refused(Refusal.FORBIDDEN, f"the attribute {name[:40]!r} is not part of the language", node)
+            case Draft() if name == "name":
+                return owner.name
+        known = _attributes(owner)
+        if name in known and not isinstance(owner, Module):
+            return Method(owner, name)
+        right = f"there is {', '.join(sorted(known))}" if known else "nothing can be taken from this"
+        raise Refused(Refusal.FORBIDDEN, f"the attribute {name[:40]!r} is not part of the language; {right}", node)
 
-    def _comprehend(self, generators: list[ast.comprehension], enter: Callable[[], None], at: ast.AST) -> None:
+    def comprehend(self, generators: list[ast.comprehension], enter: Callable[[], None], at: ast.AST) -> None:
         """Runs `enter` for every combination that the comprehension's `for`s and constant `if`s leave."""
         self.meter.work(going_through(self.names), at)
         before = dict(self.names)
@@ -294,7 +309,7 @@ class Values:
                 enter()
                 return
             if rest[0].is_async:
-                raise Refused(Refusal.FORBIDDEN, "this would need execution", at)
+                raise Refused(Refusal.FORBIDDEN, "async would need execution; leave it out", at)
             for value in self.unroll(rest[0].iter):
                 self.bind(rest[0].target, value)
                 if all(self.holds(test) for test in rest[0].ifs):
@@ -304,3 +319,27 @@ class Values:
             raise Refused(Refusal.TOO_LARGE, f"more than {MAX_DEPTH} loops are nested here", at)
         go(generators)
         self.names = before
+
+
+def _attributes(owner: Any) -> Collection[str]:
+    """The attributes of `owner` that are in the table."""
+    match owner:
+        case Module(name):
+            return MODULES[name]
+        case Draft(kind=kind):
+            return {"name", *NODE_METHODS.get(kind, ())}
+        case Registry():
+            return {"register"}
+        case str():
+            return methods.TEXT
+        case list():
+            return methods.LIST
+        case dict():
+            return methods.DICT
+    return ()
+
+
+def _expression(node: ast.expr) -> str:
+    """What an expression outside the language is called."""
+    known = {"NamedExpr": "':='", "Set": "a set", "SetComp": "a set", "Starred": "'*'", "UnaryOp": "'~'"}
+    return known.get(type(node).__name__, "this expression")
