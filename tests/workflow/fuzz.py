@@ -32,6 +32,7 @@ SECONDS_PER_10_KB = 0.005  # of CPU time
 SEVERAL = {"response": 4, "reply": 3}  # its script twice, and cut twice to find where it ends; three deliveries
 HANGS = 10.0  # seconds of CPU time after which a reading is stopped
 CHUNK = 500  # texts that a worker reads at a time
+MOST_FILES = 20  # written for each reader and kind of failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,9 @@ def chunks(seed: int, first: int, count: int) -> Iterator[tuple[int, int, int]]:
         yield seed, start, min(start + CHUNK, first + count)
 
 
-def fuzz(seed: int, first: int, count: int, workers: int, limit: float, console: Console) -> tuple[int, list[Failure]]:
-    """Reads `count` texts, or as many as fit into `limit` seconds; returns how many, and what failed."""
-    done, failures, began = 0, [], time.monotonic()
+def fuzz(options: argparse.Namespace, console: Console) -> tuple[int, Counter[str]]:
+    """Reads texts as the command line says; returns how many, and how many failed by reader and kind."""
+    done, failed, began = 0, Counter[str](), time.monotonic()
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -132,37 +133,34 @@ def fuzz(seed: int, first: int, count: int, workers: int, limit: float, console:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
+    pool = multiprocessing.get_context("spawn").Pool(options.workers) if options.workers > 1 else None
     try:
-        jobs = chunks(seed, first, count)
+        jobs = chunks(options.seed, options.first, options.scripts)
         results = pool.imap_unordered(read_chunk, jobs) if pool else map(read_chunk, jobs)
         with Progress(*columns, console=console) as progress:
-            bar = progress.add_task("", total=count, failures=0)
+            bar = progress.add_task("", total=options.scripts, failures=0)
             for number, found in results:
                 done += number
-                failures += found
-                progress.update(bar, advance=number, failures=len(failures))
-                if time.monotonic() - began > limit:
+                for failure in found:
+                    failed[f"{failure.reader}: {failure.kind}"] += 1
+                    if failed[f"{failure.reader}: {failure.kind}"] <= MOST_FILES:
+                        write(failure, options.out, console)
+                progress.update(bar, advance=number, failures=failed.total())
+                if time.monotonic() - began > options.seconds:
                     break
     finally:
         if pool:
             pool.terminate()
-    return done, failures
+    return done, failed
 
 
-def write(failures: Sequence[Failure], out: Path, console: Console) -> None:
-    """Writes failing texts to `out`, at most 20 of each kind, and prints where."""
-    seen: Counter[tuple[str, str]] = Counter()
-    for failure in failures:
-        seen[failure.reader, failure.kind] += 1
-        if seen[failure.reader, failure.kind] > 20:
-            continue
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / f"{failure.reader}-{failure.kind}-{failure.number}.txt"
-        path.write_bytes(failure.text.encode(errors="surrogatepass"))
-        console.print(f"{path}: {failure.reader} of text {failure.number}: {failure.kind}", markup=False)
-        console.print(failure.detail.strip()[-800:], markup=False, highlight=False)
-        console.print(repr(failure.text[:300]), markup=False, highlight=False)
+def write(failure: Failure, out: Path, console: Console) -> None:
+    """Writes a failing text into `out` and prints where and why."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{failure.reader}-{failure.kind}-{failure.number}.txt"
+    path.write_bytes(failure.text.encode(errors="surrogatepass"))
+    lines = (f"{path}: {failure.kind}", failure.detail.strip()[-800:], repr(failure.text[:300]))
+    console.print("\n".join(lines), markup=False, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,12 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     began = time.monotonic()
-    count, failures = fuzz(options.seed, options.first, options.scripts, options.workers, options.seconds, console)
-    write(failures, options.out, console)
-    kinds = Counter(f"{failure.reader}: {failure.kind}" for failure in failures)
+    count, failed = fuzz(options, console)
     print(f"{count:,} texts in {time.monotonic() - began:.0f} s, seed {options.seed}, from number {options.first}")
-    print("\n".join(f"{number} x {kind}" for kind, number in kinds.most_common()) or "no failure")
-    return 1 if failures else 0
+    print("\n".join(f"{number} x {kind}" for kind, number in failed.most_common()) or "no failure")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
