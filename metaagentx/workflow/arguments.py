@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Set
 from typing import Any
 
 from metaagentx.workflow import methods
-from metaagentx.workflow.constructors import Argument
+from metaagentx.workflow.constructors import IGNORED, Argument
 from metaagentx.workflow.ir import Refusal
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.values import Values
@@ -47,7 +47,8 @@ def keywords(
 
 def _check_keyword(key: str, known: Collection[str] | None, seen: set[str], at: ast.AST) -> None:
     if known is not None and key not in known:
-        raise Refused(Refusal.UNKNOWN_KEYWORD, f"there is no {key[:40]!r} here, but {', '.join([*known][:12])}", at)
+        meant = ", ".join(name for name in known if name not in IGNORED or len(known) < len(IGNORED))
+        raise Refused(Refusal.UNKNOWN_KEYWORD, f"there is no {key[:40]!r} here; there is {meant}", at)
     if key in seen:
         raise Refused(Refusal.SYNTAX, f"the keyword {key[:40]!r} is given twice; give it once", at)
     seen.add(key)

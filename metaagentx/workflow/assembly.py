@@ -14,6 +14,7 @@ from metaagentx.workflow.decisions import read_condition
 from metaagentx.workflow.drafts import Draft, DraftEdge, Opaque, Registry, Step
 from metaagentx.workflow.freeze import freeze
 from metaagentx.workflow.ir import Condition, Limits, Refusal, Workflow
+from metaagentx.workflow.meter import NODE
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.surface import QUESTION
 from metaagentx.workflow.values import Values
@@ -36,6 +37,7 @@ class Assembly:
         if call.args:
             first = next(iter(table))
             raise Refused(Refusal.BAD_VALUE, f"{kind} takes keywords only: {first}=...", call.args[0])
+        self.values.meter.work(NODE, call)
         self._drafts += 1
         return construct(kind, self._meant(kind, call), call, self._drafts, self.limits, self.values)
 
@@ -104,8 +106,11 @@ class Assembly:
         if argument is None:
             raise Refused(Refusal.BAD_VALUE, "add_node takes a node", call)
         node = constructors.node(argument, "what is added", self.limits)
-        if node.holds(owner):
-            raise Refused(Refusal.CYCLE, f"{owner.name!r} would contain itself; add another node", argument.at)
+        for inner in node.inside():
+            self.values.meter.work(1, call)
+            if inner is owner:
+                message = f"{owner.name!r} would contain itself; add another node"
+                raise Refused(Refusal.CYCLE, message, argument.at)
         self._steps += 1
         if self._steps > MAX_STEPS:
             raise Refused(Refusal.TOO_LARGE, f"at most {MAX_STEPS} nodes can be added to others", call)

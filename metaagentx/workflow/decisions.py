@@ -245,7 +245,7 @@ class _Reading:
 
     def _bound(self, depth: int, node: ast.AST) -> None:
         if depth > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"conditions are nested more than {MAX_DEPTH} deep", node)
+            raise Refused(Refusal.TOO_LARGE, f"conditions may be nested at most {MAX_DEPTH} deep", node)
 
 
 def _is_last(index: ast.expr) -> bool:

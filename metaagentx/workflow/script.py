@@ -10,7 +10,8 @@ from metaagentx.workflow import constructors, methods
 from metaagentx.workflow.arguments import given
 from metaagentx.workflow.assembly import Assembly
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
-from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Remark
+from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Remark, brief
+from metaagentx.workflow.meter import Meter, allowed, going_through, parsing
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Places, Refused
 from metaagentx.workflow.surface import CONDITIONS, ENVIRONMENTS, MODULES, QUESTION
@@ -32,12 +33,13 @@ def parse_script(text: str, limits: Limits, tools: frozenset[str]) -> Design | D
     size = len(text.encode(errors="replace"))
     if size > MAX_SCRIPT:
         return Diagnosis(Refusal.TOO_LONG, f"the script has {size} bytes; at most {MAX_SCRIPT} are allowed")
-    tree = syntax(text)
+    left = allowed(size) - parsing(text)
+    tree = _too_much(size) if left < 0 else _parsed(text)
     if isinstance(tree, Diagnosis):
         return tree
 
     places = Places(text)
-    script = _Script(limits, tools)
+    script = _Script(limits, tools, Meter(left))
     try:
         script.block(tree.body)
     except Refused as refused:
@@ -47,11 +49,23 @@ def parse_script(text: str, limits: Limits, tools: frozenset[str]) -> Design | D
     if script.assembly.workflow is None:
         return Diagnosis(Refusal.NO_WORKFLOW, "no workflow is run; end with workflow.run(question)")
     remarks = sorted({(*places.of(at), message) for message, at in script.assembly.remarks})
-    return Design(script.assembly.workflow, tuple(Remark(message, line, column) for line, column, message in remarks))
+    return Design(
+        script.assembly.workflow, tuple(Remark(brief(message), line, column) for line, column, message in remarks)
+    )
 
 
 def syntax(text: str) -> ast.Module | Diagnosis:
     """The syntax tree of `text`, or where it stops being Python."""
+    size = len(text.encode(errors="replace"))
+    return _too_much(size) if parsing(text) > allowed(size) else _parsed(text)
+
+
+def _too_much(size: int) -> Diagnosis:
+    message = f"in {size} bytes there are too many names and signs to parse; write it more simply"
+    return Diagnosis(Refusal.TOO_LARGE, message)
+
+
+def _parsed(text: str) -> ast.Module | Diagnosis:
     if "\0" in text:  # said differently, or nowhere, by different versions of Python
         return Diagnosis(Refusal.SYNTAX, "not Python: a NUL character; leave it out", *_place(text, text.index("\0")))
     try:
@@ -87,7 +101,7 @@ class _Returned:
 class _Script:
     """One script being read."""
 
-    def __init__(self, limits: Limits, tools: frozenset[str]) -> None:
+    def __init__(self, limits: Limits, tools: frozenset[str], meter: Meter) -> None:
         known: dict[str, Any] = {
             "question": QUESTION,
             "__name__": "__main__",
@@ -96,7 +110,7 @@ class _Script:
         }
         known |= {name: Named(name) for name in (*constructors.TABLE, "ToolRegistry")}
         known |= {name: Opaque(name) for name in ENVIRONMENTS}
-        self.values = Values(known, self.call)
+        self.values = Values(known, self.call, meter)
         self.assembly = Assembly(self.values, limits, tools)
         self._blocks = 0
         self._inlined: set[int] = set()
@@ -105,7 +119,7 @@ class _Script:
         """Reads `statements` in order, up to a `return`."""
         self._blocks += 1
         if self._blocks > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"blocks are nested more than {MAX_DEPTH} deep", statements[0])
+            raise Refused(Refusal.TOO_LARGE, f"blocks may be nested at most {MAX_DEPTH} deep", statements[0])
         returned = None
         for statement in statements:
             self.values.meter.work(1, statement)
@@ -191,6 +205,7 @@ class _Script:
         module = (node.module or "").split(".")[0]
         if module not in _SURFACE and module not in MODULES and module != "__future__":
             raise Refused(Refusal.FORBIDDEN, f"{module[:40]!r} cannot be imported; {_RIGHT}", node)
+        self.values.meter.work(4 * len(node.names), node)
         for alias in node.names:
             bound = alias.asname or alias.name
             if module in _SURFACE:
@@ -222,6 +237,10 @@ class _Script:
                 return self.assembly.construct(name, call)
             case Named(name):
                 positional, named = given(self.values, call)
+                for value in positional:
+                    self.values.meter.work(going_through(value), call)
+                    if name == "dedent" and isinstance(value, str):
+                        self.values.meter.work(value.count("\n"), call)
                 return methods.bounded(methods.call_function(name, positional, named, call), call)
             case Function(ast.FunctionDef() as definition):
                 return self._inline(definition, call)
@@ -256,9 +275,13 @@ class _Script:
 
     def _value_method(self, owner: Any, name: str, call: ast.Call) -> Any:
         positional, named = given(self.values, call)
+        self.values.meter.work(sum(map(going_through, (owner, *positional))), call)
         if isinstance(owner, str):
-            self.values.meter.work(len(owner) // 256, call)
-            return methods.bounded(methods.text_method(owner, name, positional, named, call), call)
+            if name == "format":
+                self.values.meter.work(owner.count("{") + owner.count("}"), call)
+            result = methods.bounded(methods.text_method(owner, name, positional, named, call), call)
+            self.values.meter.work(going_through(result), call)
+            return result
         if named:
             raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here, only values in order", call)
         if isinstance(owner, list):

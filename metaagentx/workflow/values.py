@@ -10,7 +10,7 @@ from typing import Any
 from metaagentx.workflow import methods, operators
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
 from metaagentx.workflow.ir import Refusal
-from metaagentx.workflow.meter import Meter
+from metaagentx.workflow.meter import CALL, EXPRESSION, Meter, going_through
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS, QUESTION
@@ -22,16 +22,19 @@ _KNOWN = ", ".join(sorted(methods.FUNCTIONS - {"dedent", "hasattr"}))
 class Values:
     """The names of a script and the values of its expressions. `call` and `construct` are the script's."""
 
-    def __init__(self, known: Mapping[str, Any], call: Callable[[Any, ast.Call], Any]) -> None:
+    def __init__(self, known: Mapping[str, Any], call: Callable[[Any, ast.Call], Any], meter: Meter) -> None:
         self.names: dict[str, Any] = dict(known)
         self._call = call
-        self.meter = Meter()
+        self.meter = meter
 
     def read(self, node: ast.expr, wants_node: bool = False) -> Any:
         """The value of `node`. `wants_node`: an unbound name is an unbound agent."""
-        self.meter.work(1, node)
-        with self.meter.level(node):
-            return self._read(node, wants_node)
+        meter = self.meter
+        meter.work(EXPRESSION, node)
+        meter.enter(node)
+        value = self._read(node, wants_node)
+        meter.leave()
+        return value
 
     def bind(self, target: ast.expr, value: Any) -> None:
         """Assigns `value` to `target`; the question stays the question."""
@@ -112,9 +115,8 @@ class Values:
             case ast.Attribute():
                 return self._attribute(node)
             case ast.Call():
-                with self.meter.link(node):
-                    function = self.read(node.func)
-                return self._call(function, node)
+                self.meter.work(CALL, node)
+                return self._call(self._owner(node.func, node), node)
             case ast.Lambda():
                 return Function(node)
             case (
@@ -178,6 +180,7 @@ class Values:
                 raise Refused(refused.refusal, refused.message, node) from None
             length += len(pieces[-1])
             methods.fits(length, methods.MAX_TEXT, "characters", node)
+        self.meter.work(length // 128, node)
         return "".join(pieces) if opaque is None else opaque
 
     def _sequence(self, node: ast.List | ast.Tuple, wants_node: bool) -> list[Any] | tuple[Any, ...]:
@@ -223,7 +226,7 @@ class Values:
     def combine(self, op: ast.operator, left: Any, right: Any, at: ast.AST) -> Any:
         """`left op right`, long texts and lists counting as more work."""
         value = operators.combine(op, left, right, at)
-        self.meter.work(len(value) // 256 if isinstance(value, str | list) else 0, at)
+        self.meter.work(going_through(value), at)
         return value
 
     def _either(self, any_of: bool, parts: list[ast.expr]) -> Any:
@@ -241,14 +244,21 @@ class Values:
         left = self.read(node.left)
         for op, comparator in zip(node.ops, node.comparators, strict=True):
             right = self.read(comparator)
+            self.meter.work(going_through(left) + going_through(right), node)
             if not operators.compared(op, left, right, node):
                 return False
             left = right
         return True
 
+    def _owner(self, node: ast.expr, of: ast.expr) -> Any:
+        """What the call, attribute or subscript `of` is taken from."""
+        self.meter.link(of)
+        value = self.read(node)
+        self.meter.unlink()
+        return value
+
     def _subscript(self, node: ast.Subscript) -> Any:
-        with self.meter.link(node):
-            owner = self.read(node.value)
+        owner = self._owner(node.value, node)
         if isinstance(owner, Opaque):
             return owner
         if isinstance(node.slice, ast.Slice):
@@ -256,6 +266,7 @@ class Values:
             plain = node.slice.step is None and all(isinstance(end, int | None) for end in ends)
             known = not isinstance(owner, str) or QUESTION not in owner
             if plain and known and isinstance(owner, str | list | tuple):
+                self.meter.work(going_through(owner), node)
                 return owner[slice(*ends)]
             raise Refused(
                 Refusal.UNSUPPORTED, "only known text and lists can be cut, at whole numbers, without a step", node
@@ -270,8 +281,7 @@ class Values:
         )
 
     def _attribute(self, node: ast.Attribute) -> Any:
-        with self.meter.link(node):
-            owner = self.read(node.value)
+        owner = self._owner(node.value, node)
         name = node.attr
         match owner:
             case Opaque():
@@ -291,6 +301,7 @@ class Values:
 
     def comprehend(self, generators: list[ast.comprehension], enter: Callable[[], None], at: ast.AST) -> None:
         """Runs `enter` for every combination that the comprehension's `for`s and constant `if`s leave."""
+        self.meter.work(going_through(self.names), at)
         before = dict(self.names)
 
         def go(rest: list[ast.comprehension]) -> None:
@@ -305,7 +316,7 @@ class Values:
                     go(rest[1:])
 
         if len(generators) > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"more than {MAX_DEPTH} loops are nested here", at)
+            raise Refused(Refusal.TOO_LARGE, f"loops may be nested at most {MAX_DEPTH} deep", at)
         go(generators)
         self.names = before
 

@@ -209,6 +209,27 @@ print(result.content)
         ),
         only(ir.Agent("x", "Solve: {question} Carefully. {question}")),
     ),
+    "question under another name, shouted": (
+        run(
+            "from workflow import AgentNode as question\nimport os as question\n"
+            "p = f'solve {question}'.upper() + question.title()\n"
+            "x = AgentNode(name='x', system_prompt=p, task=question.strip())"
+        ),
+        only(ir.Agent("x", "SOLVE {question}{question}", task="{question}")),
+    ),
+    "what is known only after the run may be written into text": (
+        f"{HEAD}w = Workflow(name='w').add_node(a)\nr = w.run(question)\ns = f'A: {{r.content}}' + '!'\n"
+        "t = ', '.join(['B', s])\nu = 'C {0} {s}'.format(t, s=s).strip()\nprint(u)\n",
+        only(A),
+    ),
+    "main inside print": (
+        f"{HEAD}def main():\n    return Workflow(name='w').add_node(a).run(question)\nprint('A:', main().content)\n",
+        only(A),
+    ),
+    "main called before, and again inside print": (
+        f"{HEAD}def main():\n    return Workflow(name='w').add_node(a).run(question)\nr = main()\nprint(main())\n",
+        only(A),
+    ),
     "values of text": (
         run(
             "import textwrap\nparts = ['one', 'two']\nparts += ['three']\n"
