@@ -109,8 +109,7 @@ class Assembly:
         for inner in node.inside():
             self.values.meter.work(1, call)
             if inner is owner:
-                message = f"{owner.name!r} would contain itself; add another node"
-                raise Refused(Refusal.CYCLE, message, argument.at)
+                raise Refused(Refusal.CYCLE, f"{owner.name!r} would contain itself; add another node", argument.at)
         self._steps += 1
         if self._steps > MAX_STEPS:
             raise Refused(Refusal.TOO_LARGE, f"at most {MAX_STEPS} nodes can be added to others", call)

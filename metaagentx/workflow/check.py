@@ -22,6 +22,8 @@ from metaagentx.workflow.ir import (
 )
 
 MAX_DEPTH = 16  # nodes inside nodes, the workflow itself included
+MAX_CASES = 64  # of one router
+MAX_EDGES = 256  # of one graph
 
 
 def check(workflow: Workflow, limits: Limits) -> Diagnosis | None:
@@ -102,13 +104,14 @@ def _routes_fault(router: Router, who: str) -> Diagnosis | None:
         return _bad(f"{who} has no routes; give at least one")
     if len(set(names)) < len(names):
         return _bad(f"{who} names a route twice")
+    targets: list[str] = []
     match router.rule:
         case KeywordRule(keywords):
             targets = [target for _, target in keywords]
         case ConditionRule(cases):
             targets = [target for _, target in cases]
-        case _:
-            targets = []
+    if len(targets) > MAX_CASES:
+        return _too_large(f"{who} has {len(targets)} cases; at most {MAX_CASES} are allowed")
     if router.default is not None:
         targets.append(router.default)
     return _first_unknown(targets, names, f"route of {who}")
@@ -120,6 +123,8 @@ def _graph_fault(graph: Graph, who: str, limits: Limits) -> Diagnosis | None:
         return Diagnosis(Refusal.EMPTY_WORKFLOW, f"{who} has no nodes; add at least one")
     if len(set(names)) < len(names):
         return _bad(f"{who} names a node twice")
+    if len(graph.edges) > MAX_EDGES:
+        return _too_large(f"{who} has {len(graph.edges)} edges; at most {MAX_EDGES} are allowed")
     ends = [end for edge in graph.edges for end in (edge.source, edge.target)]
     fault = _first_unknown([graph.entry, *graph.finish, *ends], names, f"node of {who}")
     if fault is not None:
@@ -131,8 +136,9 @@ def _graph_fault(graph: Graph, who: str, limits: Limits) -> Diagnosis | None:
 
 
 def _first_unknown(wanted: list[str], known: list[str], what: str) -> Diagnosis | None:
+    there = set(known)
     for name in wanted:
-        if name not in known:
+        if name not in there:
             right = ", ".join(map(repr, known[:8]))
             return Diagnosis(Refusal.UNKNOWN_TARGET, f"{name!r} is no {what}; it has {right}")
     return None

@@ -184,11 +184,13 @@ class _Freezer:
         """The nodes of `drafts`, side by side or one after the other: a name that comes again gets a number."""
         found: list[Node] = []
         taken: set[str] = set()
+        numbers: dict[str, int] = {}
         for draft in drafts:
-            node, number = self.node(draft, depth), 2
-            name = node.name
+            node = self.node(draft, depth)
+            name, number = node.name, numbers.get(node.name, 2)
             while name in taken:
                 name, number = f"{node.name}#{number}", number + 1
+            numbers[node.name] = number
             if name != node.name:
                 self.remarks.append((f"a second step named {node.name!r} is shown as {name!r}", draft.at))
                 node = replace(node, name=name)

@@ -29,8 +29,7 @@ Reader = Callable[[str], str]
 def corpus_texts() -> list[str]:
     """Accepted and refused scripts, short forms and replies."""
     scripts = [script for script, *_ in (*ACCEPTED.values(), *REFUSED.values()) if len(script) < 8000]
-    scripts += [path.read_text() for path in sorted(PUBLISHED.rglob("*.txt" if PUBLISHED.exists() else "*"))]
-    scripts += [path.read_text() for path in sorted(PUBLISHED.rglob("*.py"))]
+    scripts += [path.read_text(encoding="utf-8").split("\n=> ")[0] for path in sorted(PUBLISHED.rglob("*.txt"))]
     shorts = [print_short(workflow) for _, workflow in ACCEPTED.values()]
     return [*scripts, *shorts, *REPLIES]
 
