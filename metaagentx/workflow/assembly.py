@@ -183,6 +183,9 @@ class Assembly:
         if asked != [QUESTION]:
             self.remarks.append(("the workflow is run on the question itself, not on what is passed", call))
         self._run = owner
+        self.values.meter.work(6 * NODE, call)  # what follows, each time that it runs
+        for draft in owner.inside():
+            self.values.meter.work(2 * NODE + len(draft.edges), call)
         self.workflow, remarks = freeze(owner, call)
         fault = check(self.workflow, self.limits)
         if fault is not None:

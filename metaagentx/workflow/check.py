@@ -20,6 +20,7 @@ from metaagentx.workflow.ir import (
     Router,
     Workflow,
 )
+from metaagentx.workflow.references import unknown_reference
 
 MAX_DEPTH = 16  # nodes inside nodes, the workflow itself included
 MAX_CASES = 64  # of one router
@@ -35,6 +36,13 @@ def check(workflow: Workflow, limits: Limits) -> Diagnosis | None:
     fault = _walk(workflow, limits, agents, 1, {})
     if fault is not None:
         return fault
+    reference = unknown_reference(workflow)
+    if reference is not None:
+        agent, step = reference
+        return Diagnosis(
+            Refusal.UNKNOWN_NAME,
+            f"the task of agent {agent!r} refers to {step!r}, but no step of this name has spoken before it",
+        )
     if agents[id(workflow)] > limits.agents:
         return _too_large(f"the design has {agents[id(workflow)]} agents; at most {limits.agents} are allowed")
     calls = bounds(workflow).model_calls

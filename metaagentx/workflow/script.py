@@ -10,7 +10,7 @@ from metaagentx.workflow.arguments import given
 from metaagentx.workflow.assembly import Assembly
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
 from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Remark, brief
-from metaagentx.workflow.meter import Meter, going_through
+from metaagentx.workflow.meter import EXPRESSION, Meter, going_through
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Places, Refused
 from metaagentx.workflow.surface import CONDITIONS, ENVIRONMENTS, MODULES, QUESTION
@@ -252,7 +252,7 @@ class _Script:
     def _find_runs(self, call: ast.Call) -> None:
         """Reads the calls of `.run(...)` and of `main()` inside an ignored call; the rest of it has no meaning."""
         for node in ast.walk(call):
-            self.values.meter.work(1, call)
+            self.values.meter.work(EXPRESSION, call)
             match node:
                 case ast.Call(func=ast.Attribute(attr="run")):
                     self.values.read(node)
