@@ -60,7 +60,8 @@ def bind(
     """The arguments of a method by name; positional ones follow `signature`."""
     found: dict[str, Argument] = {}
     if len(call.args) > len(signature):
-        raise Refused(Refusal.BAD_VALUE, f"{name} takes {', '.join(signature)}", call.args[len(signature)])
+        message = f"{name} takes at most {len(signature)}: {', '.join(signature)}"
+        raise Refused(Refusal.BAD_VALUE, message, call.args[len(signature)])
     for key, node in zip(signature, call.args, strict=False):
         found[key] = Argument(values.read(node, key in nodes), node)
     for key, argument in keywords(values, call, signature, frozenset(nodes)):

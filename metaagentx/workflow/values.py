@@ -209,13 +209,14 @@ class Values:
         return value
 
     def _either(self, any_of: bool, parts: list[ast.expr]) -> Any:
-        """`or` / `and` of constants; something opaque may be followed by anything (`os.getenv(...) or "x"`)."""
+        """`or` / `and`; nodes are true, and what is opaque is passed over (`os.getenv(...) or "x"`)."""
         value: Any = None
         for part in parts:
             value = self.read(part)
-            if not isinstance(value, Opaque | str | int | float | list | tuple | dict | None):
-                return value
-            if not isinstance(value, Opaque) and bool(value) == any_of:
+            if isinstance(value, Opaque):
+                continue
+            holds = bool(value) if isinstance(value, str | int | float | list | tuple | dict | None) else True
+            if holds == any_of:
                 return value
         return value
 

@@ -222,6 +222,10 @@ print(result.content)
         "t = ', '.join(['B', s])\nu = 'C {0} {s}'.format(t, s=s).strip()\nprint(u)\n",
         only(A),
     ),
+    "nodes in tests": (
+        run("x = Workflow(name='x').add_node(None or a and b).add_node([] and b or c)"),
+        only(ir.Workflow("x", (B, C))),
+    ),
     "main inside print": (
         f"{HEAD}def main():\n    return Workflow(name='w').add_node(a).run(question)\nprint('A:', main().content)\n",
         only(A),
