@@ -222,6 +222,14 @@ print(result.content)
         "t = ', '.join(['B', s])\nu = 'C {0} {s}'.format(t, s=s).strip()\nprint(u)\n",
         only(A),
     ),
+    "condition that calls another": (
+        run(
+            "def accepted(ctx):\n    return verdict_accepts(ctx)\n"
+            f"def good(context):\n    return accepted(context) or 'yes' in {LATEST.replace('ctx', 'context')}\n"
+            "x = LoopWorkflow(name='x').add_node(a)\nx.set_loop_condition(lambda ctx: not good(ctx))"
+        ),
+        only(ir.Loop("x", (A,), ir.AnyOf((ir.VerdictAccepts(), YES)))),
+    ),
     "nodes in tests": (
         run("x = Workflow(name='x').add_node(None or a and b).add_node([] and b or c)"),
         only(ir.Workflow("x", (B, C))),

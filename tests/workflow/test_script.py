@@ -157,6 +157,18 @@ REFUSED: dict[str, tuple[str, str, int, int]] = {
         2,
         32,
     ),
+    "condition that calls itself": (
+        f"{HEAD}def again(c):\n    return again(c)\nx = LoopWorkflow()\nx.set_loop_condition(again)\n",
+        "too_large",
+        2,
+        5,
+    ),
+    "condition that calls another with something else": (
+        f"{HEAD}def f(c):\n    return True\nx = LoopWorkflow()\nx.set_loop_condition(lambda c: f(1))\n",
+        "unsupported",
+        4,
+        32,
+    ),
     "walrus": (f"{HEAD}(x := 1)\n", "unsupported", 1, 2),
     "sorted": (f"{HEAD}x = sorted([1])\n", "unsupported", 1, 5),
     "test on a result": (f"{HEAD}r = Workflow().add_node(a).run(question)\nif r:\n    pass\n", "unsupported", 2, 4),
