@@ -213,7 +213,8 @@ class _Reading:
 
     def known(self, node: ast.expr, right: str) -> None:
         """Refuses what depends on the context."""
-        for inner in ast.walk(node):
+        for inner in (node,) if isinstance(node, ast.Constant | ast.Name) else ast.walk(node):
+            self.values.meter.work(EXPRESSION, node)
             if isinstance(inner, ast.Name) and (inner.id == self.parameter or inner.id in self.contents):
                 raise Refused(Refusal.UNSUPPORTED, right, node)
 
