@@ -13,7 +13,7 @@ from metaagentx.workflow.lookup import attribute, unbound
 from metaagentx.workflow.meter import CALL, EXPRESSION, Meter, going_through
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
-from metaagentx.workflow.surface import QUESTION
+from metaagentx.workflow.surface import asks
 
 MAX_LOOP = 64  # steps of one loop
 
@@ -244,14 +244,15 @@ class Values:
         if isinstance(node.slice, ast.Slice):
             ends = [None if end is None else self.read(end) for end in (node.slice.lower, node.slice.upper)]
             plain = node.slice.step is None and all(isinstance(end, int | None) for end in ends)
-            known = not isinstance(owner, str) or QUESTION not in owner
-            if plain and known and isinstance(owner, str | list | tuple):
+            if plain and not asks(owner) and isinstance(owner, str | list | tuple):
                 self.meter.work(going_through(owner), node)
                 return owner[slice(*ends)]
             raise Refused(
                 Refusal.UNSUPPORTED, "only known text and lists can be cut, at whole numbers, without a step", node
             )
         key = self.read(node.slice)
+        if asks(owner):
+            raise Refused(Refusal.UNSUPPORTED, "only known text can be cut; the question is not known yet", node)
         if isinstance(owner, str | list | tuple) and isinstance(key, int) and -len(owner) <= key < len(owner):
             return owner[key]
         if isinstance(owner, dict) and methods.hashable(key) and key in owner:

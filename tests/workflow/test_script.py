@@ -137,6 +137,9 @@ REFUSED: dict[str, tuple[str, str, int, int]] = {
     "called lambda": (f"{HEAD}(lambda: 1)()\n", "forbidden", 1, 1),
     "length of the question": (f"{HEAD}n = len(question)\n", "unsupported", 1, 5),
     "piece of the question": (f"{HEAD}n = question[:5]\n", "unsupported", 1, 5),
+    "length of a text with the question": (f"{HEAD}n = len(f'Solve {{question}}')\n", "unsupported", 1, 5),
+    "letter of the question": (f"{HEAD}n = question[0]\n", "unsupported", 1, 5),
+    "letters of the question": (f"{HEAD}n = [k for k in question]\n", "unsupported", 1, 17),
     "test on the question": (f"{HEAD}x = a if question == '1 + 1' else b\n", "unsupported", 1, 10),
     "test on the question in a comprehension": (
         f"{HEAD}x = [a for k in 'ab' if k in question]\n",
