@@ -1,6 +1,6 @@
 """The same checks as `fuzz`, on texts that libFuzzer finds by their coverage.
 
-pip install atheris && python -m tests.workflow.fuzz_atheris runs/fuzz/corpus -max_total_time=600 -max_len=20000
+pip install 'metaagentx[fuzz]'; python -m tests.workflow.fuzz_atheris runs/fuzz/corpus -max_total_time=600
 
 The first byte of an input says which reader gets the rest, as UTF-8. What follows the program's name is libFuzzer's.
 """

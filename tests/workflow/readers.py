@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from metaagentx.tasks.answers import BoxedDelivery, SolutionDelivery, TaggedDelivery
@@ -97,7 +97,7 @@ def keep_meaning(text: str) -> str:
     return "" if key(workflow) == key(workflow) else "two keys"
 
 
-READERS: Mapping[str, Reader] = {
+READERS: dict[str, Reader] = {
     "script": read_script,
     "response": read_response,
     "short": read_short,
