@@ -54,7 +54,7 @@ def check(workflow: Workflow, limits: Limits) -> Diagnosis | None:
 def _walk(node: Node, limits: Limits, agents: dict[int, int], depth: int, heights: dict[int, int]) -> Diagnosis | None:
     """Checks `node` and what it holds; fills `agents` (agents inside) and `heights` (levels inside) by identity."""
     if depth + heights.get(id(node), 1) - 1 > MAX_DEPTH:
-        return _too_large(f"nodes are nested more than {MAX_DEPTH} deep")
+        return _too_large(f"nodes may be nested at most {MAX_DEPTH} deep")
     if id(node) in agents:
         return None
     fault = _fault(node, limits)
@@ -139,7 +139,7 @@ def _graph_fault(graph: Graph, who: str, limits: Limits) -> Diagnosis | None:
         return fault
     fault = _count(f"max_steps of {who}", graph.max_steps, limits.steps)
     if fault is None and steps_to_finish(graph).get(graph.entry, graph.max_steps + 1) > graph.max_steps:
-        return _bad(f"{who} reaches no finish point from {graph.entry!r} within {graph.max_steps} steps")
+        return _bad(f"{who} must reach a finish point from {graph.entry!r} within {graph.max_steps} steps")
     return fault
 
 

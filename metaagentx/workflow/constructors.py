@@ -93,7 +93,9 @@ def registry(argument: Argument, what: str, limits: Limits) -> Registry:
 def node(argument: Argument, what: str, limits: Limits) -> Draft:
     if not isinstance(argument.value, Draft):
         if isinstance(argument.at, ast.Name):
-            raise Refused(Refusal.UNBOUND_AGENT, f"{argument.at.id!r} is not bound to a node", argument.at)
+            raise Refused(
+                Refusal.UNBOUND_AGENT, f"{argument.at.id!r} is not bound to a node; build it before", argument.at
+            )
         raise Refused(Refusal.BAD_VALUE, f"{what} must be a node", argument.at)
     return argument.value
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from metaagentx.workflow.drafts import Function
 from metaagentx.workflow.ir import AllOf, AnswerAgrees, AnyOf, Condition, Contains, Not, Refusal, VerdictAccepts
+from metaagentx.workflow.meter import EXPRESSION
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.values import Values
@@ -39,7 +40,7 @@ class Case:
     returns: ast.expr
 
 
-def read_condition(value: Any, at: ast.AST, values: Values) -> Condition:
+def read_condition(value: Any, at: ast.AST, values: Values, depth: int = 0) -> Condition:
     """The condition that `value` (a function, `answer_agrees`, `verdict_accepts` or a constant) stands for."""
     match value:
         case AnswerAgrees() | VerdictAccepts():
@@ -47,7 +48,7 @@ def read_condition(value: Any, at: ast.AST, values: Values) -> Condition:
         case bool():
             return ALWAYS if value else NEVER
         case Function(node):
-            reading = _Reading(_parameter(node), values)
+            reading = _Reading(_parameter(node), values, depth)
             result: Condition = NEVER
             for case in reversed(reading.cases(node)):
                 holds = reading.condition(case.returns)
@@ -100,6 +101,7 @@ class _Reading:
 
     parameter: str
     values: Values
+    depth: int = 0  # how many conditions this one lies within
     contents: dict[str, bool] = field(default_factory=dict)
     size: int = 0  # conditions read so far
 
@@ -146,7 +148,7 @@ class _Reading:
 
     def condition(self, node: ast.expr, depth: int = 1) -> Condition:
         self._bound(depth, node)
-        self.values.meter.work(1, node)
+        self.values.meter.work(EXPRESSION, node)
         self.size += 1
         if self.size > MAX_PARTS:
             raise Refused(Refusal.TOO_LARGE, f"a condition may have at most {MAX_PARTS} parts", node)
@@ -175,18 +177,23 @@ class _Reading:
                 found = Contains(self._text(left), ignore_case)
                 return found if isinstance(operator, ast.In) else Not(found)
             case ast.Name() | ast.Call(func=ast.Name()):
-                named = self._named(node)
+                named = self._named(node, depth)
                 if named is not None:
                     return named
         raise Refused(Refusal.UNSUPPORTED, f"this cannot be read as a condition; {_RIGHT}", node)
 
-    def _named(self, node: ast.Name | ast.Call) -> Condition | None:
-        """`answer_agrees`, `verdict_accepts`, called with the context or not."""
+    def _named(self, node: ast.Name | ast.Call, depth: int) -> Condition | None:
+        """`answer_agrees`, `verdict_accepts`, called with the context or not; an own function called with it."""
         name = node.func if isinstance(node, ast.Call) else node
         if not isinstance(name, ast.Name) or name.id == self.parameter or name.id in self.contents:
             return None
         value = self.values.read(name)
-        return value if isinstance(value, AnswerAgrees | VerdictAccepts) else None
+        match node, value:
+            case _, AnswerAgrees() | VerdictAccepts():
+                return value  # type: ignore[no-any-return]
+            case ast.Call(args=[ast.Name(id=given)], keywords=[]), Function() if given == self.parameter:
+                return read_condition(value, node, self.values, self.depth + depth)
+        return None
 
     def _several(self, node: ast.expr, depth: int) -> list[Condition]:
         """The conditions of `any(...)` or `all(...)`: a list, or a comprehension over known values."""
@@ -206,7 +213,8 @@ class _Reading:
 
     def known(self, node: ast.expr, right: str) -> None:
         """Refuses what depends on the context."""
-        for inner in ast.walk(node):
+        for inner in (node,) if isinstance(node, ast.Constant | ast.Name) else ast.walk(node):
+            self.values.meter.work(EXPRESSION, node)
             if isinstance(inner, ast.Name) and (inner.id == self.parameter or inner.id in self.contents):
                 raise Refused(Refusal.UNSUPPORTED, right, node)
 
@@ -244,8 +252,8 @@ class _Reading:
                     return None
 
     def _bound(self, depth: int, node: ast.AST) -> None:
-        if depth > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"conditions are nested more than {MAX_DEPTH} deep", node)
+        if self.depth + depth > MAX_DEPTH:
+            raise Refused(Refusal.TOO_LARGE, f"conditions may be nested at most {MAX_DEPTH} deep", node)
 
 
 def _is_last(index: ast.expr) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from metaagentx.workflow.ir import Diagnosis
-from metaagentx.workflow.script import syntax
+from metaagentx.workflow.tree import syntax
 
 MAX_RESPONSE = 256 * 1024  # bytes
 MAX_CANDIDATES = 8
@@ -107,7 +107,7 @@ def _imported(text: str) -> Iterator[str]:
     whole = text[start.start() :]
     lines = whole.split("\n")
     for _ in range(MAX_CUTS):
-        fault = syntax("\n".join(lines))
+        fault, _ = syntax("\n".join(lines))
         if not isinstance(fault, Diagnosis):
             yield "\n".join(lines)
             return

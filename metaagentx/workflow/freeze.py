@@ -70,7 +70,7 @@ class _Freezer:
 
     def node(self, draft: Draft, depth: int) -> Node:
         if depth > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"nodes are nested more than {MAX_DEPTH} deep", self.at)
+            raise Refused(Refusal.TOO_LARGE, f"nodes may be nested at most {MAX_DEPTH} deep", self.at)
         if id(draft) not in self._frozen:
             self._frozen[id(draft)] = self._build(draft, depth + 1)
         return self._frozen[id(draft)]

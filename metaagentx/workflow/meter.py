@@ -88,7 +88,7 @@ class Meter:
         """An expression inside the one that is being read; `leave` ends it. A refusal ends all of them."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"expressions are nested more than {MAX_DEPTH} deep", at)
+            raise Refused(Refusal.TOO_LARGE, f"expressions may be nested at most {MAX_DEPTH} deep", at)
 
     def leave(self) -> None:
         self._depth -= 1

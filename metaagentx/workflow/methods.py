@@ -12,7 +12,7 @@ from typing import Any
 from metaagentx.workflow.drafts import Opaque
 from metaagentx.workflow.ir import Refusal
 from metaagentx.workflow.refused import Refused
-from metaagentx.workflow.surface import QUESTION
+from metaagentx.workflow.surface import QUESTION, asks
 
 MAX_TEXT = 64 * 1024  # characters of one value
 MAX_ITEMS = 1000
@@ -103,7 +103,7 @@ def text_method(owner: str, name: str, given: Sequence[Any], named: Mapping[str,
         "title": str.title,
     }
     changed = transforms[name](owner, *given)
-    return changed if QUESTION not in owner or given else changed.replace(transforms[name](QUESTION), QUESTION)
+    return changed if not asks(owner) or given else changed.replace(transforms[name](QUESTION), QUESTION)
 
 
 def _fill(template: str, given: Sequence[Any], named: Mapping[str, Any], at: ast.AST) -> str:
@@ -162,7 +162,7 @@ def call_function(name: str, given: Sequence[Any], named: Mapping[str, Any], at:
     if named and not (name == "enumerate" and set(named) == {"start"}):
         raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here, only values in order", at)
     match name, given:
-        case (("len" | "int" | "float"), [value]) if isinstance(value, Opaque) or value == QUESTION:
+        case (("len" | "int" | "float"), [value]) if isinstance(value, Opaque) or asks(value):
             raise Refused(Refusal.UNSUPPORTED, f"{name} needs a value that is known when the design is read", at)
         case "len", [str() | list() | tuple() | dict() | range() as value]:
             return len(value)
@@ -209,7 +209,7 @@ def items(value: Any, at: ast.AST) -> Iterable[Any]:
         return value
     if isinstance(value, list | tuple | dict):
         return list(value)
-    if isinstance(value, str):
+    if isinstance(value, str) and not asks(value):
         fits(len(value), MAX_ITEMS, "items", at)
         return list(value)
     raise Refused(Refusal.UNSUPPORTED, "only literal lists and ranges can be gone through", at)

@@ -11,7 +11,7 @@ from metaagentx.workflow import methods
 from metaagentx.workflow.drafts import Opaque
 from metaagentx.workflow.ir import Refusal
 from metaagentx.workflow.refused import Refused
-from metaagentx.workflow.surface import QUESTION
+from metaagentx.workflow.surface import asks
 
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -60,7 +60,7 @@ def combine(op: ast.operator, left: Any, right: Any, at: ast.AST) -> Any:
 
 def compared(op: ast.cmpop, left: Any, right: Any, at: ast.AST) -> bool:
     scalar = str | int | float | None
-    if any(isinstance(side, str) and QUESTION in side for side in (left, right)):
+    if asks(left) or asks(right):
         raise Refused(
             Refusal.UNSUPPORTED,
             "the question is not known when a design is read; choose by a router or a condition",

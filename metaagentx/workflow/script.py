@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from typing import Any
 
 from metaagentx.workflow import constructors, methods
@@ -11,14 +10,14 @@ from metaagentx.workflow.arguments import given
 from metaagentx.workflow.assembly import Assembly
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
 from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Remark, brief
-from metaagentx.workflow.meter import EXPRESSION, Meter, allowed, going_through, parsing
+from metaagentx.workflow.meter import EXPRESSION, Meter, going_through
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Places, Refused
 from metaagentx.workflow.surface import CONDITIONS, ENVIRONMENTS, MODULES, QUESTION
+from metaagentx.workflow.tree import syntax
 from metaagentx.workflow.values import Values
 
 MAX_SCRIPT = 64 * 1024  # bytes
-_NOWHERE = "/dev/null/design"  # Python looks for a wrong line in the file of this name: there can be none
 _SURFACE = {"workflow", "utils", "environments"}  # the packages whose names are the table's
 _RIGHT = "a design imports from workflow, builds nodes and runs one workflow"
 
@@ -33,8 +32,7 @@ def parse_script(text: str, limits: Limits, tools: frozenset[str]) -> Design | D
     size = len(text.encode(errors="replace"))
     if size > MAX_SCRIPT:
         return Diagnosis(Refusal.TOO_LONG, f"the script has {size} bytes; at most {MAX_SCRIPT} are allowed")
-    left = allowed(size) - parsing(text)
-    tree = _too_much(size) if left < 0 else _parsed(text)
+    tree, left = syntax(text)
     if isinstance(tree, Diagnosis):
         return tree
 
@@ -52,43 +50,6 @@ def parse_script(text: str, limits: Limits, tools: frozenset[str]) -> Design | D
     return Design(
         script.assembly.workflow, tuple(Remark(brief(message), line, column) for line, column, message in remarks)
     )
-
-
-def syntax(text: str) -> ast.Module | Diagnosis:
-    """The syntax tree of `text`, or where it stops being Python."""
-    size = len(text.encode(errors="replace"))
-    return _too_much(size) if parsing(text) > allowed(size) else _parsed(text)
-
-
-def _too_much(size: int) -> Diagnosis:
-    message = f"in {size} bytes there are too many names and signs to parse; write it more simply"
-    return Diagnosis(Refusal.TOO_LARGE, message)
-
-
-def _parsed(text: str) -> ast.Module | Diagnosis:
-    if "\0" in text:  # said differently, or nowhere, by different versions of Python
-        return Diagnosis(Refusal.SYNTAX, "not Python: a NUL character; leave it out", *_place(text, text.index("\0")))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text, filename=_NOWHERE)
-    except SyntaxError as error:
-        return Diagnosis(
-            Refusal.SYNTAX, f"not Python: {error.msg}", max(error.lineno or 1, 1), max(error.offset or 1, 1)
-        )
-    except (RecursionError, MemoryError):
-        return Diagnosis(Refusal.TOO_LARGE, "the script is nested too deeply")
-    except UnicodeEncodeError as error:
-        return Diagnosis(
-            Refusal.SYNTAX, "not Python: half of a surrogate pair; leave it out", *_place(text, error.start)
-        )
-    except ValueError as error:
-        return Diagnosis(Refusal.SYNTAX, f"not Python: {error}")
-
-
-def _place(text: str, index: int) -> tuple[int, int]:
-    """The line and column of `text[index]`, from 1."""
-    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
 
 
 class _Returned:
@@ -119,7 +80,7 @@ class _Script:
         """Reads `statements` in order, up to a `return`."""
         self._blocks += 1
         if self._blocks > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"blocks are nested more than {MAX_DEPTH} deep", statements[0])
+            raise Refused(Refusal.TOO_LARGE, f"blocks may be nested at most {MAX_DEPTH} deep", statements[0])
         returned = None
         for statement in statements:
             self.values.meter.work(1, statement)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ast
-import builtins
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from metaagentx.workflow import methods, operators
-from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
+from metaagentx.workflow.drafts import Function, Opaque
 from metaagentx.workflow.ir import Refusal
+from metaagentx.workflow.lookup import attribute, unbound
 from metaagentx.workflow.meter import CALL, EXPRESSION, Meter, going_through
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
-from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS, QUESTION
+from metaagentx.workflow.surface import asks
 
 MAX_LOOP = 64  # steps of one loop
-_KNOWN = ", ".join(sorted(methods.FUNCTIONS - {"dedent", "hasattr"}))
 
 
 class Values:
@@ -88,7 +87,7 @@ class Values:
             case ast.Constant(value=str() | int() | float() | None as value):
                 return methods.bounded(value, node)
             case ast.Name():
-                return self._name(node, wants_node)
+                return self.names[node.id] if node.id in self.names else unbound(node, wants_node)
             case ast.JoinedStr():
                 return self._joined(node)
             case ast.List() | ast.Tuple():
@@ -113,7 +112,7 @@ class Values:
             case ast.Subscript():
                 return self._subscript(node)
             case ast.Attribute():
-                return self._attribute(node)
+                return attribute(self._owner(node.value, node), node)
             case ast.Call():
                 self.meter.work(CALL, node)
                 return self._call(self._owner(node.func, node), node)
@@ -138,26 +137,6 @@ class Values:
             f"{_expression(node)} is not part of the language; write out strings, numbers, lists and dictionaries",
             node,
         )
-
-    def _name(self, node: ast.Name, wants_node: bool) -> Any:
-        name = node.id
-        if name in self.names:
-            return self.names[name]
-        if name in IGNORED:
-            return Opaque(name, ignored=True)
-        if name in methods.FUNCTIONS - {"dedent"}:
-            return Named(name)
-        if name in FORBIDDEN:
-            raise Refused(
-                Refusal.FORBIDDEN, f"{name} would need execution; a design only builds and runs a workflow", node
-            )
-        if hasattr(builtins, name):
-            raise Refused(
-                Refusal.UNSUPPORTED, f"the builtin {name} is not part of the language; there is {_KNOWN}", node
-            )
-        if wants_node:
-            raise Refused(Refusal.UNBOUND_AGENT, f"{name!r} is not bound to a node; build it before", node)
-        raise Refused(Refusal.UNKNOWN_NAME, f"{name!r} is not bound; assign it before", node)
 
     def _joined(self, node: ast.JoinedStr) -> str | Opaque:
         """An f-string; refusals inside it stand at its beginning, where every Python version agrees."""
@@ -230,13 +209,14 @@ class Values:
         return value
 
     def _either(self, any_of: bool, parts: list[ast.expr]) -> Any:
-        """`or` / `and` of constants; something opaque may be followed by anything (`os.getenv(...) or "x"`)."""
+        """`or` / `and`; nodes are true, and what is opaque is passed over (`os.getenv(...) or "x"`)."""
         value: Any = None
         for part in parts:
             value = self.read(part)
-            if not isinstance(value, Opaque | str | int | float | list | tuple | dict | None):
-                return value
-            if not isinstance(value, Opaque) and bool(value) == any_of:
+            if isinstance(value, Opaque):
+                continue
+            holds = bool(value) if isinstance(value, str | int | float | list | tuple | dict | None) else True
+            if holds == any_of:
                 return value
         return value
 
@@ -264,14 +244,15 @@ class Values:
         if isinstance(node.slice, ast.Slice):
             ends = [None if end is None else self.read(end) for end in (node.slice.lower, node.slice.upper)]
             plain = node.slice.step is None and all(isinstance(end, int | None) for end in ends)
-            known = not isinstance(owner, str) or QUESTION not in owner
-            if plain and known and isinstance(owner, str | list | tuple):
+            if plain and not asks(owner) and isinstance(owner, str | list | tuple):
                 self.meter.work(going_through(owner), node)
                 return owner[slice(*ends)]
             raise Refused(
                 Refusal.UNSUPPORTED, "only known text and lists can be cut, at whole numbers, without a step", node
             )
         key = self.read(node.slice)
+        if asks(owner):
+            raise Refused(Refusal.UNSUPPORTED, "only known text can be cut; the question is not known yet", node)
         if isinstance(owner, str | list | tuple) and isinstance(key, int) and -len(owner) <= key < len(owner):
             return owner[key]
         if isinstance(owner, dict) and methods.hashable(key) and key in owner:
@@ -279,25 +260,6 @@ class Values:
         raise Refused(
             Refusal.BAD_VALUE, "there is nothing under this subscript; it must be a key or position that there is", node
         )
-
-    def _attribute(self, node: ast.Attribute) -> Any:
-        owner = self._owner(node.value, node)
-        name = node.attr
-        match owner:
-            case Opaque():
-                if not name.startswith("_"):
-                    return owner
-            case Module("textwrap") if name == "dedent":
-                return Named("dedent")
-            case Module(module) if name in MODULES[module]:
-                return Opaque(f"{module}.{name}", ignored=module == "logging" or name == "exit")
-            case Draft() if name == "name":
-                return owner.name
-        known = _attributes(owner)
-        if name in known and not isinstance(owner, Module):
-            return Method(owner, name)
-        right = f"there is {', '.join(sorted(known))}" if known else "nothing can be taken from this"
-        raise Refused(Refusal.FORBIDDEN, f"the attribute {name[:40]!r} is not part of the language; {right}", node)
 
     def comprehend(self, generators: list[ast.comprehension], enter: Callable[[], None], at: ast.AST) -> None:
         """Runs `enter` for every combination that the comprehension's `for`s and constant `if`s leave."""
@@ -316,27 +278,9 @@ class Values:
                     go(rest[1:])
 
         if len(generators) > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"more than {MAX_DEPTH} loops are nested here", at)
+            raise Refused(Refusal.TOO_LARGE, f"loops may be nested at most {MAX_DEPTH} deep", at)
         go(generators)
         self.names = before
-
-
-def _attributes(owner: Any) -> Collection[str]:
-    """The attributes of `owner` that are in the table."""
-    match owner:
-        case Module(name):
-            return MODULES[name]
-        case Draft(kind=kind):
-            return {"name", *NODE_METHODS.get(kind, ())}
-        case Registry():
-            return {"register"}
-        case str():
-            return methods.TEXT
-        case list():
-            return methods.LIST
-        case dict():
-            return methods.DICT
-    return ()
 
 
 def _expression(node: ast.expr) -> str:
