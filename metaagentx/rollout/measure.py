@@ -18,7 +18,8 @@ def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
     """Accuracy, validity, cost and the mix of designs.
 
     Accuracy is the expected grade of one execution of one design; an invalid design counts as 0. Masked designs and
-    executions are left out.
+    executions are left out. `rollout/leaks` is the share of valid designs that say the true answer themselves
+    (`tasks.leak`): such a design gains nothing by that alone, since a run's result is what an agent says last.
     """
     metrics: dict[str, float] = {}
     designs = [design for tree in trees for design in tree.designs if not design.masked]
@@ -45,6 +46,7 @@ def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
     )
 
     metrics["rollout/valid"] = mean([design.valid for design in designs])
+    metrics["rollout/leaks"] = mean([design.leaks for design in designs if design.valid])
     refusals = Counter(design.parsed.refusal.value for design in designs if isinstance(design.parsed, Diagnosis))
     for refusal, count in sorted(refusals.items()):
         metrics[f"rollout/refused/{refusal}"] = count / len(designs)

@@ -82,6 +82,7 @@ def execute(
         text=text,
         parsed=parsed,
         key=language.key(workflow),
+        leaks=task.leaks(question, language.texts(workflow)),
         short=language.show(workflow),
         reward=mean_reward(executions),
         outcome=outcome,

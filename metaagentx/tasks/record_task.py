@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from metaagentx.tasks.gym import SPLITS, Record, digest
+from metaagentx.tasks.leak import gives_away
 from metaagentx.tasks.order import position
 from metaagentx.tasks.task import Delivery, Demonstration, Question, Verdict
 from metaagentx.workflow.protocol import Message
@@ -72,6 +73,11 @@ class RecordTask:
     def grade(self, question: Question, answer: str | None) -> float:
         """The verdict, waited for."""
         return self.grading(question, answer)()
+
+    def leaks(self, question: Question, text: str) -> bool:
+        """See `leak.gives_away`; programs are graded by tests and have no answer to give away."""
+        record = self._by_id[question.id]
+        return record.domain != "code" and gives_away(record.answer, record.question, text)
 
     def designer_messages(self, question: Question) -> tuple[Message, ...]:
         """What a designer is shown: its instruction and the question."""

@@ -69,6 +69,10 @@ class Task(Protocol):
         """Begin to grade an extracted answer; None gets 0. Many may be under way. Never raises on hostile text."""
         ...
 
+    def leaks(self, question: Question, text: str) -> bool:
+        """Whether `text` holds the true answer where the question does not. Linear time on hostile text."""
+        ...
+
     def designer_messages(self, question: Question) -> tuple[Message, ...]:
         """What a designer is shown."""
         ...

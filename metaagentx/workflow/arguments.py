@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Set
 from typing import Any
 
 from metaagentx.workflow import methods
-from metaagentx.workflow.constructors import Argument
+from metaagentx.workflow.constructors import IGNORED, Argument
 from metaagentx.workflow.ir import Refusal
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.values import Values
@@ -47,9 +47,10 @@ def keywords(
 
 def _check_keyword(key: str, known: Collection[str] | None, seen: set[str], at: ast.AST) -> None:
     if known is not None and key not in known:
-        raise Refused(Refusal.UNKNOWN_KEYWORD, f"there is no {key[:40]!r} here, but {', '.join([*known][:12])}", at)
+        meant = ", ".join(name for name in known if name not in IGNORED or len(known) < len(IGNORED))
+        raise Refused(Refusal.UNKNOWN_KEYWORD, f"there is no {key[:40]!r} here; there is {meant}", at)
     if key in seen:
-        raise Refused(Refusal.SYNTAX, f"the keyword {key[:40]!r} is given twice", at)
+        raise Refused(Refusal.SYNTAX, f"the keyword {key[:40]!r} is given twice; give it once", at)
     seen.add(key)
 
 
@@ -59,13 +60,12 @@ def bind(
     """The arguments of a method by name; positional ones follow `signature`."""
     found: dict[str, Argument] = {}
     if len(call.args) > len(signature):
-        raise Refused(Refusal.BAD_VALUE, f"{name} takes {', '.join(signature)}", call.args[len(signature)])
+        message = f"{name} takes at most {len(signature)}: {', '.join(signature)}"
+        raise Refused(Refusal.BAD_VALUE, message, call.args[len(signature)])
     for key, node in zip(signature, call.args, strict=False):
         found[key] = Argument(values.read(node, key in nodes), node)
-    for keyword in call.keywords:
-        if keyword.arg not in signature:
-            raise Refused(Refusal.UNKNOWN_KEYWORD, f"{name} takes {', '.join(signature)}", keyword)
-        if keyword.arg in found:
-            raise Refused(Refusal.SYNTAX, f"{keyword.arg} is given twice", keyword)
-        found[keyword.arg] = Argument(values.read(keyword.value, keyword.arg in nodes), keyword.value)
+    for key, argument in keywords(values, call, signature, frozenset(nodes)):
+        if key in found:
+            raise Refused(Refusal.SYNTAX, f"{key} of {name} is given twice; give it once", argument.at)
+        found[key] = argument
     return found

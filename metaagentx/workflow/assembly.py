@@ -14,6 +14,7 @@ from metaagentx.workflow.decisions import read_condition
 from metaagentx.workflow.drafts import Draft, DraftEdge, Opaque, Registry, Step
 from metaagentx.workflow.freeze import freeze
 from metaagentx.workflow.ir import Condition, Limits, Refusal, Workflow
+from metaagentx.workflow.meter import NODE
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.surface import QUESTION
 from metaagentx.workflow.values import Values
@@ -36,8 +37,9 @@ class Assembly:
         if call.args:
             first = next(iter(table))
             raise Refused(Refusal.BAD_VALUE, f"{kind} takes keywords only: {first}=...", call.args[0])
+        self.values.meter.work(NODE, call)
         self._drafts += 1
-        return construct(kind, self._meant(kind, call), call, self._drafts, self.limits, self.values.read)
+        return construct(kind, self._meant(kind, call), call, self._drafts, self.limits, self.values)
 
     def _meant(self, kind: str, call: ast.Call) -> Iterator[tuple[str, Argument]]:
         """The keyword arguments of a constructor that mean something here."""
@@ -85,7 +87,7 @@ class Assembly:
             case "add_conditional_edges":
                 self._add_conditional_edges(owner, call)
             case "set_entry_point" | "set_finish_point":
-                arguments = bind(self.values, call, name, ("name",))
+                arguments = bind(self.values, call, name, ("name",), ("name",))
                 end = self._end(arguments.get("name"), call)
                 if name == "set_entry_point":
                     owner.entry = (end, call)
@@ -104,8 +106,10 @@ class Assembly:
         if argument is None:
             raise Refused(Refusal.BAD_VALUE, "add_node takes a node", call)
         node = constructors.node(argument, "what is added", self.limits)
-        if node.holds(owner):
-            raise Refused(Refusal.CYCLE, f"{owner.name!r} would contain itself", argument.at)
+        for inner in node.inside():
+            self.values.meter.work(1, call)
+            if inner is owner:
+                raise Refused(Refusal.CYCLE, f"{owner.name!r} would contain itself; add another node", argument.at)
         self._steps += 1
         if self._steps > MAX_STEPS:
             raise Refused(Refusal.TOO_LARGE, f"at most {MAX_STEPS} nodes can be added to others", call)
@@ -122,7 +126,9 @@ class Assembly:
         called = alias or added.node.name
         for step in owner.steps[:-1]:
             if step.node is added.node or called in (step.alias, step.node.name):
-                raise Refused(Refusal.BAD_VALUE, f"the graph already has a node {called!r}", call)
+                raise Refused(
+                    Refusal.BAD_VALUE, f"the graph already has a node {called!r}; give this one another name", call
+                )
 
     def _add_edge(self, owner: Draft, call: ast.Call) -> None:
         arguments = bind(self.values, call, "add_edge", ("source", "target", "condition"), ("source", "target"))
@@ -132,7 +138,7 @@ class Assembly:
     def _add_conditional_edges(self, owner: Draft, call: ast.Call) -> None:
         """`(source, function, {what it returns: target})`: one edge for each case, in order."""
         signature = ("source", "condition", "routes")
-        arguments = bind(self.values, call, "add_conditional_edges", signature, ("source",))
+        arguments = bind(self.values, call, "add_conditional_edges", signature, ("source", "routes"))
         source = self._end(arguments.get("source"), call)
         if "condition" not in arguments or "routes" not in arguments:
             raise Refused(Refusal.BAD_VALUE, "add_conditional_edges takes a source, a function and its routes", call)
@@ -147,7 +153,7 @@ class Assembly:
             cases = [(holds, targets[True])] if True in targets else []
             otherwise = targets.get(False)
         else:
-            chosen, final = read_routes(function.value, function.at, self.values.read, targets)
+            chosen, final = read_routes(function.value, function.at, self.values, targets)
             cases = [(condition, targets[route]) for condition, route in chosen]
             otherwise = None if final is None else targets[final]
         owner.edges.extend(DraftEdge(source, target, condition, call) for condition, target in cases)
@@ -157,14 +163,16 @@ class Assembly:
     def _end(self, argument: Argument | None, call: ast.Call) -> str | Draft:
         if argument is None or not isinstance(argument.value, str | Draft):
             raise Refused(
-                Refusal.BAD_VALUE, "the name of a node is wanted here", call if argument is None else argument.at
+                Refusal.BAD_VALUE,
+                "this must be a node of the graph, or its name",
+                call if argument is None else argument.at,
             )
         return argument.value
 
     def _condition(self, argument: Argument | None) -> Condition | None:
         if argument is None or argument.value is None:
             return None
-        return read_condition(argument.value, argument.at, self.values.read)
+        return read_condition(argument.value, argument.at, self.values)
 
     def _run_workflow(self, owner: Draft, call: ast.Call) -> Opaque:
         """Completes the workflow that runs, where it runs."""
@@ -175,6 +183,9 @@ class Assembly:
         if asked != [QUESTION]:
             self.remarks.append(("the workflow is run on the question itself, not on what is passed", call))
         self._run = owner
+        self.values.meter.work(6 * NODE, call)  # what follows, each time that it runs
+        for draft in owner.inside():
+            self.values.meter.work(2 * NODE + len(draft.edges), call)
         self.workflow, remarks = freeze(owner, call)
         fault = check(self.workflow, self.limits)
         if fault is not None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
 from metaagentx.workflow.ir import (
     Agent,
     AgentRule,
+    AllOf,
+    AnyOf,
     Branch,
+    Condition,
+    ConditionRule,
+    Contains,
     Debate,
     Edge,
     Ensemble,
     Graph,
+    KeywordRule,
     Loop,
     Node,
+    Not,
     Reflection,
     Router,
     Workflow,
@@ -33,6 +40,13 @@ class Bounds:
     agent_calls: int
     model_calls: int
     critical_path: int
+
+    def tokens(self, per_call: int) -> int:
+        """The most tokens that a run can generate where no reply has more than `per_call`.
+
+        Exact: the run with the most replies is one whose replies all have as many.
+        """
+        return self.model_calls * per_call
 
     def __add__(self, other: Bounds) -> Bounds:
         """One after the other."""
@@ -67,8 +81,9 @@ NOTHING = Bounds(0, 0, 0)
 
 
 def bounds(workflow: Workflow) -> Bounds:
-    """The exact worst case of `workflow`, every condition taken to be able to go either way.
+    """The exact worst case of `workflow`: some run takes as much of each, and none takes more.
 
+    Replies may be anything, and a condition that is not constant may go either way whenever it is asked.
     A node that occurs in several places is computed once, so nesting costs no more than the IR's own size.
     """
     known: dict[int, Bounds] = {}
@@ -88,7 +103,8 @@ def _bounds_of(node: Node, of: Callable[[Node], Bounds]) -> Bounds:
             return Bounds(1, replies, replies)
         case Ensemble():
             members = _together(of(member) for member in node.agents)
-            can_split = node.strategy == "consensus" or len(node.agents) > 1
+            voters = sum(of(member).model_calls > 0 for member in node.agents)
+            can_split = node.strategy == "consensus" or voters > 1
             return members + of(node.judge) if node.judge is not None and can_split else members
         case Reflection():
             critic = node.agent if node.critic is None else node.critic
@@ -99,13 +115,15 @@ def _bounds_of(node: Node, of: Callable[[Node], Bounds]) -> Bounds:
         case Router():
             choice = of(node.rule.agent) if isinstance(node.rule, AgentRule) else NOTHING
             branch = NOTHING
-            for _, route in node.routes:
-                branch |= of(route)
+            open_routes = _open_routes(node)
+            for name, route in node.routes:
+                branch |= of(route) if name in open_routes else NOTHING
             return choice + branch
         case Loop():
-            return _in_turn(of(step) for step in node.body) * node.max_iterations
+            most = 1 if constant(node.until) else node.max_iterations
+            return _in_turn(of(step) for step in node.body) * most
         case Branch():
-            return _in_turn(of(step) for step in node.body)
+            return NOTHING if constant(node.condition) is False else _in_turn(of(step) for step in node.body)
         case Graph():
             return _longest_walk(node, {inner.name: of(inner) for inner in node.nodes})
         case Workflow():
@@ -125,14 +143,56 @@ def _together(parts: Iterator[Bounds]) -> Bounds:
     return total
 
 
+def constant(condition: Condition) -> bool | None:
+    """What `condition` always is, whatever is said; None where it may be either."""
+    match condition:
+        case Not(inner):
+            value = constant(inner)
+            return None if value is None else not value
+        case AllOf(conditions):
+            values = [constant(each) for each in conditions]
+            return False if False in values else None if None in values else True
+        case AnyOf(conditions):
+            values = [constant(each) for each in conditions]
+            return True if True in values else None if None in values else False
+        case Contains(""):
+            return True
+    return None
+
+
+def _open_routes(router: Router) -> set[str]:
+    """The routes that can be taken: a rule takes the first keyword or condition that holds."""
+    routes: set[str] = set()
+    match router.rule:
+        case KeywordRule(keywords):
+            tried: list[str] = []
+            for keyword, route in keywords:
+                if not any(earlier in keyword.casefold() for earlier in tried):
+                    routes.add(route)
+                tried.append(keyword.casefold())
+            falls_through = "" not in tried
+        case ConditionRule(cases):
+            values = [constant(condition) for condition, _ in cases]
+            first = values.index(True) if True in values else len(values)
+            routes |= {
+                route for value, (_, route) in zip(values[: first + 1], cases, strict=False) if value is not False
+            }
+            falls_through = first == len(values)
+        case AgentRule():
+            routes |= {name for name, _ in router.routes}
+            falls_through = True
+    return routes | {router.default} if falls_through and router.default is not None else routes
+
+
 def live_edges(graph: Graph) -> dict[str, list[Edge]]:
-    """The edges that a run can take, by source: the first that matches wins, so none after an unconditional one."""
+    """The edges that a run can take, by source: the first that matches wins, so none after one that always does."""
     live: dict[str, list[Edge]] = {node.name: [] for node in graph.nodes}
     closed: set[str] = set(graph.finish)
     for edge in graph.edges:
-        if edge.source not in closed:
+        holds = True if edge.condition is None else constant(edge.condition)
+        if edge.source not in closed and holds is not False:
             live[edge.source].append(edge)
-            if edge.condition is None:
+            if holds:
                 closed.add(edge.source)
     return live
 
@@ -153,21 +213,39 @@ def steps_to_finish(graph: Graph) -> dict[str, int]:
     return steps
 
 
-def _longest_walk(graph: Graph, cost: dict[str, Bounds]) -> Bounds:
+def _longest_walk(graph: Graph, cost: Mapping[str, Bounds]) -> Bounds:
     """The longest walk from the entry that ends at a finish within `max_steps` nodes, by dynamic programming."""
-    live = live_edges(graph)
+    targets = {source: {edge.target for edge in edges} for source, edges in live_edges(graph).items()}
+    known: dict[tuple[int, ...], int] = {}  # where all agents are plain, the three measures are one
+
+    def longest(measure: Callable[[Bounds], int]) -> int:
+        weight = {name: measure(bound) for name, bound in cost.items()}
+        key = tuple(weight.values())
+        if key not in known:
+            known[key] = _heaviest(graph, targets, weight)
+        return known[key]
+
+    return Bounds(
+        longest(lambda bound: bound.agent_calls),
+        longest(lambda bound: bound.model_calls),
+        longest(lambda bound: bound.critical_path),
+    )
+
+
+def _heaviest(graph: Graph, targets: Mapping[str, set[str]], weight: Mapping[str, int]) -> int:
     finish = set(graph.finish)
-    ending = {graph.entry: cost[graph.entry]}  # the longest walk of the current length, by its last node
-    longest = NOTHING
+    ending = {graph.entry: weight[graph.entry]}  # the heaviest walk of the current length, by its last node
+    best = 0
     for _ in range(graph.max_steps):
-        following: dict[str, Bounds] = {}
+        following: dict[str, int] = {}
         for name, walk in ending.items():
             if name in finish:
-                longest |= walk
-            for edge in live[name]:
-                following[edge.target] = following.get(edge.target, NOTHING) | (walk + cost[edge.target])
+                best = max(best, walk)
+            for target in targets[name]:
+                if walk + weight[target] > following.get(target, -1):
+                    following[target] = walk + weight[target]
         ending = following
-    return longest
+    return best
 
 
 def parts(node: Node) -> tuple[Node, ...]:

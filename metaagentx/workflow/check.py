@@ -20,8 +20,11 @@ from metaagentx.workflow.ir import (
     Router,
     Workflow,
 )
+from metaagentx.workflow.references import unknown_reference
 
 MAX_DEPTH = 16  # nodes inside nodes, the workflow itself included
+MAX_CASES = 64  # of one router
+MAX_EDGES = 256  # of one graph
 
 
 def check(workflow: Workflow, limits: Limits) -> Diagnosis | None:
@@ -33,6 +36,13 @@ def check(workflow: Workflow, limits: Limits) -> Diagnosis | None:
     fault = _walk(workflow, limits, agents, 1, {})
     if fault is not None:
         return fault
+    reference = unknown_reference(workflow)
+    if reference is not None:
+        agent, step = reference
+        return Diagnosis(
+            Refusal.UNKNOWN_NAME,
+            f"the task of agent {agent!r} refers to {step!r}, but no step of this name has spoken before it",
+        )
     if agents[id(workflow)] > limits.agents:
         return _too_large(f"the design has {agents[id(workflow)]} agents; at most {limits.agents} are allowed")
     calls = bounds(workflow).model_calls
@@ -44,7 +54,7 @@ def check(workflow: Workflow, limits: Limits) -> Diagnosis | None:
 def _walk(node: Node, limits: Limits, agents: dict[int, int], depth: int, heights: dict[int, int]) -> Diagnosis | None:
     """Checks `node` and what it holds; fills `agents` (agents inside) and `heights` (levels inside) by identity."""
     if depth + heights.get(id(node), 1) - 1 > MAX_DEPTH:
-        return _too_large(f"nodes are nested more than {MAX_DEPTH} deep")
+        return _too_large(f"nodes may be nested at most {MAX_DEPTH} deep")
     if id(node) in agents:
         return None
     fault = _fault(node, limits)
@@ -102,13 +112,14 @@ def _routes_fault(router: Router, who: str) -> Diagnosis | None:
         return _bad(f"{who} has no routes; give at least one")
     if len(set(names)) < len(names):
         return _bad(f"{who} names a route twice")
+    targets: list[str] = []
     match router.rule:
         case KeywordRule(keywords):
             targets = [target for _, target in keywords]
         case ConditionRule(cases):
             targets = [target for _, target in cases]
-        case _:
-            targets = []
+    if len(targets) > MAX_CASES:
+        return _too_large(f"{who} has {len(targets)} cases; at most {MAX_CASES} are allowed")
     if router.default is not None:
         targets.append(router.default)
     return _first_unknown(targets, names, f"route of {who}")
@@ -120,19 +131,22 @@ def _graph_fault(graph: Graph, who: str, limits: Limits) -> Diagnosis | None:
         return Diagnosis(Refusal.EMPTY_WORKFLOW, f"{who} has no nodes; add at least one")
     if len(set(names)) < len(names):
         return _bad(f"{who} names a node twice")
+    if len(graph.edges) > MAX_EDGES:
+        return _too_large(f"{who} has {len(graph.edges)} edges; at most {MAX_EDGES} are allowed")
     ends = [end for edge in graph.edges for end in (edge.source, edge.target)]
     fault = _first_unknown([graph.entry, *graph.finish, *ends], names, f"node of {who}")
     if fault is not None:
         return fault
     fault = _count(f"max_steps of {who}", graph.max_steps, limits.steps)
     if fault is None and steps_to_finish(graph).get(graph.entry, graph.max_steps + 1) > graph.max_steps:
-        return _bad(f"{who} reaches no finish point from {graph.entry!r} within {graph.max_steps} steps")
+        return _bad(f"{who} must reach a finish point from {graph.entry!r} within {graph.max_steps} steps")
     return fault
 
 
 def _first_unknown(wanted: list[str], known: list[str], what: str) -> Diagnosis | None:
+    there = set(known)
     for name in wanted:
-        if name not in known:
+        if name not in there:
             right = ", ".join(map(repr, known[:8]))
             return Diagnosis(Refusal.UNKNOWN_TARGET, f"{name!r} is no {what}; it has {right}")
     return None

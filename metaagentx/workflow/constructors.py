@@ -12,6 +12,7 @@ from metaagentx.workflow.decisions import read_cases
 from metaagentx.workflow.drafts import Draft, Function, Registry
 from metaagentx.workflow.ir import Condition, Limits, Refusal
 from metaagentx.workflow.refused import Refused
+from metaagentx.workflow.values import Values
 
 STRATEGIES = ("majority_vote", "weighted_vote", "consensus")
 NODE_KEYWORDS = {
@@ -92,7 +93,9 @@ def registry(argument: Argument, what: str, limits: Limits) -> Registry:
 def node(argument: Argument, what: str, limits: Limits) -> Draft:
     if not isinstance(argument.value, Draft):
         if isinstance(argument.at, ast.Name):
-            raise Refused(Refusal.UNBOUND_AGENT, f"{argument.at.id!r} is not bound to a node", argument.at)
+            raise Refused(
+                Refusal.UNBOUND_AGENT, f"{argument.at.id!r} is not bound to a node; build it before", argument.at
+            )
         raise Refused(Refusal.BAD_VALUE, f"{what} must be a node", argument.at)
     return argument.value
 
@@ -218,7 +221,7 @@ def construct(
     call: ast.Call,
     order: int,
     limits: Limits,
-    evaluate: Callable[[ast.expr], Any],
+    values: Values,
 ) -> Draft:
     """The node that `kind(**given)` builds; `None` for a keyword means that it was left out."""
     fields: dict[str, Any] = {}
@@ -236,7 +239,7 @@ def construct(
         case "EnsembleNode":
             _finish_ensemble(fields, arguments, call)
         case "RouterNode":
-            _finish_router(fields, arguments, call, evaluate)
+            _finish_router(fields, arguments, call, values)
     return Draft(kind, fields, call, order)
 
 
@@ -256,7 +259,7 @@ def _finish_router(
     fields: dict[str, Any],
     arguments: Mapping[str, Argument],
     call: ast.Call,
-    evaluate: Callable[[ast.expr], Any],
+    values: Values,
 ) -> None:
     known = fields["routes"]
     if ("routing_func" in fields) == ("routing_agent" in fields):
@@ -265,18 +268,18 @@ def _finish_router(
         raise Refused(Refusal.UNKNOWN_TARGET, _no_route(fields["default_route"], known), arguments["default_route"].at)
     if "routing_func" in fields:
         argument = fields.pop("routing_func")
-        fields["cases"], otherwise = read_routes(argument.value, argument.at, evaluate, known)
+        fields["cases"], otherwise = read_routes(argument.value, argument.at, values, known)
         if otherwise is not None:
             fields["default_route"] = otherwise
 
 
 def read_routes(
-    value: Any, at: ast.AST, evaluate: Callable[[ast.expr], Any], known: Mapping[str, Any]
+    value: Any, at: ast.AST, values: Values, known: Mapping[str, Any]
 ) -> tuple[tuple[tuple[Condition, str], ...], str | None]:
     """The routes that a function chooses, each with its condition, and the one it takes otherwise."""
     cases: list[tuple[Condition, str]] = []
-    for case in read_cases(value, at, evaluate):
-        route = evaluate(case.returns)
+    for case in read_cases(value, at, values):
+        route = values.read(case.returns)
         if not isinstance(route, str) or route not in known:
             raise Refused(Refusal.UNKNOWN_TARGET, _no_route(route, known), case.returns)
         if case.condition is None:

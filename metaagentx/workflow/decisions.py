@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from metaagentx.workflow.drafts import Function
 from metaagentx.workflow.ir import AllOf, AnswerAgrees, AnyOf, Condition, Contains, Not, Refusal, VerdictAccepts
+from metaagentx.workflow.meter import EXPRESSION
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
+from metaagentx.workflow.values import Values
 
+MAX_PARTS = 1000  # of the conditions of one function
 ALWAYS, NEVER = AllOf(()), AnyOf(())
-_LATEST = {"get_latest_message", "latest_message", "last_message", "latest", "messages", "content", "text"}
+_LATEST = {"get_latest_message", "latest_message", "last_message", "latest", "content", "text"}
 _RIGHT = 'write a lambda like `ctx: "text" in ctx.get_latest_message().content`, answer_agrees or verdict_accepts'
 
 
@@ -37,7 +40,7 @@ class Case:
     returns: ast.expr
 
 
-def read_condition(value: Any, at: ast.AST, evaluate: Callable[[ast.expr], Any]) -> Condition:
+def read_condition(value: Any, at: ast.AST, values: Values, depth: int = 0) -> Condition:
     """The condition that `value` (a function, `answer_agrees`, `verdict_accepts` or a constant) stands for."""
     match value:
         case AnswerAgrees() | VerdictAccepts():
@@ -45,7 +48,7 @@ def read_condition(value: Any, at: ast.AST, evaluate: Callable[[ast.expr], Any])
         case bool():
             return ALWAYS if value else NEVER
         case Function(node):
-            reading = _Reading(_parameter(node), evaluate)
+            reading = _Reading(_parameter(node), values, depth)
             result: Condition = NEVER
             for case in reversed(reading.cases(node)):
                 holds = reading.condition(case.returns)
@@ -62,11 +65,15 @@ def read_condition(value: Any, at: ast.AST, evaluate: Callable[[ast.expr], Any])
     raise Refused(Refusal.BAD_VALUE, f"a condition is wanted here; {_RIGHT}", at)
 
 
-def read_cases(value: Any, at: ast.AST, evaluate: Callable[[ast.expr], Any]) -> list[Case]:
+def read_cases(value: Any, at: ast.AST, values: Values) -> list[Case]:
     """The cases of a function that names a route: `... if condition else ...` or `if condition: return "name"`."""
     if not isinstance(value, Function):
         raise Refused(Refusal.BAD_VALUE, "a lambda or def that returns the name of a route is wanted here", at)
-    return _Reading(_parameter(value.node), evaluate).cases(value.node)
+    reading = _Reading(_parameter(value.node), values)
+    cases = reading.cases(value.node)
+    for case in cases:
+        reading.known(case.returns, "the name that is returned must be known; to ask a model, write routing_agent=...")
+    return cases
 
 
 def _parameter(node: ast.FunctionDef | ast.Lambda) -> str:
@@ -76,12 +83,16 @@ def _parameter(node: ast.FunctionDef | ast.Lambda) -> str:
     return (arguments.posonlyargs + arguments.args)[0].arg
 
 
-def _all(first: Condition, second: Condition) -> Condition:
-    return second if first == ALWAYS else first if second == ALWAYS else AllOf((first, second))
+def _all(*conditions: Condition) -> Condition:
+    """All of `conditions`, constants simplified away."""
+    open_ = tuple(each for each in conditions if each != ALWAYS)
+    return NEVER if NEVER in open_ else open_[0] if len(open_) == 1 else AllOf(open_)
 
 
-def _any(first: Condition, second: Condition) -> Condition:
-    return second if first == NEVER else first if second == NEVER else AnyOf((first, second))
+def _any(*conditions: Condition) -> Condition:
+    """Any of `conditions`, constants simplified away."""
+    open_ = tuple(each for each in conditions if each != NEVER)
+    return ALWAYS if ALWAYS in open_ else open_[0] if len(open_) == 1 else AnyOf(open_)
 
 
 @dataclass(slots=True)
@@ -89,8 +100,10 @@ class _Reading:
     """One function being read. `contents` maps its locals that hold the latest message to "case is ignored"."""
 
     parameter: str
-    evaluate: Callable[[ast.expr], Any]
+    values: Values
+    depth: int = 0  # how many conditions this one lies within
     contents: dict[str, bool] = field(default_factory=dict)
+    size: int = 0  # conditions read so far
 
     def cases(self, node: ast.FunctionDef | ast.Lambda) -> list[Case]:
         if isinstance(node, ast.Lambda):
@@ -135,12 +148,24 @@ class _Reading:
 
     def condition(self, node: ast.expr, depth: int = 1) -> Condition:
         self._bound(depth, node)
+        self.values.meter.work(EXPRESSION, node)
+        self.size += 1
+        if self.size > MAX_PARTS:
+            raise Refused(Refusal.TOO_LARGE, f"a condition may have at most {MAX_PARTS} parts", node)
         match node:
             case ast.Constant(value=bool() as value):
                 return ALWAYS if value else NEVER
             case ast.BoolOp(op=operator, values=values):
-                inner = tuple(self.condition(value, depth + 1) for value in values)
-                return AllOf(inner) if isinstance(operator, ast.And) else AnyOf(inner)
+                inner = [self.condition(value, depth + 1) for value in values]
+                return _all(*inner) if isinstance(operator, ast.And) else _any(*inner)
+            case ast.Call(func=ast.Name(id="any" | "all" as joint), args=[several], keywords=[]):
+                inner = self._several(several, depth + 1)
+                return _all(*inner) if joint == "all" else _any(*inner)
+            case ast.Compare(
+                left=left, ops=[ast.Is() | ast.IsNot() as operator], comparators=[ast.Constant(value=None)]
+            ):
+                if self._content(left) is not None:  # there is always a latest message: at first the question
+                    return NEVER if isinstance(operator, ast.Is) else ALWAYS
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return negate(self.condition(operand, depth + 1))
             case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as operator], comparators=[where]):
@@ -152,21 +177,50 @@ class _Reading:
                 found = Contains(self._text(left), ignore_case)
                 return found if isinstance(operator, ast.In) else Not(found)
             case ast.Name() | ast.Call(func=ast.Name()):
-                named = self._named(node)
+                named = self._named(node, depth)
                 if named is not None:
                     return named
         raise Refused(Refusal.UNSUPPORTED, f"this cannot be read as a condition; {_RIGHT}", node)
 
-    def _named(self, node: ast.Name | ast.Call) -> Condition | None:
-        """`answer_agrees`, `verdict_accepts`, called with the context or not."""
+    def _named(self, node: ast.Name | ast.Call, depth: int) -> Condition | None:
+        """`answer_agrees`, `verdict_accepts`, called with the context or not; an own function called with it."""
         name = node.func if isinstance(node, ast.Call) else node
-        if not isinstance(name, ast.Name) or name.id in ("any", "all", self.parameter):
+        if not isinstance(name, ast.Name) or name.id == self.parameter or name.id in self.contents:
             return None
-        value = self.evaluate(name)
-        return value if isinstance(value, AnswerAgrees | VerdictAccepts) else None
+        value = self.values.read(name)
+        match node, value:
+            case _, AnswerAgrees() | VerdictAccepts():
+                return value  # type: ignore[no-any-return]
+            case ast.Call(args=[ast.Name(id=given)], keywords=[]), Function() if given == self.parameter:
+                return read_condition(value, node, self.values, self.depth + depth)
+        return None
+
+    def _several(self, node: ast.expr, depth: int) -> list[Condition]:
+        """The conditions of `any(...)` or `all(...)`: a list, or a comprehension over known values."""
+        found: list[Condition] = []
+        match node:
+            case ast.List(elts=elements) | ast.Tuple(elts=elements):
+                found.extend(self.condition(element, depth) for element in elements)
+            case (
+                ast.GeneratorExp(elt=element, generators=generators) | ast.ListComp(elt=element, generators=generators)
+            ):
+                for generator in generators:
+                    self.known(generator.iter, "only known values can be gone through; name the texts to look for")
+                self.values.comprehend(generators, lambda: found.append(self.condition(element, depth)), node)
+            case _:
+                raise Refused(Refusal.UNSUPPORTED, f"this cannot be read as conditions; {_RIGHT}", node)
+        return found
+
+    def known(self, node: ast.expr, right: str) -> None:
+        """Refuses what depends on the context."""
+        for inner in (node,) if isinstance(node, ast.Constant | ast.Name) else ast.walk(node):
+            self.values.meter.work(EXPRESSION, node)
+            if isinstance(inner, ast.Name) and (inner.id == self.parameter or inner.id in self.contents):
+                raise Refused(Refusal.UNSUPPORTED, right, node)
 
     def _text(self, node: ast.expr) -> str:
-        value = self.evaluate(node)
+        self.known(node, f"the text to look for must be known; {_RIGHT}")
+        value = self.values.read(node)
         if not isinstance(value, str):
             raise Refused(Refusal.BAD_VALUE, "the text to look for must be a string", node)
         return value
@@ -184,7 +238,9 @@ class _Reading:
                     node = inner
                 case ast.Call(func=ast.Attribute(attr="get_latest_message") as inner, args=[], keywords=[]):
                     node = inner
-                case ast.Subscript(value=ast.Attribute(attr="messages") as inner, slice=last) if _is_last(last):
+                case ast.Subscript(value=ast.Attribute(value=inner, attr="messages"), slice=last) if _is_last(last):
+                    node = inner
+                case ast.BoolOp(op=ast.Or(), values=[inner, ast.Constant(value="")]):
                     node = inner
                 case ast.Attribute(value=inner, attr=name) if name in _LATEST:
                     node = inner
@@ -196,8 +252,8 @@ class _Reading:
                     return None
 
     def _bound(self, depth: int, node: ast.AST) -> None:
-        if depth > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"conditions are nested more than {MAX_DEPTH} deep", node)
+        if self.depth + depth > MAX_DEPTH:
+            raise Refused(Refusal.TOO_LARGE, f"conditions may be nested at most {MAX_DEPTH} deep", node)
 
 
 def _is_last(index: ast.expr) -> bool:

@@ -106,15 +106,13 @@ class Draft:
                 yield from (part for part in value.values() if isinstance(part, Draft))
         yield from (step.node for step in self.steps)
 
-    def holds(self, wanted: Draft) -> bool:
-        """Whether `wanted` is this node or anywhere inside it."""
+    def inside(self) -> Iterator[Draft]:
+        """This node and, where they are found, those inside it: shared ones each time, but their insides once."""
         seen: set[int] = set()
         waiting = [self]
         while waiting:
             draft = waiting.pop()
-            if draft is wanted:
-                return True
+            yield draft
             if id(draft) not in seen:
                 seen.add(id(draft))
                 waiting.extend(draft.children())
-        return False

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from itertools import chain
 
 from metaagentx.workflow.ir import Diagnosis
-from metaagentx.workflow.script import syntax
+from metaagentx.workflow.tree import syntax
 
 MAX_RESPONSE = 256 * 1024  # bytes
 MAX_CANDIDATES = 8
-MAX_CUTS = 6  # how often a text without fences is cut before a line that is no Python
+MAX_REPEATED = 2
+MAX_CUTS = 3  # how often a text without fences is cut before a line that is no Python
 
 _THINK = re.compile(r"<(/?)think>", re.IGNORECASE)
 _CODE = re.compile(r"<(/?)code>", re.IGNORECASE)
@@ -44,11 +45,17 @@ def candidates(text: str) -> list[str]:
     """The scripts that `text` (without its thinking) may hold, at most `MAX_CANDIDATES`, without repetition.
 
     `<code>` blocks from last to first, then fenced blocks from last to first, then what follows the first import.
+    Blocks may lie within each other: beyond the first, all together are at most `MAX_REPEATED` times as long as `text`.
     """
     found: list[str] = []
+    room = MAX_REPEATED * len(text)
     for script in chain(_code_blocks(text), _fenced_blocks(text), _imported(text)):
-        if script.strip() and script not in found:
-            found.append(script)
+        if not script.strip() or script in found:
+            continue
+        room -= len(script)
+        if room < 0 and found:
+            break
+        found.append(script)
         if len(found) == MAX_CANDIDATES:
             break
     return found
@@ -100,7 +107,7 @@ def _imported(text: str) -> Iterator[str]:
     whole = text[start.start() :]
     lines = whole.split("\n")
     for _ in range(MAX_CUTS):
-        fault = syntax("\n".join(lines))
+        fault, _ = syntax("\n".join(lines))
         if not isinstance(fault, Diagnosis):
             yield "\n".join(lines)
             return

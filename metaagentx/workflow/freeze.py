@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from metaagentx.workflow.check import MAX_DEPTH
@@ -69,7 +70,7 @@ class _Freezer:
 
     def node(self, draft: Draft, depth: int) -> Node:
         if depth > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"nodes are nested more than {MAX_DEPTH} deep", self.at)
+            raise Refused(Refusal.TOO_LARGE, f"nodes may be nested at most {MAX_DEPTH} deep", self.at)
         if id(draft) not in self._frozen:
             self._frozen[id(draft)] = self._build(draft, depth + 1)
         return self._frozen[id(draft)]
@@ -136,10 +137,11 @@ class _Freezer:
             raise Refused(
                 Refusal.EMPTY_WORKFLOW, f"workflow {draft.name!r} has no steps; add at least one node", self.at
             )
-        steps: list[Node] = []
-        for step in draft.steps:
-            node = self.node(step.node, depth)
-            steps.append(node if step.condition is None else Branch(node.name, step.condition, (node,)))
+        nodes = self._nodes(tuple(step.node for step in draft.steps), depth)
+        steps = [
+            node if step.condition is None else Branch(node.name, step.condition, (node,))
+            for step, node in zip(draft.steps, nodes, strict=True)
+        ]
         return Workflow(draft.name, tuple(steps))
 
     def _graph(self, draft: Draft, depth: int) -> Graph:
@@ -179,7 +181,22 @@ class _Freezer:
         return self._nodes(value, depth) if isinstance(value, tuple) else value
 
     def _nodes(self, drafts: tuple[Draft, ...], depth: int) -> tuple[Node, ...]:
-        return tuple(self.node(draft, depth) for draft in drafts)
+        """The nodes of `drafts`, side by side or one after the other: a name that comes again gets a number."""
+        found: list[Node] = []
+        taken: set[str] = set()
+        numbers: dict[str, int] = {}
+        for draft in drafts:
+            node = self.node(draft, depth)
+            name, number = node.name, numbers.get(node.name, 2)
+            while name in taken:
+                name, number = f"{node.name}#{number}", number + 1
+            numbers[node.name] = number
+            if name != node.name:
+                self.remarks.append((f"a second step named {node.name!r} is shown as {name!r}", draft.at))
+                node = replace(node, name=name)
+            taken.add(name)
+            found.append(node)
+        return tuple(found)
 
     def _optional(self, draft: Draft | None, depth: int) -> Node | None:
         return None if draft is None else self.node(draft, depth)

@@ -198,6 +198,14 @@ class Refusal(StrEnum):
     UNKNOWN_TARGET = "unknown_target"
 
 
+LONGEST_MESSAGE = 500  # characters of what a diagnosis or remark says: what it quotes may be of any length
+
+
+def brief(message: str) -> str:
+    """`message`, cut where it is too long."""
+    return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 4] + " ..."
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """A refused design: what, where (line and column from 1 in the script) and what would be right."""

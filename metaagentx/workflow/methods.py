@@ -12,6 +12,7 @@ from typing import Any
 from metaagentx.workflow.drafts import Opaque
 from metaagentx.workflow.ir import Refusal
 from metaagentx.workflow.refused import Refused
+from metaagentx.workflow.surface import QUESTION, asks
 
 MAX_TEXT = 64 * 1024  # characters of one value
 MAX_ITEMS = 1000
@@ -57,19 +58,27 @@ def formatted(value: Any, spec: str, at: ast.AST) -> str:
     try:
         return format(value, spec)
     except (ValueError, OverflowError):
-        raise Refused(Refusal.BAD_VALUE, f"the format {spec!r} does not fit its value", at) from None
+        raise Refused(
+            Refusal.BAD_VALUE, f"the format {spec!r} does not fit its value; write the text itself", at
+        ) from None
 
 
-def text_method(owner: str, name: str, given: Sequence[Any], named: Mapping[str, Any], at: ast.AST) -> str:
-    """`owner.name(*given, **named)` of a string."""
+def text_method(owner: str, name: str, given: Sequence[Any], named: Mapping[str, Any], at: ast.AST) -> str | Opaque:
+    """`owner.name(*given, **named)` of a string; what holds something opaque is opaque."""
+    for value in (*given, *named.values()):
+        if isinstance(value, Opaque):
+            return value
     if name == "format":
         return _fill(owner, given, named, at)
     if named:
-        raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here", at)
+        raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here, only values in order", at)
     if name == "join":
         if len(given) != 1 or not isinstance(given[0], list | tuple | dict):
             raise Refused(Refusal.BAD_VALUE, "join takes one list of strings", at)
         pieces = list(given[0])
+        for piece in pieces:
+            if isinstance(piece, Opaque):
+                return piece
         if not all(isinstance(piece, str) for piece in pieces):
             raise Refused(Refusal.BAD_VALUE, "join takes one list of strings", at)
         fits(sum(map(len, pieces)) + len(owner) * len(pieces), MAX_TEXT, "characters", at)
@@ -83,17 +92,18 @@ def text_method(owner: str, name: str, given: Sequence[Any], named: Mapping[str,
         fits(len(owner) + owner.count(old) * (len(new) - len(old)), MAX_TEXT, "characters", at)
         return owner.replace(old, new)
     if len(given) > (name in ("strip", "lstrip", "rstrip")):
-        raise Refused(Refusal.BAD_VALUE, f"{name} has too many arguments", at)
+        raise Refused(Refusal.BAD_VALUE, f"{name} takes no more than {int('strip' in name)} arguments", at)
     transforms: dict[str, Callable[..., str]] = {
-        "strip": owner.strip,
-        "lstrip": owner.lstrip,
-        "rstrip": owner.rstrip,
-        "lower": owner.lower,
-        "upper": owner.upper,
-        "capitalize": owner.capitalize,
-        "title": owner.title,
+        "strip": str.strip,
+        "lstrip": str.lstrip,
+        "rstrip": str.rstrip,
+        "lower": str.lower,
+        "upper": str.upper,
+        "capitalize": str.capitalize,
+        "title": str.title,
     }
-    return transforms[name](*given)
+    changed = transforms[name](owner, *given)
+    return changed if not asks(owner) or given else changed.replace(transforms[name](QUESTION), QUESTION)
 
 
 def _fill(template: str, given: Sequence[Any], named: Mapping[str, Any], at: ast.AST) -> str:
@@ -110,17 +120,17 @@ def _fill(template: str, given: Sequence[Any], named: Mapping[str, Any], at: ast
         pieces.append(literal)
         if field is not None:
             if conversion or (field and not field.isidentifier() and not field.isdecimal()):
-                raise Refused(Refusal.FORBIDDEN, f"the field {field[:40]!r} is not a plain name or number", at)
+                raise Refused(Refusal.FORBIDDEN, f"the field {field[:40]!r} must be a plain name or number", at)
             if field.isdecimal() or not field:
                 index = int(field[:4]) if field else automatic
                 automatic += not field
                 if index >= len(given):
-                    raise Refused(Refusal.BAD_VALUE, f"the template has no argument {index}", at)
+                    raise Refused(Refusal.BAD_VALUE, f"the template needs an argument {index}", at)
                 value = given[index]
             elif field in named:
                 value = named[field]
             else:
-                raise Refused(Refusal.UNKNOWN_NAME, f"the template's field {field[:40]!r} has no argument", at)
+                raise Refused(Refusal.UNKNOWN_NAME, f"the template needs {field[:40]}=..., or {{{{ }}}} for braces", at)
             pieces.append(formatted(value, spec or "", at))
         length += sum(map(len, pieces[-2:]))
         fits(length, MAX_TEXT, "characters", at)
@@ -150,8 +160,10 @@ def call_function(name: str, given: Sequence[Any], named: Mapping[str, Any], at:
     if name == "dict" and not given:
         return dict(named)
     if named and not (name == "enumerate" and set(named) == {"start"}):
-        raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here", at)
+        raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here, only values in order", at)
     match name, given:
+        case (("len" | "int" | "float"), [value]) if isinstance(value, Opaque) or asks(value):
+            raise Refused(Refusal.UNSUPPORTED, f"{name} needs a value that is known when the design is read", at)
         case "len", [str() | list() | tuple() | dict() | range() as value]:
             return len(value)
         case "str", [Opaque() as value]:
@@ -180,14 +192,14 @@ def call_function(name: str, given: Sequence[Any], named: Mapping[str, Any], at:
             return dict(value)
         case "dedent", [str() as value]:
             return textwrap.dedent(value)
-    raise Refused(Refusal.BAD_VALUE, f"{name} cannot take these arguments", at)
+    raise Refused(Refusal.BAD_VALUE, f"{name} takes other arguments, as in Python; write its value instead", at)
 
 
 def _number(name: str, value: int | float | str, at: ast.AST) -> int | float:
     try:
         return int(value) if name == "int" else float(value)
     except (ValueError, OverflowError):
-        raise Refused(Refusal.BAD_VALUE, f"{name} cannot read this value", at) from None
+        raise Refused(Refusal.BAD_VALUE, f"{name} cannot read this value; it must be a number", at) from None
 
 
 def items(value: Any, at: ast.AST) -> Iterable[Any]:
@@ -197,7 +209,7 @@ def items(value: Any, at: ast.AST) -> Iterable[Any]:
         return value
     if isinstance(value, list | tuple | dict):
         return list(value)
-    if isinstance(value, str):
+    if isinstance(value, str) and not asks(value):
         fits(len(value), MAX_ITEMS, "items", at)
         return list(value)
     raise Refused(Refusal.UNSUPPORTED, "only literal lists and ranges can be gone through", at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from metaagentx.workflow.extract import MAX_RESPONSE, candidates, without_thinking
@@ -9,14 +10,16 @@ from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Role
 from metaagentx.workflow.script import parse_script
 from metaagentx.workflow.short import parse_short
 
+_SHORT = re.compile(r"\s*(?:[\w#]{1,200}\s*:\s*)?[\w#]{1,200}\s*=")  # how a short form begins
+
 
 def parse_response(
     text: str, *, limits: Limits, tools: frozenset[str], palette: Mapping[str, Role]
 ) -> Design | Diagnosis:
     """The design that a response holds, or why it is refused. Never raises, whatever the text.
 
-    A response with neither `<code>` nor a fence nor an import of `workflow` is read as the short form. Else the first
-    candidate that gives a design wins; if none does, the first candidate's diagnosis stands.
+    A response with neither `<code>` nor a fence nor an import of `workflow` is read as the short form, if it begins as
+    one does. Else the first candidate that gives a design wins; if none does, the first candidate's diagnosis stands.
     limits: what a design may cost. tools: the tools that exist. palette: the roles that the short form may name.
     """
     size = len(text.encode(errors="replace"))
@@ -29,7 +32,10 @@ def parse_response(
     if not scripts:
         if "<code>" in text.lower() or "```" in text:
             return Diagnosis(Refusal.NO_CODE, "the response's code blocks are empty; write a design in them")
-        return parse_short(text.strip(), palette=palette, limits=limits, tools=tools)
+        short = parse_short(text.strip(), palette=palette, limits=limits, tools=tools)
+        if isinstance(short, Design) or _SHORT.match(text):
+            return short
+        return Diagnosis(Refusal.NO_CODE, "the response holds no design; write one in <code> ... </code>")
 
     first: Diagnosis | None = None
     for script in scripts:

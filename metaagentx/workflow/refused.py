@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from metaagentx.workflow.ir import Diagnosis, Refusal
+from metaagentx.workflow.ir import Diagnosis, Refusal, brief
 
 
 class Refused(Exception):
@@ -29,4 +29,4 @@ class Places:
 
     def diagnose(self, refused: Refused) -> Diagnosis:
         line, column = self.of(refused.at)
-        return Diagnosis(refused.refusal, refused.message, line, column)
+        return Diagnosis(refused.refusal, brief(refused.message), line, column)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from typing import Any
 
 from metaagentx.workflow import constructors, methods
 from metaagentx.workflow.arguments import given
 from metaagentx.workflow.assembly import Assembly
 from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
-from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Remark
+from metaagentx.workflow.ir import Design, Diagnosis, Limits, Refusal, Remark, brief
+from metaagentx.workflow.meter import EXPRESSION, Meter, going_through
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Places, Refused
 from metaagentx.workflow.surface import CONDITIONS, ENVIRONMENTS, MODULES, QUESTION
+from metaagentx.workflow.tree import syntax
 from metaagentx.workflow.values import Values
 
 MAX_SCRIPT = 64 * 1024  # bytes
-_NOWHERE = "/dev/null/design"  # Python looks for a wrong line in the file of this name: there can be none
 _SURFACE = {"workflow", "utils", "environments"}  # the packages whose names are the table's
 _RIGHT = "a design imports from workflow, builds nodes and runs one workflow"
 
@@ -32,12 +32,12 @@ def parse_script(text: str, limits: Limits, tools: frozenset[str]) -> Design | D
     size = len(text.encode(errors="replace"))
     if size > MAX_SCRIPT:
         return Diagnosis(Refusal.TOO_LONG, f"the script has {size} bytes; at most {MAX_SCRIPT} are allowed")
-    tree = syntax(text)
+    tree, left = syntax(text)
     if isinstance(tree, Diagnosis):
         return tree
 
     places = Places(text)
-    script = _Script(limits, tools)
+    script = _Script(limits, tools, Meter(left))
     try:
         script.block(tree.body)
     except Refused as refused:
@@ -47,23 +47,9 @@ def parse_script(text: str, limits: Limits, tools: frozenset[str]) -> Design | D
     if script.assembly.workflow is None:
         return Diagnosis(Refusal.NO_WORKFLOW, "no workflow is run; end with workflow.run(question)")
     remarks = sorted({(*places.of(at), message) for message, at in script.assembly.remarks})
-    return Design(script.assembly.workflow, tuple(Remark(message, line, column) for line, column, message in remarks))
-
-
-def syntax(text: str) -> ast.Module | Diagnosis:
-    """The syntax tree of `text`, or where it stops being Python."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text, filename=_NOWHERE)
-    except SyntaxError as error:
-        return Diagnosis(
-            Refusal.SYNTAX, f"not Python: {error.msg}", max(error.lineno or 1, 1), max(error.offset or 1, 1)
-        )
-    except (RecursionError, MemoryError):
-        return Diagnosis(Refusal.TOO_LARGE, "the script is nested too deeply")
-    except ValueError as error:
-        return Diagnosis(Refusal.SYNTAX, f"not Python: {error}")
+    return Design(
+        script.assembly.workflow, tuple(Remark(brief(message), line, column) for line, column, message in remarks)
+    )
 
 
 class _Returned:
@@ -76,7 +62,7 @@ class _Returned:
 class _Script:
     """One script being read."""
 
-    def __init__(self, limits: Limits, tools: frozenset[str]) -> None:
+    def __init__(self, limits: Limits, tools: frozenset[str], meter: Meter) -> None:
         known: dict[str, Any] = {
             "question": QUESTION,
             "__name__": "__main__",
@@ -85,7 +71,7 @@ class _Script:
         }
         known |= {name: Named(name) for name in (*constructors.TABLE, "ToolRegistry")}
         known |= {name: Opaque(name) for name in ENVIRONMENTS}
-        self.values = Values(known, self.call)
+        self.values = Values(known, self.call, meter)
         self.assembly = Assembly(self.values, limits, tools)
         self._blocks = 0
         self._inlined: set[int] = set()
@@ -94,7 +80,7 @@ class _Script:
         """Reads `statements` in order, up to a `return`."""
         self._blocks += 1
         if self._blocks > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"blocks are nested more than {MAX_DEPTH} deep", statements[0])
+            raise Refused(Refusal.TOO_LARGE, f"blocks may be nested at most {MAX_DEPTH} deep", statements[0])
         returned = None
         for statement in statements:
             self.values.meter.work(1, statement)
@@ -122,8 +108,10 @@ class _Script:
                 self._import(node)
             case ast.FunctionDef():
                 if node.decorator_list:
-                    raise Refused(Refusal.FORBIDDEN, "decorators would need execution", node.decorator_list[0])
-                values.bind(ast.Name(node.name), Function(node))
+                    raise Refused(
+                        Refusal.FORBIDDEN, "decorators would need execution; leave them out", node.decorator_list[0]
+                    )
+                self._bind(node.name, Function(node))
             case ast.If():
                 return self.block(node.body) if values.holds(node.test) else self.block(node.orelse)
             case ast.For():
@@ -135,7 +123,7 @@ class _Script:
                         return returned
             case ast.Return():
                 if not self._inlined:
-                    raise Refused(Refusal.SYNTAX, "'return' outside a function", node)
+                    raise Refused(Refusal.SYNTAX, "'return' outside a function; end with workflow.run(question)", node)
                 return _Returned(None if node.value is None else values.read(node.value))
             case ast.Pass():
                 pass
@@ -171,26 +159,28 @@ class _Script:
             for alias in node.names:
                 module = alias.name.split(".")[0]
                 if module in MODULES:
-                    self.values.names[alias.asname or module] = Module(module)
+                    self._bind(alias.asname or module, Module(module))
                 elif module not in _SURFACE:
                     raise Refused(Refusal.FORBIDDEN, f"{module[:40]!r} cannot be imported; {_RIGHT}", node)
             return
         module = (node.module or "").split(".")[0]
         if module not in _SURFACE and module not in MODULES and module != "__future__":
             raise Refused(Refusal.FORBIDDEN, f"{module[:40]!r} cannot be imported; {_RIGHT}", node)
+        self.values.meter.work(4 * len(node.names), node)
         for alias in node.names:
             bound = alias.asname or alias.name
             if module in _SURFACE:
                 if alias.name in constructors.TABLE or alias.name == "ToolRegistry":
-                    self.values.names[bound] = Named(alias.name)
+                    self._bind(bound, Named(alias.name))
                 elif alias.name in CONDITIONS:
-                    self.values.names[bound] = CONDITIONS[alias.name]
+                    self._bind(bound, CONDITIONS[alias.name])
                 elif alias.name in ENVIRONMENTS:
-                    self.values.names[bound] = Opaque(alias.name)
+                    self._bind(bound, Opaque(alias.name))
             elif alias.name in MODULES.get(module, ()):
-                attribute = ast.Attribute(ast.Name(module), alias.name)
-                attribute = ast.copy_location(ast.fix_missing_locations(attribute), node)
-                self.values.names[bound] = Named("dedent") if alias.name == "dedent" else Opaque(alias.name, True)
+                self._bind(bound, Named("dedent") if alias.name == "dedent" else Opaque(alias.name, True))
+
+    def _bind(self, name: str, value: Any) -> None:
+        self.values.bind(ast.Name(name), value)
 
     def call(self, function: Any, call: ast.Call) -> Any:
         """The value of `call`, of what its function part was read as."""
@@ -208,6 +198,10 @@ class _Script:
                 return self.assembly.construct(name, call)
             case Named(name):
                 positional, named = given(self.values, call)
+                for value in positional:
+                    self.values.meter.work(going_through(value), call)
+                    if name == "dedent" and isinstance(value, str):
+                        self.values.meter.work(value.count("\n"), call)
                 return methods.bounded(methods.call_function(name, positional, named, call), call)
             case Function(ast.FunctionDef() as definition):
                 return self._inline(definition, call)
@@ -217,37 +211,55 @@ class _Script:
                 return self.assembly.register(owner, call)
             case Method(owner, name):
                 return self._value_method(owner, name, call)
-        raise Refused(Refusal.FORBIDDEN, "this call would need execution", call)
+        raise Refused(
+            Refusal.FORBIDDEN,
+            "this call would need execution; only constructors, methods and a main() are called",
+            call,
+        )
 
     def _inline(self, definition: ast.FunctionDef, call: ast.Call) -> Any:
         """Reads the body of a function without parameters where it is called, once."""
         arguments = definition.args
         if call.args or call.keywords or ast.dump(arguments) != ast.dump(_NO_PARAMETERS):
-            raise Refused(Refusal.FORBIDDEN, "calls of own functions with parameters would need execution", call)
+            raise Refused(
+                Refusal.FORBIDDEN,
+                "calls of own functions with parameters would need execution; write out what they build, or use a for",
+                call,
+            )
         if id(definition) in self._inlined:
-            raise Refused(Refusal.FORBIDDEN, f"{definition.name} is called again; a function is read once", call)
+            raise Refused(
+                Refusal.FORBIDDEN, f"{definition.name} is called again; it is read once, use a for instead", call
+            )
         self._inlined.add(id(definition))
         returned = self.block(definition.body)
         return None if returned is None else returned.value
 
     def _value_method(self, owner: Any, name: str, call: ast.Call) -> Any:
         positional, named = given(self.values, call)
+        self.values.meter.work(sum(map(going_through, (owner, *positional))), call)
         if isinstance(owner, str):
-            self.values.meter.work(len(owner) // 256, call)
-            return methods.bounded(methods.text_method(owner, name, positional, named, call), call)
+            if name == "format":
+                self.values.meter.work(owner.count("{") + owner.count("}"), call)
+            result = methods.bounded(methods.text_method(owner, name, positional, named, call), call)
+            self.values.meter.work(going_through(result), call)
+            return result
         if named:
-            raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here", call)
+            raise Refused(Refusal.UNSUPPORTED, f"{name} takes no keywords here, only values in order", call)
         if isinstance(owner, list):
             return methods.list_method(owner, name, positional, call)
         return methods.dict_method(owner, name, positional, call)
 
     def _find_runs(self, call: ast.Call) -> None:
-        """Reads the `.run(...)` calls inside an ignored call; the rest of it has no meaning."""
+        """Reads the calls of `.run(...)` and of `main()` inside an ignored call; the rest of it has no meaning."""
         for node in ast.walk(call):
-            self.values.meter.work(1, call)
+            self.values.meter.work(EXPRESSION, call)
             match node:
                 case ast.Call(func=ast.Attribute(attr="run")):
                     self.values.read(node)
+                case ast.Call(func=ast.Name(name), args=[], keywords=[]):
+                    function = self.values.names.get(name)
+                    if isinstance(function, Function) and id(function.node) not in self._inlined:
+                        self.values.read(node)
 
 
 _NO_PARAMETERS = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
@@ -260,4 +272,7 @@ def _keyword(node: ast.stmt) -> str:
         "AsyncFunctionDef": "async def",
         "AsyncFor": "async for",
         "AsyncWith": "async with",
+        "Delete": "del",
+        "TryStar": "except*",
+        "TypeAlias": "type",
     }.get(type(node).__name__, type(node).__name__.lower())

@@ -98,7 +98,6 @@ def _debate(reader: NodeReader, name: str) -> ir.Debate:
 
 def _route(reader: NodeReader, name: str) -> ir.Router:
     names: list[str] = []
-    siblings: list[str] = []
     targets: list[tuple[str, int]] = []
 
     def target() -> str:
@@ -112,7 +111,7 @@ def _route(reader: NodeReader, name: str) -> ir.Router:
         if names[-1] in names[:-1]:
             reader.refuse(Refusal.BAD_VALUE, f"the route {names[-1][:80]!r} is named twice", at)
         reader.expect(":", "after a route's name")
-        return names[-1], reader.node(siblings)
+        return names[-1], reader.single()
 
     found = reader.fields(
         "route",

@@ -6,7 +6,7 @@ import json
 import re
 from typing import NoReturn
 
-from metaagentx.workflow.ir import Diagnosis, Refusal
+from metaagentx.workflow.ir import Diagnosis, Refusal, brief
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:#[0-9]+)*")
 _INTEGER = re.compile(r"-?[0-9]{1,9}(?![0-9])")
@@ -33,7 +33,7 @@ class Reader:
 
     def refuse(self, refusal: Refusal, message: str, at: int | None = None) -> NoReturn:
         """Refuse the text at position `at` (default: here)."""
-        raise Refused(Diagnosis(refusal, message, 1, (self.at if at is None else at) + 1))
+        raise Refused(Diagnosis(refusal, brief(message), 1, (self.at if at is None else at) + 1))
 
     def skip(self) -> int:
         """Pass over white space; returns the position after it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from metaagentx.workflow.ir import AnswerAgrees, Condition, VerdictAccepts
 
@@ -30,3 +31,8 @@ NODE_METHODS: Mapping[str, set[str]] = {
         *("set_entry_point", "set_finish_point"),
     },
 }
+
+
+def asks(value: Any) -> bool:
+    """Whether `value` is a text that holds the question, which is not known while a design is read."""
+    return isinstance(value, str) and QUESTION in value

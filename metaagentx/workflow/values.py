@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
-import builtins
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from metaagentx.workflow import methods, operators
-from metaagentx.workflow.drafts import Draft, Function, Method, Module, Named, Opaque, Registry
+from metaagentx.workflow.drafts import Function, Opaque
 from metaagentx.workflow.ir import Refusal
-from metaagentx.workflow.meter import Meter
+from metaagentx.workflow.lookup import attribute, unbound
+from metaagentx.workflow.meter import CALL, EXPRESSION, Meter, going_through
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
-from metaagentx.workflow.surface import FORBIDDEN, IGNORED, MODULES, NODE_METHODS
+from metaagentx.workflow.surface import asks
 
 MAX_LOOP = 64  # steps of one loop
 
@@ -21,16 +21,19 @@ MAX_LOOP = 64  # steps of one loop
 class Values:
     """The names of a script and the values of its expressions. `call` and `construct` are the script's."""
 
-    def __init__(self, known: Mapping[str, Any], call: Callable[[Any, ast.Call], Any]) -> None:
+    def __init__(self, known: Mapping[str, Any], call: Callable[[Any, ast.Call], Any], meter: Meter) -> None:
         self.names: dict[str, Any] = dict(known)
         self._call = call
-        self.meter = Meter()
+        self.meter = meter
 
     def read(self, node: ast.expr, wants_node: bool = False) -> Any:
         """The value of `node`. `wants_node`: an unbound name is an unbound agent."""
-        self.meter.work(1, node)
-        with self.meter.level(node):
-            return self._read(node, wants_node)
+        meter = self.meter
+        meter.work(EXPRESSION, node)
+        meter.enter(node)
+        value = self._read(node, wants_node)
+        meter.leave()
+        return value
 
     def bind(self, target: ast.expr, value: Any) -> None:
         """Assigns `value` to `target`; the question stays the question."""
@@ -39,8 +42,10 @@ class Values:
                 if name != "question":
                     self.names[name] = value
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
+                if any(isinstance(part, ast.Starred) for part in targets):
+                    raise Refused(Refusal.UNSUPPORTED, "* in an assignment is not read; name every value", target)
                 if not isinstance(value, list | tuple) or len(value) != len(targets):
-                    raise Refused(Refusal.BAD_VALUE, f"{len(targets)} values are wanted here", target)
+                    raise Refused(Refusal.BAD_VALUE, f"a list of {len(targets)} values must stand here", target)
                 for part, one in zip(targets, value, strict=True):
                     self.bind(part, one)
             case ast.Subscript():
@@ -51,13 +56,15 @@ class Values:
                 elif isinstance(owner, list) and isinstance(key, int) and -len(owner) <= key < len(owner):
                     owner[key] = value
                 elif not isinstance(owner, Opaque):
-                    raise Refused(Refusal.BAD_VALUE, "this place cannot be assigned to", target)
+                    raise Refused(
+                        Refusal.BAD_VALUE, "only keys of dictionaries and items of lists can be assigned to", target
+                    )
             case ast.Attribute():
                 raise Refused(
                     Refusal.FORBIDDEN, "attributes cannot be assigned; pass keywords to the constructor", target
                 )
             case _:
-                raise Refused(Refusal.UNSUPPORTED, "this assignment is not read", target)
+                raise Refused(Refusal.UNSUPPORTED, "this assignment is not read; assign to a name", target)
 
     def unroll(self, iterable: ast.expr) -> Iterator[Any]:
         """The values that a `for` goes through, counted."""
@@ -80,7 +87,7 @@ class Values:
             case ast.Constant(value=str() | int() | float() | None as value):
                 return methods.bounded(value, node)
             case ast.Name():
-                return self._name(node, wants_node)
+                return self.names[node.id] if node.id in self.names else unbound(node, wants_node)
             case ast.JoinedStr():
                 return self._joined(node)
             case ast.List() | ast.Tuple():
@@ -88,7 +95,7 @@ class Values:
             case ast.Dict():
                 return self._dictionary(node, wants_node)
             case ast.BinOp():
-                return self._binary(node)
+                return self._binary(node, wants_node)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return not self.holds(operand)
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
@@ -105,63 +112,55 @@ class Values:
             case ast.Subscript():
                 return self._subscript(node)
             case ast.Attribute():
-                return self._attribute(node)
+                return attribute(self._owner(node.value, node), node)
             case ast.Call():
-                with self.meter.link(node):
-                    function = self.read(node.func)
-                return self._call(function, node)
+                self.meter.work(CALL, node)
+                return self._call(self._owner(node.func, node), node)
             case ast.Lambda():
                 return Function(node)
             case (
                 ast.ListComp(elt=element, generators=generators) | ast.GeneratorExp(elt=element, generators=generators)
             ):
                 found: list[Any] = []
-                self._comprehend(generators, lambda: found.append(self.read(element, wants_node)), node)
+                self.comprehend(generators, lambda: found.append(self.read(element, wants_node)), node)
                 return methods.bounded(found, node)
             case ast.DictComp(key=key, value=item, generators=generators):
                 table: dict[Any, Any] = {}
-                self._comprehend(generators, lambda: self._enter(table, key, self.read(item, wants_node)), node)
+                self.comprehend(generators, lambda: self._enter(table, key, item, wants_node), node)
                 return table
             case ast.Await() | ast.Yield() | ast.YieldFrom():
-                raise Refused(Refusal.FORBIDDEN, "this would need execution", node)
-        raise Refused(Refusal.UNSUPPORTED, f"this expression ({type(node).__name__}) is not part of the language", node)
+                raise Refused(
+                    Refusal.FORBIDDEN, "await and yield would need execution; write workflow.run(question)", node
+                )
+        raise Refused(
+            Refusal.UNSUPPORTED,
+            f"{_expression(node)} is not part of the language; write out strings, numbers, lists and dictionaries",
+            node,
+        )
 
-    def _name(self, node: ast.Name, wants_node: bool) -> Any:
-        name = node.id
-        if name in self.names:
-            return self.names[name]
-        if name in IGNORED:
-            return Opaque(name, ignored=True)
-        if name in methods.FUNCTIONS - {"dedent"}:
-            return Named(name)
-        if name in FORBIDDEN:
-            raise Refused(
-                Refusal.FORBIDDEN, f"{name} would need execution; a design only builds and runs a workflow", node
-            )
-        if hasattr(builtins, name):
-            raise Refused(Refusal.UNSUPPORTED, f"the builtin {name} is not part of the language", node)
-        if wants_node:
-            raise Refused(Refusal.UNBOUND_AGENT, f"{name!r} is not bound to a node", node)
-        raise Refused(Refusal.UNKNOWN_NAME, f"{name!r} is not bound", node)
-
-    def _joined(self, node: ast.JoinedStr) -> str:
+    def _joined(self, node: ast.JoinedStr) -> str | Opaque:
         """An f-string; refusals inside it stand at its beginning, where every Python version agrees."""
         pieces: list[str] = []
-        length = 0
+        length, opaque = 0, None
         for part in node.values:
             try:
                 if isinstance(part, ast.FormattedValue):
                     if part.conversion not in (-1, ord("s")):
-                        raise Refused(Refusal.UNSUPPORTED, "conversions in f-strings are not read", node)
+                        raise Refused(
+                            Refusal.UNSUPPORTED, "conversions in f-strings are not read; leave !r or !a out", node
+                        )
                     spec = self.read(part.format_spec) if part.format_spec is not None else ""
-                    pieces.append(methods.formatted(self.read(part.value), spec, node))
+                    value = self.read(part.value)
+                    opaque = value if isinstance(value, Opaque) else opaque
+                    pieces.append("" if isinstance(value, Opaque) else methods.formatted(value, spec, node))
                 else:
                     pieces.append(self.read(part))
             except Refused as refused:
                 raise Refused(refused.refusal, refused.message, node) from None
             length += len(pieces[-1])
             methods.fits(length, methods.MAX_TEXT, "characters", node)
-        return "".join(pieces)
+        self.meter.work(length // 128, node)
+        return "".join(pieces) if opaque is None else opaque
 
     def _sequence(self, node: ast.List | ast.Tuple, wants_node: bool) -> list[Any] | tuple[Any, ...]:
         found: list[Any] = []
@@ -182,41 +181,42 @@ class Values:
                     raise Refused(Refusal.BAD_VALUE, "** takes a dictionary", value)
                 found.update(merged)
             else:
-                self._enter(found, key, self.read(value, wants_node))
+                self._enter(found, key, value, wants_node)
         return methods.bounded(found, node)  # type: ignore[no-any-return]
 
-    def _enter(self, table: dict[Any, Any], key: ast.expr, value: Any) -> None:
+    def _enter(self, table: dict[Any, Any], key: ast.expr, value: ast.expr, wants_node: bool) -> None:
         entry = self.read(key)
         if not methods.hashable(entry):
             raise Refused(Refusal.BAD_VALUE, "keys must be strings or numbers", key)
-        table[entry] = value
+        table[entry] = self.read(value, wants_node)
 
-    def _binary(self, node: ast.BinOp) -> Any:
+    def _binary(self, node: ast.BinOp, wants_node: bool) -> Any:
         """A chain of operators, from the left, however long."""
         chain: list[ast.BinOp] = []
         first: ast.expr = node
         while isinstance(first, ast.BinOp):
             chain.append(first)
             first = first.left
-        value = self.read(first)
+        value = self.read(first, wants_node)
         for link in reversed(chain):
-            value = self.combine(link.op, value, self.read(link.right), link)
+            value = self.combine(link.op, value, self.read(link.right, wants_node), link)
         return value
 
     def combine(self, op: ast.operator, left: Any, right: Any, at: ast.AST) -> Any:
         """`left op right`, long texts and lists counting as more work."""
         value = operators.combine(op, left, right, at)
-        self.meter.work(len(value) // 256 if isinstance(value, str | list) else 0, at)
+        self.meter.work(going_through(value), at)
         return value
 
     def _either(self, any_of: bool, parts: list[ast.expr]) -> Any:
-        """`or` / `and` of constants; something opaque may be followed by anything (`os.getenv(...) or "x"`)."""
+        """`or` / `and`; nodes are true, and what is opaque is passed over (`os.getenv(...) or "x"`)."""
         value: Any = None
         for part in parts:
             value = self.read(part)
-            if not isinstance(value, Opaque | str | int | float | list | tuple | dict | None):
-                return value
-            if not isinstance(value, Opaque) and bool(value) == any_of:
+            if isinstance(value, Opaque):
+                continue
+            holds = bool(value) if isinstance(value, str | int | float | list | tuple | dict | None) else True
+            if holds == any_of:
                 return value
         return value
 
@@ -224,58 +224,46 @@ class Values:
         left = self.read(node.left)
         for op, comparator in zip(node.ops, node.comparators, strict=True):
             right = self.read(comparator)
+            self.meter.work(going_through(left) + going_through(right), node)
             if not operators.compared(op, left, right, node):
                 return False
             left = right
         return True
 
+    def _owner(self, node: ast.expr, of: ast.expr) -> Any:
+        """What the call, attribute or subscript `of` is taken from."""
+        self.meter.link(of)
+        value = self.read(node)
+        self.meter.unlink()
+        return value
+
     def _subscript(self, node: ast.Subscript) -> Any:
-        with self.meter.link(node):
-            owner = self.read(node.value)
+        owner = self._owner(node.value, node)
         if isinstance(owner, Opaque):
             return owner
         if isinstance(node.slice, ast.Slice):
             ends = [None if end is None else self.read(end) for end in (node.slice.lower, node.slice.upper)]
             plain = node.slice.step is None and all(isinstance(end, int | None) for end in ends)
-            if plain and isinstance(owner, str | list | tuple):
+            if plain and not asks(owner) and isinstance(owner, str | list | tuple):
+                self.meter.work(going_through(owner), node)
                 return owner[slice(*ends)]
-            raise Refused(Refusal.UNSUPPORTED, "this slice is not read", node)
+            raise Refused(
+                Refusal.UNSUPPORTED, "only known text and lists can be cut, at whole numbers, without a step", node
+            )
         key = self.read(node.slice)
+        if asks(owner):
+            raise Refused(Refusal.UNSUPPORTED, "only known text can be cut; the question is not known yet", node)
         if isinstance(owner, str | list | tuple) and isinstance(key, int) and -len(owner) <= key < len(owner):
             return owner[key]
         if isinstance(owner, dict) and methods.hashable(key) and key in owner:
             return owner[key]
-        raise Refused(Refusal.BAD_VALUE, "there is nothing under this subscript", node)
+        raise Refused(
+            Refusal.BAD_VALUE, "there is nothing under this subscript; it must be a key or position that there is", node
+        )
 
-    def _attribute(self, node: ast.Attribute) -> Any:
-        with self.meter.link(node):
-            owner = self.read(node.value)
-        name = node.attr
-        match owner:
-            case Opaque():
-                if not name.startswith("_"):
-                    return owner
-            case Module("textwrap") if name == "dedent":
-                return Named("dedent")
-            case Module(module) if name in MODULES[module]:
-                return Opaque(f"{module}.{name}", ignored=module == "logging" or name == "exit")
-            case Draft(kind=kind):
-                if name in NODE_METHODS.get(kind, ()):
-                    return Method(owner, name)
-                if name == "name":
-                    return owner.name
-            case Registry() if name == "register":
-                return Method(owner, name)
-            case str() if name in methods.TEXT:
-                return Method(owner, name)
-            case list() if name in methods.LIST:
-                return Method(owner, name)
-            case dict() if name in methods.DICT:
-                return Method(owner, name)
-        raise Refused(Refusal.FORBIDDEN, f"the attribute {name[:40]!r} is not part of the language", node)
-
-    def _comprehend(self, generators: list[ast.comprehension], enter: Callable[[], None], at: ast.AST) -> None:
+    def comprehend(self, generators: list[ast.comprehension], enter: Callable[[], None], at: ast.AST) -> None:
         """Runs `enter` for every combination that the comprehension's `for`s and constant `if`s leave."""
+        self.meter.work(going_through(self.names), at)
         before = dict(self.names)
 
         def go(rest: list[ast.comprehension]) -> None:
@@ -283,13 +271,19 @@ class Values:
                 enter()
                 return
             if rest[0].is_async:
-                raise Refused(Refusal.FORBIDDEN, "this would need execution", at)
+                raise Refused(Refusal.FORBIDDEN, "async would need execution; leave it out", at)
             for value in self.unroll(rest[0].iter):
                 self.bind(rest[0].target, value)
                 if all(self.holds(test) for test in rest[0].ifs):
                     go(rest[1:])
 
         if len(generators) > MAX_DEPTH:
-            raise Refused(Refusal.TOO_LARGE, f"more than {MAX_DEPTH} loops are nested here", at)
+            raise Refused(Refusal.TOO_LARGE, f"loops may be nested at most {MAX_DEPTH} deep", at)
         go(generators)
         self.names = before
+
+
+def _expression(node: ast.expr) -> str:
+    """What an expression outside the language is called."""
+    known = {"NamedExpr": "':='", "Set": "a set", "SetComp": "a set", "Starred": "'*'", "UnaryOp": "'~'"}
+    return known.get(type(node).__name__, "this expression")

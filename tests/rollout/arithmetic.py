@@ -43,6 +43,9 @@ class Sums:
     def grading(self, question: Question, answer: str | None) -> Verdict:
         return lambda: float(answer == str(int(question.id) + 2))
 
+    def leaks(self, question: Question, text: str) -> bool:
+        return str(int(question.id) + 2) in text.split()
+
     def designer_messages(self, question: Question) -> tuple[Message, ...]:
         return (Message("system", "D"), Message("user", question.prompt))
 

@@ -209,6 +209,39 @@ print(result.content)
         ),
         only(ir.Agent("x", "Solve: {question} Carefully. {question}")),
     ),
+    "question under another name, shouted": (
+        run(
+            "from workflow import AgentNode as question\nimport os as question\n"
+            "p = f'solve {question}'.upper() + question.title()\n"
+            "x = AgentNode(name='x', system_prompt=p, task=question.strip())"
+        ),
+        only(ir.Agent("x", "SOLVE {question}{question}", task="{question}")),
+    ),
+    "what is known only after the run may be written into text": (
+        f"{HEAD}w = Workflow(name='w').add_node(a)\nr = w.run(question)\ns = f'A: {{r.content}}' + '!'\n"
+        "t = ', '.join(['B', s])\nu = 'C {0} {s}'.format(t, s=s).strip()\nprint(u)\n",
+        only(A),
+    ),
+    "condition that calls another": (
+        run(
+            "def accepted(ctx):\n    return verdict_accepts(ctx)\n"
+            f"def good(context):\n    return accepted(context) or 'yes' in {LATEST.replace('ctx', 'context')}\n"
+            "x = LoopWorkflow(name='x').add_node(a)\nx.set_loop_condition(lambda ctx: not good(ctx))"
+        ),
+        only(ir.Loop("x", (A,), ir.AnyOf((ir.VerdictAccepts(), YES)))),
+    ),
+    "nodes in tests": (
+        run("x = Workflow(name='x').add_node(None or a and b).add_node([] and b or c)"),
+        only(ir.Workflow("x", (B, C))),
+    ),
+    "main inside print": (
+        f"{HEAD}def main():\n    return Workflow(name='w').add_node(a).run(question)\nprint('A:', main().content)\n",
+        only(A),
+    ),
+    "main called before, and again inside print": (
+        f"{HEAD}def main():\n    return Workflow(name='w').add_node(a).run(question)\nr = main()\nprint(main())\n",
+        only(A),
+    ),
     "values of text": (
         run(
             "import textwrap\nparts = ['one', 'two']\nparts += ['three']\n"

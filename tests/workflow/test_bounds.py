@@ -99,13 +99,14 @@ def composites(inner: st.SearchStrategy[ir.Node]) -> st.SearchStrategy[ir.Node]:
     few = st.integers(1, 2)
     strategy = st.sampled_from(["majority_vote", "weighted_vote"])
     routes = some.map(lambda nodes: tuple((f"r{n}", node) for n, node in enumerate(nodes)))
-    rule = st.just(ir.ConditionRule(())) | st.builds(ir.AgentRule, agents)
+    by_agent = st.builds(ir.AgentRule, agents)
     return st.one_of(
         st.builds(ir.Ensemble, st.just("e"), some, strategy, maybe),
         st.builds(ir.Ensemble, st.just("e"), some, st.just("consensus"), agents),
         st.builds(ir.Reflection, st.just("r"), inner, maybe, few),
         st.builds(ir.Debate, st.just("d"), some, maybe, few),
-        st.builds(ir.Router, st.just("o"), routes, rule),
+        st.builds(ir.Router, st.just("o"), routes, by_agent),
+        routes.map(lambda pairs: ir.Router("o", pairs, ir.KeywordRule(tuple((name, name) for name, _ in pairs)))),
         st.builds(ir.Loop, st.just("l"), some, st.just(ir.AnswerAgrees()), few),
         st.builds(ir.Branch, st.just("b"), st.just(ir.AnswerAgrees()), some),
         st.builds(ir.Workflow, st.just("w"), some),

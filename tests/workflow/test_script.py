@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from metaagentx.workflow.ir import Design, Diagnosis, Limits
@@ -15,10 +17,13 @@ DEEP = "[" * 17 + "]" * 17
 REFUSED: dict[str, tuple[str, str, int, int]] = {
     "unclosed bracket": (f"{HEAD}x = (1,\n", "syntax", 1, 5),
     "syntax before anything else": (f"{HEAD}open('x')\nx = = 1\n", "syntax", 2, 5),
+    "NUL character": (f"{HEAD}x = 'a'\ny = '\0'\n", "syntax", 2, 6),
+    "half of a surrogate pair": (f"{HEAD}x = 'é'\ny = 'é\ud800'\n", "syntax", 2, 7),
     "return at the top": (f"{HEAD}return 1\n", "syntax", 1, 1),
     "keyword twice": (f"{HEAD}x = AgentNode(name='x', name='y')\n", "syntax", 1, 25),
     "nothing run": (f"{HEAD}w = Workflow(name='w').add_node(a)\n", "no_workflow", 1 - HEAD_LINES, 1),
     "unbound name": (f"{HEAD}x = AgentNode(name='x', system_prompt=prompt)\n", "unknown_name", 1, 39),
+    "unbound name as a key, before its value": (f"{HEAD}x = {{key: value}}\n", "unknown_name", 1, 6),
     "unbound name after wide characters": (f"{HEAD}x = 'é数' + prompt\n", "unknown_name", 1, 12),
     "unbound name in an f-string": (f"{HEAD}x = f'a {{prompt}}'\n", "unknown_name", 1, 5),
     "unknown keyword": (f"{HEAD}x = AgentNode(name='x', prompt='p')\n", "unknown_keyword", 1, 25),
@@ -56,6 +61,19 @@ REFUSED: dict[str, tuple[str, str, int, int]] = {
         "unbound_agent",
         1,
         58,
+    ),
+    "unbound agent in a sum of lists": (
+        f"{HEAD}x = DebateNode(name='x', debaters=[a] + [d])\n",
+        "unbound_agent",
+        1,
+        42,
+    ),
+    "unbound agent as an entry": (f"{HEAD}AgentGraph().add_node(a).set_entry_point(d)\n", "unbound_agent", 1, 42),
+    "unbound agent as a target": (
+        f"{HEAD}AgentGraph().add_node(a).add_conditional_edges(a, lambda c: 'x', {{'x': d}})\n",
+        "unbound_agent",
+        1,
+        72,
     ),
     "name bound to text as a step": (f"{HEAD}s = 'x'\nWorkflow().add_node(s)\n", "unbound_agent", 2, 21),
     "empty ensemble": (f"{HEAD}x = EnsembleNode(name='x', agents=[])\n", "empty_ensemble", 1, 35),
@@ -117,6 +135,43 @@ REFUSED: dict[str, tuple[str, str, int, int]] = {
     "function that calls itself": (f"{HEAD}def f():\n    f()\nf()\n", "forbidden", 2, 5),
     "assigned attribute": (f"{HEAD}a.system_prompt = 'x'\n", "forbidden", 1, 1),
     "called lambda": (f"{HEAD}(lambda: 1)()\n", "forbidden", 1, 1),
+    "length of the question": (f"{HEAD}n = len(question)\n", "unsupported", 1, 5),
+    "piece of the question": (f"{HEAD}n = question[:5]\n", "unsupported", 1, 5),
+    "length of a text with the question": (f"{HEAD}n = len(f'Solve {{question}}')\n", "unsupported", 1, 5),
+    "letter of the question": (f"{HEAD}n = question[0]\n", "unsupported", 1, 5),
+    "letters of the question": (f"{HEAD}n = [k for k in question]\n", "unsupported", 1, 17),
+    "test on the question": (f"{HEAD}x = a if question == '1 + 1' else b\n", "unsupported", 1, 10),
+    "test on the question in a comprehension": (
+        f"{HEAD}x = [a for k in 'ab' if k in question]\n",
+        "unsupported",
+        1,
+        25,
+    ),
+    "starred assignment": (f"{HEAD}x, *y = [a, b]\n", "unsupported", 1, 1),
+    "condition that goes through messages": (
+        f"{HEAD}x = LoopWorkflow()\nx.set_loop_condition(lambda c: any('x' in m.content for m in c.messages))\n",
+        "unsupported",
+        2,
+        62,
+    ),
+    "condition that looks for what a message says": (
+        f"{HEAD}x = LoopWorkflow()\nx.set_loop_condition(lambda c: c.content in c.content)\n",
+        "unsupported",
+        2,
+        32,
+    ),
+    "condition that calls itself": (
+        f"{HEAD}def again(c):\n    return again(c)\nx = LoopWorkflow()\nx.set_loop_condition(again)\n",
+        "too_large",
+        2,
+        5,
+    ),
+    "condition that calls another with something else": (
+        f"{HEAD}def f(c):\n    return True\nx = LoopWorkflow()\nx.set_loop_condition(lambda c: f(1))\n",
+        "unsupported",
+        4,
+        32,
+    ),
     "walrus": (f"{HEAD}(x := 1)\n", "unsupported", 1, 2),
     "sorted": (f"{HEAD}x = sorted([1])\n", "unsupported", 1, 5),
     "test on a result": (f"{HEAD}r = Workflow().add_node(a).run(question)\nif r:\n    pass\n", "unsupported", 2, 4),
@@ -190,6 +245,15 @@ def test_refusal_names_its_kind_line_and_column(name: str) -> None:
     diagnosis = parse_script(script, LIMITS, TOOLS)
     assert isinstance(diagnosis, Diagnosis), diagnosis
     assert (diagnosis.refusal, diagnosis.line - HEAD_LINES, diagnosis.column) == (refusal, line, column), diagnosis
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal_says_what_would_be_right(name: str) -> None:
+    script, refusal, *_ = REFUSED[name]
+    diagnosis = parse_script(script, LIMITS, TOOLS)
+    assert isinstance(diagnosis, Diagnosis)
+    if refusal != "syntax":  # Python says that in its own words
+        assert re.search("; |must|at most|may not exceed|only|needs? |takes ", diagnosis.message), diagnosis
 
 
 def test_ignored_keywords_unknown_tools_and_renamed_agents_are_remarked_where_they_stand() -> None:
