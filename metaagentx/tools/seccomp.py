@@ -2,8 +2,8 @@
 
 What is not on the list is refused with EPERM, whatever a later kernel adds: processes, sockets, pipes, memory files,
 shared memory, namespaces, mounts, keys, queues, tracing, signals to others, writing to the file system but by `open`.
-`clone3` gets ENOSYS, which makes the C library fall back to `clone`, where threads can be told from processes. A call of
-another architecture kills the process.
+`clone3` gets ENOSYS, which makes the C library fall back to `clone`, where threads can be told from processes. A call
+of another architecture kills the process.
 """
 
 from __future__ import annotations
