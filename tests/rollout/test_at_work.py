@@ -102,7 +102,7 @@ def test_results_are_told_in_the_order_of_the_calls_and_failures_are_counted():
     value, _, spent = drive(process(), Scripted(str), tools)
     assert [result.text for result in value] == ["first ended", "second ended"]
     assert (spent.tool_calls, spent.tool_failures) == (2, 1)
-    assert 0.1 <= spent.idle_seconds
+    assert spent.idle_seconds >= 0.1
     assert 0.15 <= spent.tool_seconds <= 2 * spent.idle_seconds
 
 
@@ -165,27 +165,26 @@ def test_at_work_forgets_what_has_ended():
     assert seconds >= 0
     tools.end("a")
     assert [number for number, _, _ in at_work.take(patient=False)] == numbers[:1]
-    assert not (at_work.underway or at_work.running or at_work.begun or at_work.ended)
+    assert at_work.underway == 0
+    assert at_work.running == at_work.begun == at_work.ended == {}
 
 
 class Caller:
-    """A chat in which replies call the calculator none to two times, a function of their tokens."""
+    """A chat in which replies call a tool none to two times, a function of their tokens."""
 
     def __init__(self, chat: Chat) -> None:
         self.begin, self.extend, self.chat = chat.begin, chat.extend, chat
 
     def decode(self, ids):
-        call = '<tool_call>{"name":"calculator","arguments":{"expression":"%d"}}</tool_call>' % sum(ids)
+        call = f'<tool_call>{{"name":"add","arguments":{{"expression":"{sum(ids)}"}}}}</tool_call>'
         return self.chat.decode(ids) + call * (sum(ids) % 3)
 
 
 def test_a_rollouts_content_does_not_depend_on_when_tools_end(config):
     chat = Chat(build(tiny_pieces(), "", 64))
     config = dataclasses.replace(config, vocab_size=len(chat.tokenizer))
-    engine = Engine(config, EngineOptions(8, 64, (64,), (8,), 4), (chat.end,))
+    engine = Engine(config, EngineOptions(16, 64, (64,), (16,), 4), (chat.end,))  # test_sample's
     weights = initialise(config, jax.random.key(0))
-    engine.load(weights, 0)
-    engine.warmup()
     task = Sums()
     sampling = {role: SamplingOptions(max_tokens=5) for role in SAMPLING}
     options = TreeOptions(designs=2, executions=2, tool_calls=9, fixed_design="a=tool()x2;b=tool({a}+1)")
@@ -194,7 +193,9 @@ def test_a_rollouts_content_does_not_depend_on_when_tools_end(config):
         engine.load(weights, 0)
         questions = [task.question("train", index) for index in range(3)]
         engines = {"designer": engine, "executor": engine}
-        return sample(task, questions, engines, Caller(chat), Napping(most), LANGUAGE, options, sampling, seed=0, step=0)
+        return sample(
+            task, questions, engines, Caller(chat), Napping(most), LANGUAGE, options, sampling, seed=0, step=0
+        )
 
     calm = roll(0)
     assert calm.metrics["tools/calls"] > 20
@@ -202,7 +203,7 @@ def test_a_rollouts_content_does_not_depend_on_when_tools_end(config):
     for most in (0.003, 0.03):
         late = roll(most)
         assert late.digest() == calm.digest()
-        assert late.trees == calm.trees or _results(late) == _results(calm)
+        assert _results(late) == _results(calm)
         assert late.metrics["tools/seconds"] > calm.metrics["tools/seconds"]
         for name in ("tools/calls", "tools/failures", "rollout/refused_tool_calls", "rollout/generated_tokens"):
             assert late.metrics[name] == calm.metrics[name]
@@ -212,9 +213,7 @@ def _results(rollout):
     return [execution.result for tree in rollout.trees for design in tree.designs for execution in design.executions]
 
 
-@pytest.mark.parametrize(
-    ("longest", "reply", "room"), [(0, 5, 40), (0, 30, 34), (0, 60, 32), (20, 5, 20), (99, 5, 40)]
-)
+@pytest.mark.parametrize(("longest", "reply", "room"), [(0, 5, 40), (0, 30, 34), (0, 60, 32), (20, 5, 20), (99, 5, 40)])
 def test_prompts_have_room_beside_a_reply(config, longest, reply, room):
     engine = Engine(config, EngineOptions(8, 64, (40,), (8,), 4), (1,))
     assert prompt_room(engine, Letters(), longest, reply).longest == room

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metaagentx.workflow.interpreter import run
@@ -46,7 +46,7 @@ Line = str | Reply | Callable[[str], str]
 class Stage:
     """Actors by agent name: one line for every call, or a list of lines, the last of which is repeated."""
 
-    lines: dict[str, Line | Sequence[Line]]
+    lines: Mapping[str, Line | Sequence[Line]]
     asked: list[tuple[Path, Call]] = field(default_factory=list)
     ran: list[ToolCall] = field(default_factory=list)
 
