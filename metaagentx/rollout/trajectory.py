@@ -62,9 +62,9 @@ class DesignRollout:
     reward: float
     outcome: Outcome
     masked: bool = False
-    leaks: bool = False  # whether a valid design says the true answer, which the question does not
     executions: list[Execution] = field(default_factory=list)
     trajectory: Trajectory | None = None  # None where the design was given, not sampled
+    leaks: bool = False  # whether a valid design says the true answer, which the question does not
 
     @property
     def valid(self) -> bool:
