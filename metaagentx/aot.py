@@ -132,7 +132,7 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if "HbmOom" not in str(error) and "memory space hbm" not in str(error):
+        if not any(words in str(error) for words in ("HbmOom", "memory space hbm", "available HBM")):
             raise
         return {"refused": " ".join(str(error).split())[:300]}
     memory: Any = compiled.memory_analysis()

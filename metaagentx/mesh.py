@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
@@ -30,6 +31,7 @@ RULES: dict[str, tuple[str, ...]] = {
 }
 
 Axes = tuple[str | None, ...]
+T = TypeVar("T")
 
 
 def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -100,18 +102,38 @@ def place(x: jax.Array, *axes: str | None) -> jax.Array:
     return x if spec is None else jax.sharding.reshard(x, spec)
 
 
-def gather(x: jax.Array, axes: Axes, rows: jax.Array) -> jax.Array:
-    """Weights `x` laid out as `axes` say, for a loop over parts of `rows` [B, ...] that uses them on every turn.
+def gather(x: jax.Array, rows: jax.Array) -> jax.Array:
+    """Weights `x`, whole along the mesh axes that cut `rows` [B, ...], for products with these.
 
-    They are gathered once before it, and on the way back each device sums the gradients of its own rows: the sum over
-    devices is taken once, after the loop, instead of on every turn.
+    Left to itself, XLA may turn a product with weights that are cut along what is summed into a loop over their pieces,
+    each too small for a matrix unit, with the whole sum read and written on every turn. On the way back each device
+    sums the gradients of its own rows, and the sum over devices is taken once: also when `x` was used in a loop.
     """
-    spec = cut(axes, x.shape)
-    if spec is None:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return x
-    over = cut(("batch", *(None,) * (rows.ndim - 1)), rows.shape)[0]  # type: ignore[index]
-    names = (over,) if isinstance(over, str) else over or ()  # a single name stands alone
-    return jax.sharding.reshard(x, PartitionSpec(*spec, reduced=frozenset(names)))
+    over = _names(jax.typeof(rows).sharding.spec[0])
+    kept = [tuple(n for n in _names(entry) if n not in over) or None for entry in jax.typeof(x).sharding.spec]
+    return jax.sharding.reshard(x, PartitionSpec(*kept, reduced=frozenset(over)))
+
+
+def in_turn(weights: T, x: jax.Array) -> tuple[T, jax.Array]:
+    """Both as they are, but nothing of `weights` is gathered before `x` [B, ...] is known.
+
+    For unrolled layers with little work each: XLA would gather the weights of many at once, and run out of memory.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return weights, x
+    over = set(_names(jax.typeof(x).sharding.spec[0]))
+    specs = [jax.typeof(leaf).sharding.spec for leaf in jax.tree.leaves(weights)]
+    if not any(over.intersection(_names(entry)) for spec in specs for entry in spec):
+        return weights, x  # whole already: let them be read ahead
+    return jax.lax.optimization_barrier((weights, x))
+
+
+def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes that cut one dimension."""
+    return (entry,) if isinstance(entry, str) else entry or ()
 
 
 def reshape(x: jax.Array, shape: tuple[int, ...], axes: Axes) -> jax.Array:

@@ -6,29 +6,24 @@ no longer run the same loop, so there is one result; and nothing that a model wr
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from metaagentx.hosts import from_primary
 from metaagentx.mesh import is_primary
 from metaagentx.tasks.task import GradingFailed, Question, Task, Verdict
-from metaagentx.workflow.protocol import ToolCall, ToolResult
+
+T = TypeVar("T")
 
 
-class Tools(Protocol):
-    def run(self, call: ToolCall) -> ToolResult: ...
+def told(find: Callable[[], T]) -> T:
+    """What `find` returns on process 0 (JSON; tuples become lists), on every process; the others do not call it.
 
-
-class PrimaryTools:
-    """`tools`, run by process 0. Every process must make the same calls in the same order."""
-
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
-
-    def run(self, call: ToolCall) -> ToolResult:
-        found = json.dumps(dataclasses.asdict(self._tools.run(call))) if is_primary() else ""
-        return ToolResult(**json.loads(from_primary(found)))
+    Every process must ask, at the same place of its program.
+    """
+    found: T = json.loads(from_primary(json.dumps(find()) if is_primary() else ""))
+    return found
 
 
 class PrimaryTask:
@@ -40,19 +35,20 @@ class PrimaryTask:
     def grading(self, question: Question, answer: str | None) -> Verdict:
         verdict = self._task.grading(question, answer) if is_primary() else None
 
-        def told() -> float:
-            grade, failure = None, ""
-            if verdict is not None:
-                try:
-                    grade = verdict()
-                except GradingFailed as error:
-                    failure = str(error)
-            grade, failure = json.loads(from_primary(json.dumps([grade, failure])))
+        def find() -> tuple[float | None, str]:
+            assert verdict is not None  # process 0 has one
+            try:
+                return verdict(), ""
+            except GradingFailed as error:
+                return None, str(error)
+
+        def shared() -> float:
+            grade, failure = told(find)
             if grade is None:
                 raise GradingFailed(failure)
             return grade
 
-        return told
+        return shared
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)

@@ -25,13 +25,13 @@ from metaagentx.policy.load import check, load, open_tensors
 from metaagentx.policy.params import Params
 from metaagentx.policy.pretrained_config import read_config
 from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer
-from metaagentx.primary import PrimaryTask, PrimaryTools
+from metaagentx.primary import PrimaryTask, told
+from metaagentx.rollout.at_work import Tools, alone
 from metaagentx.rollout.conversation import as_mappings
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.sample import Rollout, sample
-from metaagentx.rollout.scheduler import Tools
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import tiny_pieces
@@ -99,6 +99,7 @@ class Workbench:
             seed=settings.seed if seed is None else seed,
             step=step,
             designs=designs,
+            share=told if jax.process_count() > 1 else alone,
         )
 
     def expect(self, *splits: str) -> None:
@@ -158,8 +159,9 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     mesh = _mesh(settings)
     try:
         model, chat = _speaker(settings)
-        around = surroundings(settings.task)
-        task = open_task(settings.task, Path(settings.data.directory).expanduser(), settings.limits)
+        data_dir = Path(settings.data.directory).expanduser()
+        around = surroundings(settings.task, data_dir)
+        task = open_task(settings.task, data_dir, settings.limits, around)
     except (ValueError, OSError, ModuleNotFoundError, SandboxUnavailable) as error:
         raise error if isinstance(error, SettingsError) else SettingsError(str(error)) from error
     # float32 means float32: GPUs and TPUs would multiply in fewer bits, and the sampler's log-probabilities drift.
@@ -168,7 +170,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
     bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language)
     if jax.process_count() > 1:
-        bench = dataclasses.replace(bench, task=PrimaryTask(task), toolbox=PrimaryTools(around.toolbox))
+        bench = dataclasses.replace(bench, task=PrimaryTask(task))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench
 

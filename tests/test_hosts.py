@@ -199,9 +199,8 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from metaagentx import checkpoint, command_line, hosts
-from metaagentx.primary import PrimaryTask, PrimaryTools
+from metaagentx.primary import PrimaryTask, told
 from metaagentx.tasks.task import GradingFailed
-from metaagentx.workflow.protocol import ToolCall, ToolResult
 coordinator, process, patience, *claims = sys.argv[1:]
 with command_line.errors_in_words():
     hosts.join(coordinator, 2, int(process), float(patience))
@@ -221,12 +220,8 @@ class Task:
             return 0.5 + int(process)
         return verdict
 
-class Tools:
-    def run(self, call):
-        return ToolResult(f"{call.name} on {process}")
-
 if claims:
-    print(PrimaryTools(Tools()).run(ToolCall("ran", {}, "a")).text)
+    print(told(lambda: f"ran on {process}"))
     print("graded", PrimaryTask(Task()).grading(None, "an answer")())
     try:
         PrimaryTask(Task()).grading(None, "lost")()

@@ -53,6 +53,24 @@ def on(layout, study, *arguments):
         return study(eight, *arguments)
 
 
+def test_gathered_weights_are_whole_but_over_tensor_and_get_the_gradients_of_all_rows():
+    def gradient(eight):
+        rows = mesh.place(jnp.linspace(0, 1, 48).reshape(8, 3, 2), "batch", None, None)
+
+        def loss(weights):
+            whole = mesh.gather(weights, rows)
+            if eight is not None:
+                assert jax.typeof(whole).sharding.spec == P("tensor", None, reduced=frozenset({"data", "fsdp"}))
+            out = mesh.cut(("batch", None, "ff"), (8, 3, 4))
+            return jnp.sum(jnp.sin(jnp.einsum("bti,oi->bto", rows, whole, out_sharding=out)))
+
+        return jax.jit(jax.grad(loss))(mesh.place(jnp.arange(8.0).reshape(4, 2), "ff", "embed"))
+
+    sharded = on((2, 2, 2), gradient)
+    assert sharded.sharding.spec == P("tensor", "fsdp")
+    np.testing.assert_allclose(jax.device_get(sharded), gradient(None), rtol=1e-5)
+
+
 def train(eight, config, lora=None):
     """The state and metrics after two steps on two micro-batches, on the host."""
     base = jax.tree.map(lambda w: 2 * w, params.initialise(config, jax.random.key(0), eight))  # far from the uniform

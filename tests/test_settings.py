@@ -103,7 +103,7 @@ def _keys(cls: type, prefix: str = "") -> list[str]:
 def test_every_key_is_read_by_some_code():
     defined = {
         ROOT / "metaagentx" / name
-        for name in ("settings.py", "learn/options.py", "rollout/options.py", "policy/config.py")
+        for name in ("settings.py", "learn/options.py", "rollout/options.py", "policy/config.py", "tools/options.py")
     }
     code = "\n".join(path.read_text() for path in (ROOT / "metaagentx").rglob("*.py") if path not in defined)
     for key in _keys(Settings):

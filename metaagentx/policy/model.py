@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import Axes, cut, place, reshape
+from metaagentx.mesh import Axes, cut, gather, place, reshape
 from metaagentx.policy.adapters import Adapted, low_rank
 from metaagentx.policy.attention import NAME, Attend, KeyValue, within
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
@@ -93,7 +93,7 @@ def linear(x: jax.Array, w: jax.Array | Adapted, out: str | None) -> jax.Array:
     if isinstance(w, Adapted):
         return linear(x, w.weight, out) + low_rank(x, w, out)
     axes: Axes = ("batch", *(None,) * (x.ndim - 2), out)
-    return jnp.einsum("...i,oi->...o", x, w, out_sharding=cut(axes, (*x.shape[:-1], w.shape[0])))
+    return jnp.einsum("...i,oi->...o", x, gather(w, x), out_sharding=cut(axes, (*x.shape[:-1], w.shape[0])))
 
 
 def split(x: jax.Array, heads: int, axis: str) -> jax.Array:

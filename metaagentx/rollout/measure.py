@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from metaagentx.rollout.engine import Work
+from metaagentx.rollout.scheduler import Spent
 from metaagentx.rollout.shape import SHAPES, shape
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.workflow.ir import Design, Diagnosis
@@ -37,6 +38,8 @@ def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
     metrics["rollout/format"] = mean([execution.format for execution in executions])
     metrics["rollout/calls_per_execution"] = mean([execution.result.calls for execution in executions])
     metrics["rollout/tool_calls_per_execution"] = mean([execution.result.tool_calls for execution in executions])
+    metrics["rollout/refused_tool_calls"] = float(sum(execution.result.refused_tool_calls for execution in executions))
+    metrics["rollout/shortened_executions"] = mean([execution.result.left_out > 0 for execution in executions])
     metrics["rollout/tokens_per_execution"] = mean([execution.result.tokens for execution in executions])
     metrics["rollout/masked_executions"] = float(
         sum(execution.masked for tree in trees for design in tree.designs for execution in design.executions)
@@ -85,6 +88,19 @@ def measure_engines(works: Sequence[Work], seconds: float) -> dict[str, float]:
         "engine/prefill_seconds": total.prefill_seconds,
         "engine/decode_seconds": total.decode_seconds,
         "engine/host_seconds": seconds - total.prefill_seconds - total.decode_seconds,
+    }
+
+
+def measure_spent(spent: Spent, questions: int) -> dict[str, float]:
+    """What the calls and tools of so many questions took. Engines had nothing to do in `tools/idle_seconds`."""
+    return {
+        "rollout/calls_per_question": spent.calls / max(1, questions),
+        "rollout/tokens_per_question": spent.tokens / max(1, questions),
+        "rollout/refused_calls": float(spent.refused),
+        "tools/calls": float(spent.tool_calls),
+        "tools/failures": float(spent.tool_failures),
+        "tools/seconds": spent.tool_seconds,
+        "tools/idle_seconds": spent.idle_seconds,
     }
 
 

@@ -59,6 +59,8 @@ class TreeOptions:
     designs: int = 4  # M
     executions: int = 4  # N
     fixed_design: str = ""  # a short-form design to run instead of sampling designs; "" samples
+    tool_calls: int = 64  # tools that one execution may run; an agent that asks for more is told so
+    prompt_tokens: int = 0  # longest prompt of an agent: older material is left out; 0: what the engine has room for
     w_correct: float = 1.0
     w_format: float = 0.1
     w_cost: float = 0.0
@@ -71,6 +73,9 @@ class TreeOptions:
         for name in ("designs", "executions", "budget"):
             if getattr(self, name) < 1:
                 raise ValueError(f"tree.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("tool_calls", "prompt_tokens"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"tree.{name} must be 0 or above, not {getattr(self, name)}")
         for name in ("w_correct", "w_format", "w_cost", "w_invalid"):
             if getattr(self, name) < 0:
                 raise ValueError(f"tree.{name} must be 0 or above, not {getattr(self, name)}")

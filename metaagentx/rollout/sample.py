@@ -8,16 +8,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from metaagentx.rollout.at_work import Share, Tools, alone
 from metaagentx.rollout.compilation import count_compilations
-from metaagentx.rollout.conversation import Dialogue
+from metaagentx.rollout.conversation import Dialogue, as_mappings
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
-from metaagentx.rollout.measure import measure_engines, measure_trajectories, measure_trees
+from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories, measure_trees
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
-from metaagentx.rollout.scheduler import Bounds, Tools, run
+from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.rollout.tree import forest
 from metaagentx.tasks.task import Question, Task
+from metaagentx.workflow.protocol import Message, Outcome, Reply
+from metaagentx.workflow.room import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ def sample(
     step: int,
     designs: Sequence[str] = (),
     bounds: Bounds | None = None,
+    share: Share = alone,
 ) -> Rollout:
     """Grow the trees of `questions`. `engines` and `sampling` have the keys "designer" and "executor".
 
@@ -65,20 +69,36 @@ def sample(
         engine.take_work()
     begun = time.perf_counter()
     with count_compilations() as compilations:
-        process = forest(questions, task, options, language, designs)
-        trees, trajectories, spent = run(process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds)
+        room = prompt_room(engines["executor"], chat, options.prompt_tokens, sampling["executor"].max_tokens)
+        process = forest(questions, task, options, language, designs, room)
+        trees, trajectories, spent = run(
+            process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds, share=share
+        )
     seconds = time.perf_counter() - begun
     attach(trees, trajectories)
     metrics = {
         **measure_trees(trees),
         **measure_trajectories(trajectories),
         **measure_engines([engine.take_work() for engine in distinct], seconds),
-        "rollout/calls_per_question": spent.calls / max(1, len(trees)),
-        "rollout/tokens_per_question": spent.tokens / max(1, len(trees)),
-        "rollout/refused_calls": float(spent.refused),
+        **measure_spent(spent, len(trees)),
         "rollout/compilations": float(compilations.count),
     }
     return Rollout(trees, trajectories, metrics)
+
+
+def prompt_room(engine: Engine, chat: Dialogue, longest: int, reply: int) -> Room:
+    """Room for prompts in tokens of `chat`.
+
+    At most `longest`, if that is not 0, and at most what the engine takes beside a reply of `reply` tokens; half of the
+    engine's capacity is for prompts, whatever the reply.
+    """
+    shapes = engine.options
+    most = min(shapes.prompt_buckets[-1], max(shapes.capacity - reply, shapes.capacity // 2))
+
+    def extend(reply: Reply, messages: tuple[Message, ...]) -> int:
+        return reply.tokens + len(chat.extend((), as_mappings(messages), reply.outcome != Outcome.CUT))
+
+    return Room(min(longest or most, most), lambda messages: len(chat.begin(as_mappings(messages))), extend)
 
 
 def attach(trees: Sequence[Tree], trajectories: Iterable[Trajectory]) -> None:

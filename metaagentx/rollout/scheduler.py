@@ -1,34 +1,32 @@
 """Drives processes: an explicit table of generators, no threads and no event loop.
 
-All branches of all forks advance as far as they can; then every engine takes a step, and the replies let some of
-them advance again. Tools are pure functions here and run at once. The order is a function of the engines' answers
-alone; the ids of calls and the rows of trajectories are functions of the fork paths alone.
+All branches of all forks advance as far as they can; then the tools that have ended are taken and every engine takes a
+step, and what comes of both lets some branches advance again. A branch that asked for tools waits, and nobody else
+does: only where nothing but tools is under way, the first of them to end is waited for. When a reply or a result comes
+decides in which order branches go on, and nothing else: the ids of calls and the rows of trajectories are functions of
+the fork paths alone.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaagentx.rollout.at_work import AtWork, Share, Tools, alone
 from metaagentx.rollout.conversation import Conversation, Dialogue, as_mappings
 from metaagentx.rollout.identity import AXES, Path, identify
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.sampled import Sampled, Sampler
 from metaagentx.rollout.trajectory import Trajectory
-from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, Process, Reply, ToolCall, ToolResult
+from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, Process, Reply, ToolCalls
 
 T = TypeVar("T")
-
-
-class Tools(Protocol):
-    """Runs tools; never raises on what a model wrote."""
-
-    def run(self, call: ToolCall) -> ToolResult: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +56,20 @@ class Task:
     axes: list[str] = field(default_factory=list)  # of its forks so far
     conversations: dict[int, Conversation] = field(default_factory=dict)
     turns: dict[str, int] = field(default_factory=dict)  # conversations begun so far, by agent
-    results: list[Any] = field(default_factory=list)  # of the open fork's branches
+    results: list[Any] = field(default_factory=list)  # of the open fork's branches, or of the tools asked for
     joined: dict[str, int] = field(default_factory=dict)  # `turns` as its branches leave them
-    open: int = 0  # branches still running
+    open: int = 0  # branches or tools still running
     value: Any = None  # what the root returned
+
+    def wait(self, count: int) -> None:
+        """Expect `count` results."""
+        self.results, self.open = [None] * count, count
+
+    def take(self, index: int, result: Any) -> bool:
+        """Keep the result at `index`; whether it was the last to come."""
+        self.results[index] = result
+        self.open -= 1
+        return not self.open
 
 
 @dataclass(slots=True)
@@ -71,6 +79,9 @@ class Spent:
     calls: int = 0
     tokens: int = 0
     tool_calls: int = 0
+    tool_failures: int = 0  # tools that ended with an error
+    tool_seconds: float = 0.0  # from the start of each tool to its result, all together
+    idle_seconds: float = 0.0  # in which nothing but tools was under way
     refused: int = 0  # calls that got no sample: too long or over budget
 
 
@@ -80,13 +91,14 @@ class Table:
 
     engines: Mapping[str, Sampler]
     chat: Dialogue
-    toolbox: Tools
+    tools: AtWork
     sampling: Mapping[str, SamplingOptions]
     seed: int
     step: int
     bounds: Bounds
     ready: deque[tuple[Task, Any]] = field(default_factory=deque)
     waiting: dict[int, tuple[Task, Call, Conversation, NDArray[np.int32]]] = field(default_factory=dict)
+    calling: dict[int, tuple[Task, int]] = field(default_factory=dict)  # by a tool's number: whose, and which of it
     encoded: dict[tuple[Message, ...], NDArray[np.int32]] = field(default_factory=dict)
     finished: list[tuple[tuple[int, ...], int, Conversation]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
@@ -99,9 +111,10 @@ class Table:
                 request = task.process.send(value)
             except StopIteration as stop:
                 return self.finish(task, stop.value)
-            if isinstance(request, ToolCall):
-                self.spent.tool_calls += 1
-                value = self.toolbox.run(request)
+            if isinstance(request, ToolCalls):
+                if request.calls:
+                    return self.use_tools(task, request)
+                value = ()
             elif isinstance(request, Fork):
                 if request.branches:
                     return self.fork(task, request)
@@ -112,13 +125,13 @@ class Table:
                     return None
                 value = reply
             else:
-                raise TypeError(f"a process may yield Call, ToolCall or Fork, not {type(request).__name__}")
+                raise TypeError(f"a process may yield Call, ToolCalls or Fork, not {type(request).__name__}")
 
     def fork(self, task: Task, request: Fork) -> None:
         """Start the branches; `task` goes on when all have returned."""
         if request.axis in task.axes:
             raise ValueError(f"axis {request.axis!r} is used twice by one process: its calls would share random keys")
-        task.results, task.open = [None] * len(request.branches), len(request.branches)
+        task.wait(len(request.branches))
         task.joined = dict(task.turns)
         for index, branch in enumerate(request.branches):
             path = (*task.path, (request.axis, index))
@@ -136,14 +149,32 @@ class Table:
         if parent is None:
             task.value = value
             return
-        parent.results[task.branch] = value
+        last = parent.take(task.branch, value)
         for agent, count in task.turns.items():
             parent.joined[agent] = max(parent.joined.get(agent, 0), count)
-        parent.open -= 1
-        if not parent.open:
+        if last:
             if task.path[-1][0] not in AXES:
                 parent.turns = parent.joined
             self.ready.append((parent, tuple(parent.results)))
+
+    def use_tools(self, task: Task, request: ToolCalls) -> None:
+        """Have the tools run; `task` goes on when all have ended."""
+        task.wait(len(request.calls))
+        for index, call in enumerate(request.calls):
+            self.calling[self.tools.begin(call)] = task, index
+
+    def take_tools(self, *, patient: bool) -> None:
+        """Wake the tasks whose tools have all ended. `patient`: nothing else is under way."""
+        begun = time.perf_counter()
+        for number, result, seconds in self.tools.take(patient=patient):
+            task, index = self.calling.pop(number)
+            self.spent.tool_calls += 1
+            self.spent.tool_failures += not result.ok
+            self.spent.tool_seconds += seconds
+            if task.take(index, result):
+                self.ready.append((task, tuple(task.results)))
+        if patient:
+            self.spent.idle_seconds += time.perf_counter() - begun
 
     def call(self, task: Task, request: Call) -> Reply | None:
         """Submit a call; None, or the reply where it is refused at once."""
@@ -205,19 +236,23 @@ def run(
     seed: int,
     step: int,
     bounds: Bounds | None = None,
+    share: Share = alone,
 ) -> tuple[T, list[Trajectory], Spent]:
     """Run `process` to its end.
 
     Returns its value, one trajectory per conversation in which anything was sampled (in the order of the fork
-    paths), and what was spent. `engines` and `sampling` map roles; two roles may share an engine.
+    paths), and what was spent. `engines` and `sampling` map roles; two roles may share an engine. `share` lets several
+    processes that run this side by side see the same tools end at the same time.
     """
     root = Task(process, (), ())
-    table = Table(engines, chat, toolbox, sampling, seed, step, bounds or Bounds())
+    table = Table(engines, chat, AtWork(toolbox, share), sampling, seed, step, bounds or Bounds())
     table.ready.append((root, None))
     distinct = list({id(engine): engine for engine in engines.values()}.values())
-    while table.ready or table.waiting:
+    while table.ready or table.waiting or table.tools.underway:
         while table.ready:
             table.advance(*table.ready.popleft())
+        if table.tools.underway:
+            table.take_tools(patient=not table.waiting)
         if table.waiting:
             for engine in distinct:
                 for ticket, sampled in engine.step():

@@ -100,7 +100,11 @@ def fill(
       adapter: [U] int32, -1 for none.
     """
     logits, fresh = prefill(weights.of(adapter), config, prompts, lengths, kernel)
-    cache = jax.tree.map(lambda kept, rows: write(kept, slots, rows), state.cache, fresh)
+    cache: Cache = []
+    for layer, rows in zip(state.cache, fresh, strict=True):
+        # One layer's rows after the other's: on a mesh those of all layers at once would not fit on a device.
+        rows, _ = jax.lax.optimization_barrier((rows, cache[-1:]))
+        cache.append(jax.tree.map(lambda kept, new: write(kept, slots, new), layer, rows))
     return state.replace(cache=cache, logits=state.logits.at[slots].set(place(logits, None, None), mode="drop"))
 
 

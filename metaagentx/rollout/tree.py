@@ -13,40 +13,54 @@ from metaagentx.tasks.task import GradingFailed, Question, Task, Verdict
 from metaagentx.workflow.interpreter import run
 from metaagentx.workflow.ir import Design, Workflow
 from metaagentx.workflow.protocol import Call, Fork, Outcome, Process, Reply, RunResult
+from metaagentx.workflow.room import CHARACTERS, Room
 
 
 def forest(
-    questions: Sequence[Question], task: Task, options: TreeOptions, language: Language, designs: Sequence[str] = ()
+    questions: Sequence[Question],
+    task: Task,
+    options: TreeOptions,
+    language: Language,
+    designs: Sequence[str] = (),
+    room: Room = CHARACTERS,
 ) -> Process[list[Tree]]:
-    """The trees of many questions, side by side. `designs`: a short-form design for each, instead of sampled ones."""
+    """The trees of many questions, side by side.
+
+    `designs`: a short-form design for each, instead of sampled ones. `room`: how long an agent's prompt may become.
+    """
     given = designs or [options.fixed_design] * len(questions)
     trees = yield Fork(
-        tuple(grow(q, task, options, language, design) for q, design in zip(questions, given, strict=True)), "question"
+        tuple(grow(q, task, options, language, room, design) for q, design in zip(questions, given, strict=True)),
+        "question",
     )
     return list(trees)
 
 
-def grow(question: Question, task: Task, options: TreeOptions, language: Language, given: str = "") -> Process[Tree]:
+def grow(
+    question: Question, task: Task, options: TreeOptions, language: Language, room: Room, given: str = ""
+) -> Process[Tree]:
     """Sample M designs (or take the given one M times), run each valid one N times, grade and reward all."""
     if given:
         parsed = language.read_fixed(given)
         branches = [
-            execute(given, Outcome.OK, parsed, question, task, options, language) for _ in range(options.designs)
+            execute(given, Outcome.OK, parsed, question, task, options, language, room) for _ in range(options.designs)
         ]
     else:
-        branches = [design(question, task, options, language) for _ in range(options.designs)]
+        branches = [design(question, task, options, language, room) for _ in range(options.designs)]
     designs = yield Fork(tuple(branches), "design")
     return Tree(question, list(designs))
 
 
-def design(question: Question, task: Task, options: TreeOptions, language: Language) -> Process[DesignRollout]:
+def design(
+    question: Question, task: Task, options: TreeOptions, language: Language, room: Room
+) -> Process[DesignRollout]:
     """One sampled design and its executions. A response that is no valid design is not run, and keeps its diagnosis."""
     reply: Reply = yield Call("designer", "designer", tuple(task.designer_messages(question)))
     parsed = language.read(reply.text)
     if not isinstance(parsed, Design):
         lost = reply.outcome == Outcome.FAILED
         return DesignRollout(reply.text, parsed, "", "", -options.w_invalid, reply.outcome, masked=lost)
-    return (yield from execute(reply.text, reply.outcome, parsed, question, task, options, language))
+    return (yield from execute(reply.text, reply.outcome, parsed, question, task, options, language, room))
 
 
 def execute(
@@ -57,10 +71,11 @@ def execute(
     task: Task,
     options: TreeOptions,
     language: Language,
+    room: Room,
 ) -> Process[DesignRollout]:
     """Run a valid design N times. Grading begins as a run ends, and is waited for when all have ended."""
     workflow = parsed.workflow
-    branches = tuple(attempt(workflow, question, task, language) for _ in range(options.executions))
+    branches = tuple(attempt(workflow, question, task, options, language, room) for _ in range(options.executions))
     ended = yield Fork(branches, "execution")
     executions = [graded(result, verdict, options) for result, verdict in ended]
     return DesignRollout(
@@ -77,7 +92,7 @@ def execute(
 
 
 def attempt(
-    workflow: Workflow, question: Question, task: Task, language: Language
+    workflow: Workflow, question: Question, task: Task, options: TreeOptions, language: Language, room: Room
 ) -> Process[tuple[RunResult, Verdict]]:
     """One run, and the grade of its answer on its way."""
     result = yield from run(
@@ -86,6 +101,8 @@ def attempt(
         task.delivery(question),
         wording=language.wording,
         max_calls=language.limits.model_calls,
+        max_tool_calls=options.tool_calls,
+        room=room,
         tool_texts=language.tool_texts,
     )
     return result, task.grading(question, result.answer)

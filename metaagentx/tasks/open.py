@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from metaagentx.tasks.files import read_splits
 from metaagentx.tasks.grading import Grader
 from metaagentx.tasks.gym import Record
 from metaagentx.tasks.gym_task import tiny_task
-from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
+from metaagentx.tasks.language_palette import palette, short_prompt
 from metaagentx.tasks.language_teacher import Teacher
 from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.order import position
@@ -23,10 +24,10 @@ from metaagentx.tasks.record_task import RecordTask
 from metaagentx.tasks.script_prompt import script_prompt
 from metaagentx.tasks.sharegpt import read_demonstrations
 from metaagentx.tasks.task import Delivery, Demonstration, Task
-from metaagentx.tools.calculator import make_calculator
-from metaagentx.tools.python_tool import make_python
+from metaagentx.tasks.toolbox import open_toolbox
+from metaagentx.tools.calculator import OPERATIONS
 from metaagentx.tools.sandbox import Sandbox
-from metaagentx.tools.tool import Toolbox
+from metaagentx.tools.toolbox import Toolbox
 from metaagentx.workflow.ir import Limits, Role
 from metaagentx.workflow.prompts import Wording
 
@@ -39,21 +40,32 @@ class Surroundings:
     toolbox: Toolbox
     wording: Wording
     tool_texts: Mapping[str, str]
+    sandbox: Callable[[], Sandbox]  # the one of tools and of grading, made when it is first asked for
 
 
-def surroundings(options: TaskOptions) -> Surroundings:
-    """The palette, the tools and the words that go with a task. Raises SandboxUnavailable where `python` needs one."""
-    if options.kind == "tiny":
-        return Surroundings(
-            TINY_PALETTE, Toolbox([make_calculator(TINY_OPERATIONS)]), Wording(tool_error="Error"), tool_texts={}
-        )
-    tools = [make_calculator(), *([make_python(Sandbox(options.sandbox))] if options.python else [])]
-    toolbox = Toolbox(tools)
-    return Surroundings(PALETTE, toolbox, Wording(), toolbox.texts())
+def surroundings(options: TaskOptions, data_dir: str | Path) -> Surroundings:
+    """The palette, the tools and the words that go with a task.
+
+    Raises:
+      ValueError: `options.tools` names what cannot be had, or lacks what a role needs.
+      SandboxUnavailable: a tool needs a sandbox, and this machine cannot isolate programs.
+    """
+    tiny = options.kind == "tiny"
+    sandbox = functools.cache(lambda: Sandbox(options.sandbox))
+    operations = TINY_OPERATIONS if tiny else OPERATIONS
+    toolbox = open_toolbox(options.tools, Path(data_dir), sandbox, operations)
+    roles = TINY_PALETTE if tiny else palette(tuple(toolbox.tools))
+    if tiny or options.prompts == "brief":
+        for name, role in roles.items():
+            for tool in set(role.tools) - toolbox.names():
+                raise ValueError(f"task.tools.names must hold {tool!r}: the role {name!r} of short designs has it")
+    if tiny:
+        return Surroundings(roles, toolbox, Wording(tool_error="Error"), {}, sandbox)
+    return Surroundings(roles, toolbox, Wording(), toolbox.texts(), sandbox)
 
 
-def open_task(options: TaskOptions, data_dir: str | Path, limits: Limits) -> Task:
-    """The task, its questions prepared under `data_dir` or read.
+def open_task(options: TaskOptions, data_dir: str | Path, limits: Limits, around: Surroundings | None = None) -> Task:
+    """The task, its questions prepared under `data_dir` or read. around: its `surroundings`, where there are some yet.
 
     Raises:
       ValueError: the options, a file or a row is wrong; the message names it.
@@ -61,21 +73,22 @@ def open_task(options: TaskOptions, data_dir: str | Path, limits: Limits) -> Tas
     """
     if options.kind == "tiny":
         return tiny_task(options.tiny, data_dir, options.teacher)
+    around = around or surroundings(options, data_dir)
     deliveries = _deliveries(options.prompts)
     if options.kind == "gym":
-        grader = _grader(options, {family.domain for family in options.gym.families})  # before the long work
+        grader = _grader(options, around, {family.domain for family in options.gym.families})  # before the long work
         splits = load(prepare(options.gym, data_dir))
     else:
         splits = read_splits(options.files)
-        grader = _grader(options, {record.domain for records in splits.values() for record in records})
-    prompt = _designer_prompt(options, limits)
+        grader = _grader(options, around, {record.domain for records in splits.values() for record in records})
+    prompt = _designer_prompt(options, around, limits)
     return RecordTask(
         options.kind,
         splits,
         deliveries=deliveries,
         grade=grader,
         designer_prompt=lambda question: prompt,
-        teach=_teach(options, splits["train"], deliveries, grader),
+        teach=_teach(options, around, splits["train"], deliveries, grader, prompt),
     )
 
 
@@ -87,27 +100,31 @@ def _deliveries(prompts: str) -> dict[str, Delivery]:
     return {"mathematics": boxed, "text": boxed, "qa": tagged, "code": solution}
 
 
-def _designer_prompt(options: TaskOptions, limits: Limits) -> str:
+def _designer_prompt(options: TaskOptions, around: Surroundings, limits: Limits) -> str:
     if options.prompts == "brief":
-        return SHORT_PROMPT
-    tools = {tool.name: tool.description for tool in surroundings(options).toolbox.tools.values()}
+        return short_prompt(tuple(around.toolbox.tools))
+    tools = {tool.name: tool.description for tool in around.toolbox.tools.values()}
     return script_prompt(tools, agents=limits.agents, calls=limits.model_calls)
 
 
-def _grader(options: TaskOptions, domains: Set[str]) -> Grader:
+def _grader(options: TaskOptions, around: Surroundings, domains: Set[str]) -> Grader:
     compares = options.kind == "files" and options.files.grading == "equivalence" and "mathematics" in domains
-    return Grader(Sandbox(options.sandbox) if "code" in domains else None, Equivalence() if compares else None)
+    return Grader(around.sandbox() if "code" in domains else None, Equivalence() if compares else None)
 
 
 def _teach(
-    options: TaskOptions, train: list[Record], deliveries: Mapping[str, Delivery], grader: Grader
+    options: TaskOptions,
+    around: Surroundings,
+    train: list[Record],
+    deliveries: Mapping[str, Delivery],
+    grader: Grader,
+    prompt: str,
 ) -> Callable[[int, int], Demonstration]:
     """Where demonstrations come from: a file if there is one, else the gym's teacher."""
     if options.files.demonstrations:
         given = read_demonstrations(options.files.demonstrations)
         return lambda seed, number: given[position(seed, number, len(given))]
     if options.kind == "gym" and options.prompts == "brief":
-        around = surroundings(options)
         teacher = Teacher(
             train,
             options.lessons,
@@ -115,6 +132,7 @@ def _teach(
             grader=grader,
             toolbox=around.toolbox,
             wording=around.wording,
+            prompt=prompt,
         )
         return teacher.demonstrate
 

@@ -10,6 +10,7 @@ from metaagentx.tasks.gym import GymOptions
 from metaagentx.tasks.language_gym import LANGUAGE_GYM
 from metaagentx.tasks.language_teacher import LessonOptions
 from metaagentx.tasks.teacher import TeacherOptions
+from metaagentx.tools.options import ToolOptions
 from metaagentx.tools.sandbox import SandboxOptions
 
 
@@ -24,5 +25,5 @@ class TaskOptions:
     lessons: LessonOptions = LessonOptions()  # of the gym's teacher
     files: FileOptions = FileOptions()
     prompts: Literal["brief", "full"] = "brief"  # gym, files: designs as short forms, or as scripts (large models)
-    python: bool = False  # gym, files: whether agents may run Python (the tool python_execute), in the sandbox
-    sandbox: SandboxOptions = SandboxOptions()  # for that tool, and for questions that ask for code
+    tools: ToolOptions = ToolOptions()  # what agents may call
+    sandbox: SandboxOptions = SandboxOptions()  # of tools that run Python, and of questions that ask for code

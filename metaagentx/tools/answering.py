@@ -1,7 +1,7 @@
-"""The script that runs inside a sandbox: it loads a program and answers calls of its functions, trusting nobody.
+"""Inside a sandbox: loads a program and answers calls of its functions, trusting nobody.
 
-Standard input: {"program": text, "calls": [[function, [argument, ...]], ...], "memory": bytes, "seconds": int}.
-Standard output, a line each, written as soon as it is known: "ready", then {"ok": value} or {"error": text} per call.
+On one connection comes {"program": text, "calls": [[function, [argument, ...]], ...]}, then its end. Back go lines,
+each as soon as it is known: "ready" (or why not), then {"ok": value} or {"error": text} for every call.
 """
 
 from __future__ import annotations
@@ -9,30 +9,74 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import sys
+import types
 
+from metaagentx.tools.confinement import Bounds, confine, settle
 from metaagentx.tools.spelling import rebuild, spell
 
 LONGEST_ERROR = 200  # characters
+_CONNECTION = 3
 
 
-def confine(memory: int, seconds: int) -> None:
-    """Bounds that cannot be lifted again: address space, processor time, no writing to files, few descriptors."""
-    limits = {
-        resource.RLIMIT_AS: memory,
-        resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: 32,
-    }
-    for kind, limit in limits.items():
-        hard = resource.getrlimit(kind)[1]
-        bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(kind, (bound, bound))
+def answer(connection: int, bounds: Bounds) -> None:
+    """Confine this process, serve one program on the descriptor `connection`, and exit: this does not return."""
+    try:
+        _keep_only(connection)
+        try:
+            confine(bounds)
+            request = json.loads(_everything())
+        except BaseException as error:
+            _say(_explain(error))
+            return
+        _say("ready")
+        _serve(request["program"], request["calls"])
+    finally:
+        os._exit(0)
 
 
-def explain(error: BaseException) -> str:
+def _keep_only(connection: int) -> None:
+    """Close every descriptor but one, which becomes number 3; what is printed goes nowhere."""
+    if connection != _CONNECTION:
+        os.dup2(connection, _CONNECTION)
+    os.closerange(_CONNECTION + 1, 1 << 16)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.close(null)
+
+
+def _serve(text: str, calls: list[tuple[str, list[object]]]) -> None:
+    module = types.ModuleType("solution")
+    sys.modules["solution"] = module
+    try:
+        exec(compile(text, "<program>", "exec"), module.__dict__)
+    except BaseException as error:
+        _say({"error": _explain(error)})
+        return
+    for function, arguments in calls:
+        sys.stdout, sys.stdin = io.StringIO(), io.StringIO()
+        try:
+            line = {"ok": spell(module.__dict__[function](*map(rebuild, arguments)))}
+            _say(line)
+        except BaseException as error:
+            _say({"error": _explain(error)})
+
+
+def _everything() -> bytes:
+    pieces = []
+    while piece := os.read(_CONNECTION, 1 << 20):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _say(line: object) -> None:
+    data = json.dumps(line).encode() + b"\n"
+    while data:
+        data = data[os.write(_CONNECTION, data) :]
+
+
+def _explain(error: BaseException) -> str:
     """An exception in a line; of one that cannot be printed, its type."""
     try:
         return f"{type(error).__name__}: {error}"[:LONGEST_ERROR]
@@ -40,34 +84,7 @@ def explain(error: BaseException) -> str:
         return type(error).__name__[:LONGEST_ERROR]
 
 
-def main() -> None:
-    request = json.loads(sys.stdin.buffer.read())
-    out, null = os.dup(1), os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)  # what the program prints goes nowhere
-    confine(request["memory"], request["seconds"])
-
-    def say(line: object) -> None:
-        data = json.dumps(line).encode() + b"\n"
-        while data:
-            data = data[os.write(out, data) :]
-
-    say("ready")
-    space = {"__name__": "solution"}
-    try:
-        exec(compile(request["program"], "<program>", "exec"), space)
-    except BaseException as error:
-        say({"error": explain(error)})
-        os._exit(0)
-    for function, arguments in request["calls"]:
-        sys.stdout, sys.stdin = io.StringIO(), io.StringIO()
-        try:
-            answer = {"ok": spell(space[function](*map(rebuild, arguments)))}  # type: ignore[operator]
-            say(answer)
-        except BaseException as error:
-            say({"error": explain(error)})
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # one program, on standard input and output
+    own: Bounds = json.loads(sys.argv.pop())
+    settle(own)
+    answer(0, own)

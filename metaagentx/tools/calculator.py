@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import math
 import re
@@ -42,16 +43,18 @@ def make_calculator(allowed: frozenset[str] = OPERATIONS) -> Tool:
     unknown = sorted(allowed - OPERATIONS)
     if unknown:
         raise ValueError(f"calculator operations must be among {', '.join(sorted(OPERATIONS))}, not {unknown[0]!r}")
-    return Tool(
-        name="calculator",
-        description=f"Exact value of an arithmetic expression. Operations: {', '.join(_ordered(allowed))}.",
-        parameters={
-            "type": "object",
-            "properties": {"expression": {"type": "string", "description": "for example gcd(26, 38)"}},
-            "required": ["expression"],
-        },
-        function=functools.partial(calculate, allowed=allowed),
-    )
+
+    def calculator(expression: str) -> str:
+        """Exact value of an arithmetic expression.
+
+        Args:
+          expression: for example gcd(26, 38)
+        """
+        return calculate(expression, allowed=allowed)
+
+    tool = Tool.of(calculator)
+    operations = ", ".join(_ordered(allowed))
+    return dataclasses.replace(tool, description=f"{tool.description} Operations: {operations}.")
 
 
 def calculate(expression: str, *, allowed: frozenset[str] = OPERATIONS) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from metaagentx.tools.sandbox import Ending, Sandbox, SandboxError
 from metaagentx.tools.tool import Tool, ToolError
 
 # Runs inside: what was printed, and in a last line what went wrong.
 _RUNNER = """
-import contextlib, io
+import contextlib, io, sys, types
 
 def run(code):
-    printed = io.StringIO()
+    printed, module = io.StringIO(), types.ModuleType("__main__")
+    sys.modules["__main__"] = module
     with contextlib.redirect_stdout(printed):
         try:
-            exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
+            exec(compile(code, "<code>", "exec"), module.__dict__)
         except SystemExit:
             pass
         except BaseException as error:
@@ -27,9 +30,14 @@ _TROUBLE = {
 
 
 def make_python(sandbox: Sandbox) -> Tool:
-    """The tool. Its programs see the standard library and nothing else, and keep nothing between calls."""
+    """The tool. Its programs see the standard library and `sandbox.packages`, and keep nothing between calls."""
 
-    def execute(code: str) -> str:
+    def python_execute(code: str) -> str:
+        """Runs a Python program (standard library only) and gives what it prints.
+
+        Args:
+          code: a whole program that prints its result
+        """
         try:
             answers = sandbox.run(_RUNNER, [("run", [code])])
         except SandboxError as error:
@@ -41,13 +49,7 @@ def make_python(sandbox: Sandbox) -> Tool:
             raise ToolError(trouble.format(seconds=options.seconds, output_kb=options.output_kb))
         return value[0].rstrip() or "(nothing was printed)"
 
-    return Tool(
-        name="python_execute",
-        description="Runs a Python program (standard library only) and gives what it prints.",
-        parameters={
-            "type": "object",
-            "properties": {"code": {"type": "string", "description": "a whole program that prints its result"}},
-            "required": ["code"],
-        },
-        function=execute,
-    )
+    tool = Tool.of(python_execute)
+    available = ", ".join(("standard library", *sandbox.options.packages))
+    # The sandbox has limits of its own, and kills.
+    return dataclasses.replace(tool, description=tool.description.replace("standard library", available), timed=True)

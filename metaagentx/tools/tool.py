@@ -1,22 +1,13 @@
-"""Tools: plain typed functions with a description, and the box that runs what a model asks for."""
+"""A tool: a plain typed function with a docstring, and what a model is told of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metaagentx.workflow.protocol import ToolCall, ToolResult
-
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-}
+from metaagentx.tools.signature import describe
 
 
 class ToolError(Exception):
@@ -25,16 +16,26 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that agents may call.
+    """A function that agents may call, and still a function.
 
     `parameters` is a JSON schema of its keyword arguments: {"type": "object", "properties": {name: {"type": ...}},
-    "required": [...]}. The same arguments must always give the same text: a run is repeated from its record.
+    "required": [...]}. The same arguments must always give the same text: a run is repeated from its record. Calls run
+    side by side, in threads. What it returns is text, or is told as JSON.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
-    function: Callable[..., str]
+    function: Callable[..., Any]
+    timed: bool = False  # it ends by itself within limits of its own, which count instead of the toolbox's
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Tool:
+        """The tool that a function is: all by its name, signature and docstring. Raises BadTool (`signature`)."""
+        return cls(*describe(function), function)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self.function(*arguments, **keywords)
 
     def text(self) -> str:
         """The tool as a model is told of it: one line of JSON."""
@@ -42,56 +43,6 @@ class Tool:
         return json.dumps(about, ensure_ascii=False)
 
 
-class Toolbox:
-    """The tools of a run, by name."""
-
-    def __init__(self, tools: Iterable[Tool], *, longest: int = 4096) -> None:
-        """`longest`: characters of an output that a model is shown; the middle of a longer one is left out."""
-        self.tools = {tool.name: tool for tool in tools}
-        self.longest = longest
-
-    def names(self) -> frozenset[str]:
-        return frozenset(self.tools)
-
-    def texts(self) -> dict[str, str]:
-        """What a model is told of each tool, by name."""
-        return {name: tool.text() for name, tool in self.tools.items()}
-
-    def run(self, call: ToolCall) -> ToolResult:
-        """Run one call. Never raises: what went wrong is the result, and says what would be right."""
-        tool = self.tools.get(call.name)
-        if tool is None:
-            return ToolResult(f"there is no tool {call.name[:100]!r}; there is {', '.join(self.tools)}", ok=False)
-        wrong = _mismatch(tool, call.arguments)
-        if wrong is not None:
-            return ToolResult(f"{tool.name}: {wrong}", ok=False)
-        try:
-            return ToolResult(self._bounded(str(tool.function(**call.arguments))))
-        except ToolError as error:
-            return ToolResult(self._bounded(str(error)), ok=False)
-        except Exception as error:  # a tool is given hostile input: whatever it trips over is a result
-            return ToolResult(self._bounded(f"{tool.name}: {type(error).__name__}: {error}"), ok=False)
-
-    def _bounded(self, text: str) -> str:
-        if len(text) <= self.longest:
-            return text
-        half = self.longest // 2
-        return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[len(text) - half :]}"
-
-
-def _mismatch(tool: Tool, arguments: Mapping[str, Any]) -> str | None:
-    """What is wrong with the arguments of a call, or None."""
-    properties: Mapping[str, Any] = tool.parameters.get("properties", {})
-    expected = ", ".join(f"{name}: {about.get('type', 'any')}" for name, about in properties.items())
-    for name in tool.parameters.get("required", ()):
-        if name not in arguments:
-            return f"the argument {name!r} is missing; expected ({expected})"
-    for name, value in arguments.items():
-        if name not in properties:
-            return f"no argument {str(name)[:100]!r}; expected ({expected})"
-        wanted = properties[name].get("type")
-        if wanted in _TYPES and (
-            not isinstance(value, _TYPES[wanted]) or (isinstance(value, bool) and wanted != "boolean")
-        ):
-            return f"the argument {name!r} must be of type {wanted}, not {type(value).__name__}"
-    return None
+def tool(function: Callable[..., Any]) -> Tool:
+    """The decorator that makes a function of a user's file a tool. Raises BadTool."""
+    return Tool.of(function)

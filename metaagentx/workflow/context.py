@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from metaagentx.workflow.protocol import Outcome, Reply
@@ -35,6 +36,21 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a composite asks of an agent. Without `material` the text stands as it is, else its places are filled."""
+
+    text: str
+    material: tuple[tuple[str, str], ...] = ()
+
+    def filled(self, question: str, show: Callable[[str], str]) -> str:
+        """The request with its material as `show` shows it; the question is always shown whole."""
+        if not self.material:
+            return self.text
+        places = {name: show(text) for name, text in self.material if f"{{{name}}}" in self.text}
+        return fill(self.text, {QUESTION: question, **places})
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What an agent may be shown.
 
@@ -46,7 +62,7 @@ class Context:
     question: str
     messages: tuple[Said, ...] = ()
     history: tuple[Said, ...] = ()
-    requests: tuple[str, ...] = ()
+    requests: tuple[Asked, ...] = ()
 
     def after(self, *said: Said) -> Context:
         """The context once `said` has been said."""
@@ -54,9 +70,9 @@ class Context:
         kept = tuple(message for message in self.messages if message.name not in names)
         return replace(self, messages=kept + said, history=self.history + said)
 
-    def asking(self, request: str) -> Context:
-        """The context of an agent that is asked `request` on top of all else."""
-        return replace(self, requests=(*self.requests, request))
+    def asking(self, request: str, **material: str) -> Context:
+        """The context of an agent that is asked `request` on top of all else; `material` has places in it by name."""
+        return replace(self, requests=(*self.requests, Asked(request, tuple(material.items()))))
 
     def fresh(self) -> Context:
         """The same context with an empty history: the start of a loop or graph."""
@@ -67,7 +83,11 @@ class Context:
         """The latest message, or the question where nothing has been said."""
         return self.messages[-1].text if self.messages else self.question
 
-    def spliced(self, task: str) -> str:
-        """`task` with the question and the answers of earlier steps by name; what holds no answer splices nothing."""
-        answers = {message.name: message.answer or "" for message in self.messages}
+    def spliced(self, task: str, show: Callable[[str], str]) -> str:
+        """`task` with the question and the answers of earlier steps by name; what holds no answer splices nothing.
+
+        Answers are as `show` shows them, which is asked for the newest first.
+        """
+        wanted = [message for message in reversed(self.messages) if f"{{{message.name}}}" in task]
+        answers = {message.name: show(message.answer or "") for message in wanted}
         return fill(task, {**answers, QUESTION: self.question}, missing="")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metaagentx.workflow.bounds import bounds, live_edges, steps_to_finish
+from metaagentx.workflow.bounds import bounds, live_edges, parts, steps_to_finish
 from metaagentx.workflow.conditions import holds
 from metaagentx.workflow.context import Context, Said
 from metaagentx.workflow.conversation import Setting, converse
@@ -31,7 +31,8 @@ from metaagentx.workflow.ir import (
 )
 from metaagentx.workflow.ledger import Ledger
 from metaagentx.workflow.protocol import Fork, Process
-from metaagentx.workflow.template import QUESTION, fill
+from metaagentx.workflow.template import fill
+from metaagentx.workflow.tool_calls import MOST_CALLS
 from metaagentx.workflow.verdict import accepts
 from metaagentx.workflow.votes import is_split, tally, winner
 
@@ -82,11 +83,26 @@ def _sequence(
 
 def _together(nodes: Sequence[Node], context: Context, setting: Setting, ledger: Ledger) -> Process[tuple[Said, ...]]:
     """Run nodes side by side on the same context."""
-    ledgers = ledger.split([bounds(Workflow("", (node,))).model_calls for node in nodes])
+    most = [bounds(Workflow("", (node,))).model_calls for node in nodes]
+    most_tools = [calls * MOST_CALLS * has_tools(node) for calls, node in zip(most, nodes, strict=True)]
+    ledgers = ledger.split(most, most_tools)
     branches = tuple(_speak(node, context, setting, branch) for node, branch in zip(nodes, ledgers, strict=True))
     said: tuple[Said, ...] = yield Fork(branches, ledger.new_axis())
     ledger.absorb(ledgers)
     return said
+
+
+def has_tools(node: Node) -> bool:
+    """Whether an agent in it may call tools. A node that occurs in several places is looked at once."""
+    seen, left = {id(node)}, [node]
+    while left:
+        here = left.pop()
+        if isinstance(here, Agent) and here.tools:
+            return True
+        new = [part for part in parts(here) if id(part) not in seen]
+        seen.update(map(id, new))
+        left += new
+    return False
 
 
 def _ensemble(node: Ensemble, context: Context, setting: Setting, ledger: Ledger) -> Process[Said]:
@@ -134,14 +150,14 @@ def _criticise(
     What the request has no place for is shown as a message, so that no critic judges what it cannot see.
     """
     silence = setting.wording.no_reply
-    values = {QUESTION: context.question, "response": answer.text or silence}
+    material = {"response": answer.text or silence}
     if "{response}" not in request:
         context = _append(context, answer)
     if critique is not None:
-        values["reflection"] = critique.text or silence
+        material = {"reflection": critique.text or silence, **material}  # the newest first
         if "{reflection}" not in request:
             context = _append(context, critique)
-    return (yield from _speak(node, context.asking(fill(request, values)), setting, ledger))
+    return (yield from _speak(node, context.asking(request, **material), setting, ledger))
 
 
 def _append(context: Context, *said: Said) -> Context:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from metaagentx.workflow.context import Context, Said
 from metaagentx.workflow.ir import Agent
 from metaagentx.workflow.protocol import Delivery, Message
+from metaagentx.workflow.room import Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Wording:
     )
     tool_error: str = "Error: {error}"
     final: str = "No more tools now. Give your final answer."
-    room: int = 32768  # characters of earlier steps that an agent is shown; the newest are kept
+    clipped: str = "\n... {count} characters left out ...\n"
 
 
 def system_message(
@@ -50,20 +51,21 @@ def system_message(
     return (Message("system", text),) if text else ()
 
 
-def user_message(agent: Agent, context: Context, delivery: Delivery, wording: Wording) -> Message:
+def user_message(agent: Agent, context: Context, delivery: Delivery, wording: Wording, allowance: Allowance) -> Message:
     """What the agent is asked.
 
     With a task: the task, answers spliced in, and neither the question nor other steps. Without: the question, then
     each earlier step's delivery, then the request for an own solution. Requests of a composite around it (to criticise,
-    to judge) come last and stand in for that request.
+    to judge) come last and stand in for that request. What others have said is shown as far as the allowance goes, the
+    newest first; the question, the task and the requests themselves are always whole.
     """
+    requests = [asked.filled(context.question, allowance.take) for asked in reversed(context.requests)][::-1]
     parts: list[str]
     if agent.task is not None:
-        parts = [context.spliced(agent.task), *context.requests]
+        parts = [context.spliced(agent.task, allowance.take), *requests]
     else:
-        shown = _shown(context.messages, delivery, wording)
-        request = context.requests or ((wording.own_solution,) if shown else ())
-        parts = [context.question, *shown, *request]
+        shown = _shown(context.messages, delivery, wording, allowance)
+        parts = [context.question, *shown, *(requests or ([wording.own_solution] if shown else []))]
     return Message("user", "\n\n".join(parts))
 
 
@@ -74,16 +76,15 @@ def block(said: Said, delivery: Delivery, wording: Wording) -> str:
     return f"[{said.name}]:\n{delivery.shorten(said.text)}"
 
 
-def _shown(messages: tuple[Said, ...], delivery: Delivery, wording: Wording) -> list[str]:
-    """The newest steps that fit into the room, oldest first; what was left out is said."""
+def _shown(messages: tuple[Said, ...], delivery: Delivery, wording: Wording, allowance: Allowance) -> list[str]:
+    """The newest steps that the allowance is enough for, oldest first; of the newest at least its ends."""
     blocks: list[str] = []
-    left = wording.room
+    left_out = False
     for said in reversed(messages):
         text = block(said, delivery, wording)
-        if len(text) > left:
-            if not blocks:
-                blocks.append(text[-left:])
-            return [wording.left_out, *reversed(blocks)]
-        left -= len(text)
-        blocks.append(text)
-    return blocks[::-1]
+        if len(text) > allowance.left and (blocks or allowance.left <= 0):
+            allowance.drop(text)
+            left_out = True
+        else:
+            blocks.append(allowance.take(text))
+    return [*([wording.left_out] if left_out else []), *reversed(blocks)]

@@ -2,9 +2,9 @@
 
 A run is a generator (a `Process`). It yields one `Request` at a time and receives its result:
 
-    Call      -> Reply        one reply of a language model
-    ToolCall  -> ToolResult   one run of a tool
-    Fork      -> tuple        the return values of its branches, which run side by side
+    Call       -> Reply        one reply of a language model
+    ToolCalls  -> tuple        the results of tools, which run side by side
+    Fork       -> tuple        the return values of its branches, which run side by side
 
 It does no I/O, samples nothing and knows no threads: the same results always give the same run, so a run
 can be replayed from a record. Whoever drives it (the scheduler, a test, a replay) is free in how and when
@@ -85,6 +85,13 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """Run several tools side by side; the result is the tuple of their `ToolResult`s, in the order of the calls."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Fork:
     """Run `branches` side by side; the result is the tuple of their return values, in order.
 
@@ -98,7 +105,7 @@ class Fork:
     axis: str = "member"
 
 
-Request: TypeAlias = Call | ToolCall | Fork
+Request: TypeAlias = Call | ToolCalls | Fork
 Process: TypeAlias = Generator[Request, Any, T]
 
 
@@ -111,6 +118,7 @@ class Turn:
     reply: Reply
     tool_calls: tuple[ToolCall, ...] = ()
     tool_results: tuple[ToolResult, ...] = ()
+    left_out: int = 0  # characters of earlier steps and of tools' results for which these messages had no room
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +129,10 @@ class RunResult:
     answer: str | None  # what the task's extractor found in it
     outcome: Outcome
     calls: int = 0  # model calls made
-    tool_calls: int = 0
+    tool_calls: int = 0  # tools run
+    refused_tool_calls: int = 0  # asked for beyond the bound on their number, and not run
     tokens: int = 0  # generated tokens, all calls together
+    left_out: int = 0  # characters that were not shown for want of room, all turns together
     turns: tuple[Turn, ...] = field(default=())
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-from metaagentx.workflow.protocol import Call, Fork, Process, Reply, ToolCall, ToolResult
+from metaagentx.workflow.protocol import Call, Fork, Process, Reply, ToolCall, ToolCalls, ToolResult
 
 T = TypeVar("T")
 
 Path: TypeAlias = tuple[tuple[str, int], ...]
+Place: TypeAlias = tuple[Path, int]
+"""Who asks: the process at a path, for the n-th time (from 0)."""
+
 Answer: TypeAlias = Callable[[Path, Call | ToolCall], Reply | ToolResult]
-Record: TypeAlias = dict[tuple[Path, int], Reply | ToolResult]
-"""What was answered to the n-th request (from 0) of the process at each path."""
+Record: TypeAlias = dict[Place, Reply | ToolResult]
 
 
 @dataclass(slots=True)
@@ -25,8 +27,18 @@ class _Branch:
     path: Path
     parent: _Branch | None
     index: int  # of this branch within its parent's fork
-    results: list[Any]  # of the fork that it waits for
+    asked: int = 0  # calls of models and tools so far
+    results: list[Any] = field(default_factory=list)  # of the fork or the tools that it waits for
     missing: int = 0
+
+    def wait(self, count: int) -> None:
+        self.results, self.missing = [None] * count, count
+
+    def take(self, index: int, result: Any) -> bool:
+        """Keep one result; whether it was the last one missing."""
+        self.results[index] = result
+        self.missing -= 1
+        return not self.missing
 
 
 def drive(process: Process[T], answer: Answer, *, order: random.Random | None = None) -> T:
@@ -35,67 +47,76 @@ def drive(process: Process[T], answer: Answer, *, order: random.Random | None = 
     `answer` is given the path of the branch that asks and what it asks for. Branches are answered depth first,
     the first one first, or, with `order`, in an order drawn from it.
     """
-    root = _Branch(process, (), None, 0, [])
-    waiting: list[tuple[_Branch, Call | ToolCall]] = []
-    steps: list[tuple[_Branch, Any]] = [(root, None)]
-    while steps or waiting:
-        if not steps:
-            branch, request = waiting.pop(order.randrange(len(waiting)) if order else -1)
-            steps.append((branch, answer(branch.path, request)))
-        branch, value = steps.pop()
-        try:
-            asked = branch.process.send(value)
-        except StopIteration as stop:
-            parent = branch.parent
-            if parent is None:
-                return stop.value
-            parent.results[branch.index] = stop.value
-            parent.missing -= 1
-            if parent.missing == 0:
-                steps.append((parent, tuple(parent.results)))
-            continue
-        if not isinstance(asked, Fork):
-            waiting.append((branch, asked))
-        elif not asked.branches:
-            steps.append((branch, ()))
-        else:
-            branch.results, branch.missing = [None] * len(asked.branches), len(asked.branches)
-            steps += [
-                (_Branch(forked, (*branch.path, (asked.axis, index)), branch, index, []), None)
-                for index, forked in enumerate(asked.branches)
-            ]
-    raise AssertionError("a process ended without a result")
+    return _drive(process, lambda place, request: answer(place[0], request), order)
 
 
 def record(process: Process[T], answer: Answer, *, order: random.Random | None = None) -> tuple[T, Record]:
     """Run `process` to its end; returns its result and all that it was answered."""
     answers: Record = {}
-    counts: dict[Path, int] = {}
 
-    def remember(path: Path, request: Call | ToolCall) -> Reply | ToolResult:
-        key = path, counts.get(path, 0)
-        counts[path] = key[1] + 1
-        answers[key] = answer(path, request)
-        return answers[key]
+    def remember(place: Place, request: Call | ToolCall) -> Reply | ToolResult:
+        answers[place] = answer(place[0], request)
+        return answers[place]
 
-    return drive(process, remember, order=order), answers
+    return _drive(process, remember, order), answers
 
 
-def replay(process: Process[T], answers: Mapping[tuple[Path, int], Reply | ToolResult]) -> T:
+def replay(process: Process[T], answers: Mapping[Place, Reply | ToolResult]) -> T:
     """Run `process` on the record of an earlier run: the same result, token for token.
 
     Raises:
       ValueError: the process asks for something that the record does not hold: it is not the recorded one.
     """
-    counts: dict[Path, int] = {}
 
-    def recall(path: Path, request: Call | ToolCall) -> Reply | ToolResult:
-        key = path, counts.get(path, 0)
-        counts[path] = key[1] + 1
-        result = answers.get(key)
+    def recall(place: Place, request: Call | ToolCall) -> Reply | ToolResult:
+        result = answers.get(place)
         if not isinstance(result, Reply if isinstance(request, Call) else ToolResult):
             asked = f"a reply of {request.agent!r}" if isinstance(request, Call) else f"the tool {request.name!r}"
-            raise ValueError(f"the record holds no answer number {key[1]} at {path!r}, where the run asks for {asked}")
+            raise ValueError(
+                f"the record holds no answer number {place[1]} at {place[0]!r}, where the run asks for {asked}"
+            )
         return result
 
-    return drive(process, recall)
+    return _drive(process, recall, None)
+
+
+def _drive(
+    process: Process[T],
+    answer: Callable[[Place, Call | ToolCall], Reply | ToolResult],
+    order: random.Random | None,
+) -> T:
+    root = _Branch(process, (), None, 0)
+    waiting: list[tuple[_Branch, Place, int, Call | ToolCall]] = []  # with the place among the branch's results
+    steps: list[tuple[_Branch, Any]] = [(root, None)]
+    while steps or waiting:
+        if not steps:
+            branch, place, index, request = waiting.pop(order.randrange(len(waiting)) if order else -1)
+            reply = answer(place, request)
+            if isinstance(request, Call):
+                steps.append((branch, reply))
+            elif branch.take(index, reply):
+                steps.append((branch, tuple(branch.results)))
+            continue
+        branch, value = steps.pop()
+        try:
+            asked = branch.process.send(value)
+        except StopIteration as stop:
+            if branch.parent is None:
+                return stop.value
+            if branch.parent.take(branch.index, stop.value):
+                steps.append((branch.parent, tuple(branch.parent.results)))
+            continue
+        if isinstance(asked, Fork):
+            branch.wait(len(asked.branches))
+            steps += [
+                (_Branch(forked, (*branch.path, (asked.axis, index)), branch, index), None)
+                for index, forked in enumerate(asked.branches)
+            ]
+        else:
+            calls: tuple[Call | ToolCall, ...] = asked.calls if isinstance(asked, ToolCalls) else (asked,)
+            branch.wait(len(calls))
+            waiting += [(branch, (branch.path, branch.asked + n), n, call) for n, call in enumerate(calls)][::-1]
+            branch.asked += len(calls)
+        if not branch.missing:
+            steps.append((branch, ()))
+    raise AssertionError("a process ended without a result")

@@ -12,7 +12,7 @@ from typing import Any
 from metaagentx.workflow.protocol import ToolCall
 
 PYTHON_TOOLS = frozenset({"python_execute", "execute_code"})
-MOST_CALLS = 8  # calls of one reply that are read; the rest is ignored
+MOST_CALLS = 8  # calls of one reply that are read
 LONGEST = 65536  # characters of one call that are read
 DEEPEST = 16  # lists and objects within each other in the arguments of a call
 
@@ -35,9 +35,13 @@ def read_tool_calls(
 
     A fence counts only where the agent has a Python tool and the message holds no final answer.
     """
-    tagged = [_read(body, agent) for body in _tagged(text)]
-    if tagged:
-        return tuple(tagged)
+    bodies = _tagged(text)
+    if bodies:
+        tagged = [_read(body, agent) for body in bodies[:MOST_CALLS]]
+        return (
+            *tagged,
+            *[Malformed(f"of one reply only the first {MOST_CALLS} calls are read")] * (len(bodies) > MOST_CALLS),
+        )
     python = next((name for name in tools if name in PYTHON_TOOLS), None)
     if python is None or extract(text) is not None:
         return ()
@@ -48,7 +52,7 @@ def read_tool_calls(
 def _tagged(text: str) -> list[str]:
     bodies: list[str] = []
     start = text.find(_OPEN)
-    while start >= 0 and len(bodies) < MOST_CALLS:
+    while start >= 0 and len(bodies) <= MOST_CALLS:  # one more tells that there are more
         start += len(_OPEN)
         end = text.find(_CLOSE, start)
         bodies.append(text[start : end if end >= 0 else len(text)])

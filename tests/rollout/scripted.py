@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -71,8 +72,10 @@ class Scripted:
 class Adder:
     """The tool `add`."""
 
-    def run(self, call: ToolCall) -> ToolResult:
-        return ToolResult(str(sum(call.arguments["numbers"])))
+    def submit(self, call: ToolCall) -> Future[ToolResult]:
+        future: Future[ToolResult] = Future()
+        future.set_result(ToolResult(str(sum(call.arguments["numbers"]))))
+        return future
 
 
 def user(text: str) -> tuple[Message, ...]:

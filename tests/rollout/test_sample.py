@@ -22,7 +22,7 @@ from metaagentx.tasks.palette import TINY_PALETTE
 from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tasks.teacher import TeacherOptions
 from metaagentx.tools.calculator import make_calculator
-from metaagentx.tools.tool import Toolbox
+from metaagentx.tools.toolbox import Toolbox
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.prompts import Wording
 

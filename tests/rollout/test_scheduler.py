@@ -10,7 +10,7 @@ from metaagentx.policy.tokenizer import build
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.sampled import Sampled
 from metaagentx.rollout.scheduler import Bounds, run
-from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, ToolCall
+from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, ToolCall, ToolCalls
 from tests.rollout.scripted import END, Adder, Letters, Scripted, user
 
 SAMPLING = {"designer": SamplingOptions(), "executor": SamplingOptions()}
@@ -72,7 +72,7 @@ def test_ids_hold_seed_step_and_the_named_axes():
 def test_each_turn_continues_its_own_tokens_and_only_replies_carry_loss():
     def talk():
         first = yield Call("executor", "a", (Message("system", "s"), Message("user", "1 2")))
-        output = yield ToolCall("add", {"numbers": [1, 2]}, "a")
+        (output,) = yield ToolCalls((ToolCall("add", {"numbers": [1, 2]}, "a"),))
         last = yield Call("executor", "a", (Message("tool", output.text),), turn=1)
         return first, last
 
@@ -199,7 +199,7 @@ def test_a_foreign_request_is_refused():
     def flow():
         yield "please"
 
-    with pytest.raises(TypeError, match="Call, ToolCall or Fork"):
+    with pytest.raises(TypeError, match="Call, ToolCalls or Fork"):
         drive(flow(), Scripted(lambda p: p))
 
 

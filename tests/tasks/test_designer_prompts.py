@@ -3,13 +3,14 @@ import re
 import pytest
 
 from metaagentx.tasks import script_prompt as scripts
-from metaagentx.tasks.language_palette import EXAMPLES, PALETTE, SHORT_PROMPT
+from metaagentx.tasks.language_palette import EXAMPLES, PALETTE, palette, short_prompt
 from metaagentx.workflow import constructors
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.parse import parse_response
 from metaagentx.workflow.short import parse_short
 
 TOOLS = frozenset({"calculator"})
+SHORT_PROMPT = short_prompt(("calculator",))
 LIMITS = Limits(agents=12, model_calls=40)
 
 
@@ -55,3 +56,13 @@ def test_the_short_prompt_names_every_role_and_is_short():
     listed = re.search(r"Roles: (.*)", SHORT_PROMPT)[1]
     assert re.findall(r"(?:^|, )(\w+)", re.sub(r"\([^)]*\)", "", listed)) == list(PALETTE)
     assert len(SHORT_PROMPT.split()) < 110
+
+
+def test_more_tools_are_a_role_of_their_own():
+    tools = ("calculator", "search", "fetch_data")
+    assert palette(("calculator",)) == PALETTE
+    assert palette(tools)["use"].tools == ("search", "fetch_data")
+    assert "calc (has a calculator), use (has search, fetch_data).\n" in short_prompt(tools)
+    design = parse_short("a=use()", palette=palette(tools), limits=LIMITS, tools=frozenset(tools))
+    assert isinstance(design, Design), design
+    assert design.remarks == ()

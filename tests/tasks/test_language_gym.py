@@ -9,13 +9,13 @@ from metaagentx.tasks import lessons
 from metaagentx.tasks.functions import FUNCTIONS
 from metaagentx.tasks.gym import SPLITS, Family, GymOptions, split_of
 from metaagentx.tasks.language_gym import LANGUAGE_FAMILIES
-from metaagentx.tasks.language_palette import PALETTE, SHORT_PROMPT
+from metaagentx.tasks.language_palette import PALETTE, short_prompt
 from metaagentx.tasks.language_teacher import LessonOptions
 from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.script_prompt import script_prompt
 from metaagentx.tasks.task import Task
-from metaagentx.tools import sandbox
+from metaagentx.tools import jail
 from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.short import parse_short
@@ -70,7 +70,7 @@ def test_wrong_answers_get_none(task):
             assert task.grade(question, "-12345") == task.grade(question, None) == 0.0
 
 
-def test_a_worked_answer_is_known_for_every_family_and_ends_at_the_answer(task):
+def test_a_worked_answer_is_known_for_every_family_and_ends_at_the_answer(task, data_dir):
     for record in records(task):
         if record.dataset == FUNCTIONS:
             assert len(lessons.plan(record)) > len("Plan: ")
@@ -81,7 +81,7 @@ def test_a_worked_answer_is_known_for_every_family_and_ends_at_the_answer(task):
             assert steps.endswith(f"{record.answer}.")
         expression = lessons.expression(record)
         if expression is not None:
-            output = surroundings(OPTIONS).toolbox.tools["calculator"].function(expression=expression)
+            output = surroundings(OPTIONS, data_dir).toolbox.tools["calculator"].function(expression=expression)
             assert task.grade(task.find(record.question), output) == 1.0
 
 
@@ -109,7 +109,11 @@ def test_designs_are_valid_evenly_drawn_and_hold_no_number_that_the_question_doe
         if lesson.role != "designer":
             continue
         system, user, last = lesson.messages
-        assert system.content == SHORT_PROMPT == task.designer_messages(task.find(user.content))[0].content
+        assert (
+            system.content
+            == short_prompt(("calculator",))
+            == task.designer_messages(task.find(user.content))[0].content
+        )
         design = parse_short(last.content, palette=PALETTE, limits=Limits(), tools=TOOLS)
         assert isinstance(design, Design)
         assert design.remarks == ()
@@ -158,16 +162,16 @@ def test_large_models_are_shown_the_script_prompt_and_have_no_teacher(data_dir):
     options = TaskOptions(kind="gym", gym=gym, prompts="full")
     task = open_task(options, data_dir, Limits(agents=7, model_calls=30))
     question = task.question("train", 0)
-    tools = {name: tool.description for name, tool in surroundings(options).toolbox.tools.items()}
+    tools = {name: tool.description for name, tool in surroundings(options, data_dir).toolbox.tools.items()}
     assert task.designer_messages(question)[0].content == script_prompt(tools, agents=7, calls=30)
     assert "<delivery>" in task.delivery(question).instruction
     with pytest.raises(ValueError, match=r"files\.demonstrations"):
         task.demonstrations(0, 0, 1)
 
 
-def test_surroundings_belong_to_the_kind():
-    assert set(surroundings(TaskOptions()).palette) == {"solve", "tool"}
-    around = surroundings(OPTIONS)
+def test_surroundings_belong_to_the_kind(data_dir):
+    assert set(surroundings(TaskOptions(), data_dir).palette) == {"solve", "tool"}
+    around = surroundings(OPTIONS, data_dir)
     assert set(around.palette) == {"solve", "plan", "code", "check", "calc"}
     assert around.toolbox.names() == {tool for role in around.palette.values() for tool in role.tools}
     assert set(around.tool_texts) == around.toolbox.names()
@@ -179,7 +183,7 @@ def test_a_family_that_does_not_exist_is_refused():
 
 
 def test_a_machine_that_cannot_isolate_is_an_error_before_anything_is_prepared(tmp_path, monkeypatch):
-    monkeypatch.setattr(sandbox, "_bubblewraps", list)
+    monkeypatch.setattr(jail, "bubblewraps", list)
     with pytest.raises(SandboxUnavailable, match="Three ways out"):
         open_task(OPTIONS, tmp_path, Limits())
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from metaagentx.tasks.palette import TINY_OPERATIONS, TINY_PALETTE
 from metaagentx.tasks.reference_designs import APPROPRIATE, FIXED_DESIGN, reference_designs
 from metaagentx.tasks.teacher import TOOL_CALL, TeacherOptions, chain_steps, corrupt, demonstrate, expression_of
 from metaagentx.tools.calculator import make_calculator
-from metaagentx.tools.tool import Toolbox
+from metaagentx.tools.toolbox import Toolbox
 from metaagentx.workflow.interpreter import run
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.protocol import Reply, ToolCall

@@ -1,15 +1,20 @@
 import contextlib
 import os
+import re
+import select
+import signal
 import struct
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from metaagentx.tools import answering
-from metaagentx.tools import sandbox as module
+from metaagentx.tools import jail
 from metaagentx.tools.sandbox import Ending, Sandbox, SandboxError, SandboxOptions, SandboxUnavailable
-from metaagentx.tools.seccomp import filter_program
+from metaagentx.tools.seccomp import ALLOWED, CLONE, DECIDED, filter_program
 from metaagentx.tools.spelling import spell
 
 QUICK = SandboxOptions(seconds=2.0, cpu_seconds=1, memory_mb=256, output_kb=64, workers=2)
@@ -21,9 +26,6 @@ def sandbox():
         return Sandbox(QUICK)
     except SandboxUnavailable as error:
         pytest.skip(str(error))
-
-
-_found = module._bubblewraps
 
 
 def run(sandbox, body, *, before=""):
@@ -58,7 +60,7 @@ def test_printing_is_harmless(sandbox):
 def test_the_environment_is_empty(sandbox, monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     answers = run(sandbox, "return [sorted(os.environ), os.path.exists('/proc')]", before="import os")
-    assert answers.value(0) == ([["PWD", "PYTHONHASHSEED", "PYTHONPATH"], False],)
+    assert answers.value(0) == ([[], False],)
 
 
 def test_no_file_of_the_host_can_be_seen_or_written(sandbox, tmp_path):
@@ -102,7 +104,7 @@ def test_there_are_no_further_processes_but_threads(sandbox):
         ("signal.pause()", "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)", Ending.TIMEOUT),
         ("return 'x' * 10**6", "", Ending.OVERFLOW),
         ("os._exit(0)", "import os", Ending.DIED),
-        ("os.kill(os.getpid(), 9)", "import os", Ending.DIED),
+        ("signal.raise_signal(9)", "import signal", Ending.DIED),
     ],
 )
 def test_bounds_end_a_program_and_say_so(sandbox, body, before, ending):
@@ -160,27 +162,59 @@ def broken(tmp_path):
 
 
 def test_a_sandbox_that_breaks_down_is_no_verdict_on_the_program(sandbox, broken, monkeypatch):
-    monkeypatch.setattr(sandbox, "_command", (broken,))
+    monkeypatch.setattr(sandbox, "_bubblewrap", broken)
+    lose_workers(sandbox)
     with pytest.raises(SandboxError, match="No permissions"):
         sandbox.run("def f(): return 1", [("f", [])])
 
 
+def lose_workers(sandbox):
+    """As if somebody killed them all while they wait."""
+    for worker in sandbox.workers():
+        os.kill(worker.pid, signal.SIGKILL)
+        worker._process.wait()
+
+
+def test_a_worker_that_somebody_kills_is_replaced(sandbox):
+    for _ in range(3):
+        assert run(sandbox, "return 1").value(0) == (1,)
+        lose_workers(sandbox)
+    running = sandbox.submit("import time\ndef f(): time.sleep(1)\n", [("f", [])])
+    assert run(sandbox, "return 2").value(0) == (2,)
+    assert running.result().value(0) == (None,)
+
+
 def test_where_nothing_isolates_there_is_an_error_with_three_ways_out(monkeypatch, broken):
-    monkeypatch.setattr(module, "_bubblewraps", lambda: [broken])
-    with pytest.raises(SandboxUnavailable, match=r"No permissions.*Three ways out"):
+    found = jail.bubblewraps
+    monkeypatch.setattr(jail, "bubblewraps", lambda: [broken])
+    with pytest.raises(SandboxUnavailable, match=r"No permissions.*Three ways out.*isolation='none'"):
         Sandbox(QUICK)
-    monkeypatch.setattr(module, "filter_program", lambda: None)
-    monkeypatch.setattr(module, "_bubblewraps", _found)
+    monkeypatch.setattr(jail, "filter_program", lambda: None)
+    monkeypatch.setattr(jail, "bubblewraps", found)
     with pytest.raises(SandboxUnavailable, match="no system call filter"):
         Sandbox(QUICK)
-    monkeypatch.setattr(module, "_bubblewraps", list)
+    monkeypatch.setattr(jail, "bubblewraps", list)
     with pytest.raises(SandboxUnavailable, match="no bubblewrap was found"):
         Sandbox(QUICK)
 
 
+def test_bounds_in_which_nothing_can_run_are_told_with_their_reason(sandbox):
+    with pytest.raises(SandboxUnavailable, match="MemoryError"):
+        Sandbox(SandboxOptions(memory_mb=1))
+
+
+def test_every_worker_is_another_user(sandbox):
+    program = "import os, time\ndef f():\n    time.sleep(0.5)\n    return os.getuid()"
+    users = [future.result().value(0) for future in [sandbox.submit(program, [("f", [])]) for _ in range(2)]]
+    if os.geteuid() == 0:
+        assert len({(0,), *users}) == 3
+    else:
+        assert users == [(os.geteuid(),)] * 2
+
+
 def test_a_bubblewrap_that_lets_processes_through_is_not_taken(monkeypatch, sandbox):
     allow_all = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
-    monkeypatch.setattr(module, "filter_program", lambda: allow_all)
+    monkeypatch.setattr(jail, "filter_program", lambda: allow_all)
     with pytest.raises(SandboxUnavailable, match="was not isolated"):
         Sandbox(QUICK)
 
@@ -190,15 +224,122 @@ def test_the_filter_is_known_for_two_architectures():
     assert filter_program("riscv64") is None
 
 
-def test_bad_bounds_name_their_field():
-    with pytest.raises(ValueError, match=r"sandbox\.memory_mb"):
-        SandboxOptions(memory_mb=0)
+@pytest.mark.parametrize(
+    ("column", "header", "pattern"),
+    [
+        (0, "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", r"#define __NR_(\w+) (\d+)"),
+        (1, "/usr/include/asm-generic/unistd.h", r"#define __NR(?:3264)?_(\w+) (\d+)"),
+    ],
+)
+def test_the_numbers_of_system_calls_are_those_of_the_kernel_s_headers(column, header, pattern):
+    if not Path(header).exists():
+        pytest.skip("no kernel headers")
+    known = {name: int(number) for name, number in re.findall(pattern, Path(header).read_text())}
+    known.setdefault("newfstatat", known.get("fstatat", -1))
+    ours = {name: numbers[column] for name, numbers in (ALLOWED | DECIDED | {"clone": CLONE}).items()}
+    assert {name: known.get(name) for name in ours} == ours
 
 
-def test_nothing_is_left_running(sandbox):
-    run(sandbox, "time.sleep(60)", before="import time")
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"memory_mb": 0}, r"sandbox\.memory_mb"),
+        ({"workers": -1}, r"sandbox\.workers"),
+        ({"packages": ("numpy>=2",)}, r"sandbox\.packages.*'numpy>=2'"),
+    ],
+)
+def test_bad_options_name_their_field(options, field):
+    with pytest.raises(ValueError, match=field):
+        SandboxOptions(**options)
+
+
+def test_a_package_that_is_not_installed_is_named_before_anything_runs():
+    with pytest.raises(ValueError, match=r"sandbox\.packages.*'no_such_package'"):
+        Sandbox(SandboxOptions(packages=("no_such_package",)))
+
+
+def test_named_packages_are_loaded_beforehand_and_no_others_are_there(sandbox):
+    program = (
+        "import sys\nthere = 'numpy' in sys.modules\nimport numpy\ndef f(): return [there, int(numpy.ones(7).sum())]"
+    )
+    with contextlib.closing(Sandbox(SandboxOptions(packages=("numpy",), workers=1))) as with_numpy:
+        assert with_numpy.run(program, [("f", [])]).value(0) == ([True, 7],)
+        assert run(with_numpy, "import scipy").results[0]["error"].startswith("ModuleNotFoundError")
+    assert "ModuleNotFoundError" in sandbox.run(program, [("f", [])]).results[0]["error"]
+
+
+def test_what_a_used_pool_answers_is_what_a_fresh_one_answers(sandbox):
+    programs = [
+        "def f(): return sorted({'b', 'a', 'c'}), list({'x': 1, 'y': 2}), hash('word'), [*{'q', 'r', 's', 't'}]",
+        "import os\ndef f(): return os.getcwd(), os.listdir('/sandbox'), dict(os.environ), os.umask",
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n"
+        "def f(): return P(3).x, P.__module__",
+        "def f(): return __name__, open",
+    ]
+    with contextlib.closing(Sandbox(QUICK)) as fresh:
+        for program in programs:
+            assert fresh.run(program, [("f", [])]) == sandbox.run(program, [("f", [])])
+
+
+def test_a_worker_outlives_the_thread_that_asked_for_it():
+    with contextlib.closing(Sandbox(SandboxOptions(workers=1))) as sandbox:
+        before = sandbox.workers()
+        thread = threading.Thread(target=run, args=(sandbox, "return 1"))
+        thread.start()
+        thread.join()
+        assert run(sandbox, "return 2").value(0) == (2,)
+        assert sandbox.workers() == before
+
+
+def test_a_trainer_that_is_killed_leaves_nothing_behind(sandbox):
+    script = (
+        "from metaagentx.tools.sandbox import Sandbox, SandboxOptions\n"
+        "sandbox = Sandbox(SandboxOptions())\n"
+        "print(sandbox.workers()[0].pid, flush=True)\n"
+        "sandbox.run('import time\\ntime.sleep(60)', [('f', [])])\n"
+    )
+    trainer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert trainer.stdout is not None
+    watch = os.pidfd_open(int(trainer.stdout.readline()))
     time.sleep(0.2)
-    script = str(Path(answering.__file__))
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
+    trainer.kill()
+    trainer.communicate()
+    assert select.select([watch], [], [], 5)[0]
+    os.close(watch)
+
+
+def test_without_isolation_there_is_a_warning_and_limits_but_no_walls(tmp_path, monkeypatch):
+    monkeypatch.setattr(jail, "bubblewraps", list)  # it takes none, as none is needed
+    with pytest.warns(RuntimeWarning, match=r"sandbox\.isolation is 'none'"):
+        opened = Sandbox(SandboxOptions(isolation="none", seconds=2.0, cpu_seconds=1, memory_mb=256, output_kb=64))
+    (tmp_path / "seen").write_text("42")
+    with contextlib.closing(opened) as sandbox:
+        assert run(sandbox, f"return open({str(tmp_path / 'seen')!r}).read()").value(0) == ("42",)
+        assert run(sandbox, "return dict(os.environ)", before="import os").value(0) == ({"dict": []},)
+        assert run(sandbox, "return len(bytearray(10**10))").results[0]["error"].startswith("MemoryError")
+        assert run(sandbox, "return 'x' * 10**6").ending == Ending.OVERFLOW
+        assert run(sandbox, "os._exit(0)", before="import os").ending == Ending.DIED
+        assert run(sandbox, "time.sleep(60)", before="import time").ending == Ending.TIMEOUT
+
+
+def children(parent):
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
         with contextlib.suppress(OSError):
-            assert script not in line.read_text()
+            if f"\nPPid:\t{parent}\n" in status.read_text():
+                found.append(status)
+    return found
+
+
+def test_no_process_outlives_its_program_and_no_worker_its_sandbox():
+    with contextlib.closing(Sandbox(QUICK)) as sandbox:
+        (worker,) = sandbox.workers()
+        zygote, running = worker.pid, sandbox.submit("import time\ndef f(): time.sleep(60)", [("f", [])])
+        time.sleep(0.5)
+        assert len(children(zygote)) == 1
+        assert running.result().ending == Ending.TIMEOUT
+        assert children(zygote) == []
+        watch = os.pidfd_open(zygote)
+    assert select.select([watch], [], [], 0)[0]  # it has ended
+    os.close(watch)
+    assert worker._process.returncode is not None

@@ -12,6 +12,13 @@ from metaagentx.workflow.ir import Node, Workflow
 from metaagentx.workflow.prompts import Wording
 from metaagentx.workflow.protocol import Call, Reply, RunResult, ToolCall, ToolResult
 from metaagentx.workflow.replay import Path, drive
+from metaagentx.workflow.room import CHARACTERS, Room
+
+CALL = '<tool_call>{"name": "calculator", "arguments": {"expression": "1+1"}}</tool_call>'
+
+
+def box(answer: object) -> str:
+    return f"so \\boxed{{{answer}}}"
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,21 @@ class Stage:
         *steps: Node,
         question: str = "Q?",
         max_calls: int = 1000,
+        max_tool_calls: int = 64,
+        room: Room = CHARACTERS,
         delivery: Boxed = Boxed(),
         order: random.Random | None = None,
     ) -> RunResult:
         """Run a workflow of `steps` with short words."""
-        process = run(Workflow("w", steps), question, delivery, wording=WORDS, max_calls=max_calls)
+        process = run(
+            Workflow("w", steps),
+            question,
+            delivery,
+            wording=WORDS,
+            max_calls=max_calls,
+            max_tool_calls=max_tool_calls,
+            room=room,
+        )
         return drive(process, self.answer, order=order)
 
     def shown(self) -> list[tuple[str, str]]:
