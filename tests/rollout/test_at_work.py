@@ -194,9 +194,7 @@ def test_a_rollouts_content_does_not_depend_on_when_tools_end(config):
         engine.load(weights, 0)
         questions = [task.question("train", index) for index in range(3)]
         engines = {"designer": engine, "executor": engine}
-        return sample(
-            task, questions, engines, Caller(chat), Napping(most), LANGUAGE, options, sampling, seed=0, step=0
-        )
+        return sample(task, questions, engines, Caller(chat), Napping(most), LANGUAGE, options, sampling, seed=0, step=0)
 
     calm = roll(0)
     assert calm.metrics["tools/calls"] > 20
@@ -214,7 +212,9 @@ def _results(rollout):
     return [execution.result for tree in rollout.trees for design in tree.designs for execution in design.executions]
 
 
-@pytest.mark.parametrize(("longest", "reply", "room"), [(0, 5, 40), (0, 30, 34), (0, 60, 32), (20, 5, 20), (99, 5, 40)])
+@pytest.mark.parametrize(
+    ("longest", "reply", "room"), [(0, 5, 40), (0, 30, 34), (0, 60, 32), (20, 5, 20), (99, 5, 40)]
+)
 def test_prompts_have_room_beside_a_reply(config, longest, reply, room):
     engine = Engine(config, EngineOptions(8, 64, (40,), (8,), 4), (1,))
     assert prompt_room(engine, Letters(), longest, reply).longest == room
