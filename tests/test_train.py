@@ -162,7 +162,13 @@ def test_every_step_reports_what_researchers_ask_for(finished):
         role = line["phase"]
         expected = [f"train/{role}/{name}" for name in ("loss", "gradient_norm", "entropy", "clip_share", "gap_mean")]
         expected += [f"train/{role}/{name}" for name in ("gap_max", "gap_k3", "ratio_p01", "ratio_p99", "tokens")]
-        expected += ["engine/occupancy", "engine/forked_tokens", "rollout/tokens_per_second", "rollout/valid"]
+        expected += [
+            "engine/occupancy",
+            "engine/forked_tokens",
+            "rollout/tokens_per_second",
+            "rollout/valid",
+            "rollout/leaks",
+        ]
         expected += ["time/rollout", "time/update", "credit/advantage_nonzero", "train/tokens"]
         assert not [name for name in expected if name not in line]
         assert line[f"train/{role}/gap_mean"] < 1e-4

@@ -39,7 +39,10 @@ class Assembly:
             raise Refused(Refusal.BAD_VALUE, f"{kind} takes keywords only: {first}=...", call.args[0])
         self.values.meter.work(NODE, call)
         self._drafts += 1
-        return construct(kind, self._meant(kind, call), call, self._drafts, self.limits, self.values)
+        draft = construct(kind, self._meant(kind, call), call, self._drafts, self.limits, self.values)
+        for child in draft.children():  # what is in many places is looked at in each of them
+            self.values.meter.work(sum(1 for _ in child.children()), call)
+        return draft
 
     def _meant(self, kind: str, call: ast.Call) -> Iterator[tuple[str, Argument]]:
         """The keyword arguments of a constructor that mean something here."""

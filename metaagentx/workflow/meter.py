@@ -14,7 +14,7 @@ from metaagentx.workflow.ir import Refusal
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
 
-UNITS_PER_10_KB = 3200  # 64 agents with tools and prompts of a line each take as many
+UNITS_PER_10_KB = 3000  # 64 agents with tools and prompts of a line each take as many
 MAX_CHAIN = 64  # links of `a.b().c()`
 MAX_UNROLLED = 256  # steps of all loops together
 EXPRESSION = 2  # units of reading one expression, beside what it computes
@@ -31,13 +31,13 @@ _TEXT = (
     r"|'(?:[^'\\\n]++|\\.?)*+'?)"
 )
 _SIGN = re.compile(
-    rf" *+(?:[)=.]|[(,](?: *+\n)?+|([\n;]|for\b|(?:[fF][rR]?|[rR][fF]){_TEXT})"
+    rf" *+(?:[)=.]|[(,](?: *+\n)?+|([\n;]|for\b|lambda\b|(?:[fF][rR]?|[rR][fF]){_TEXT})"
     rf"|[bB]?[rRuU]?[bB]?{_TEXT}|#[^\n]*+|[0-9]++|\w++|[^\w ]|\Z)",
     re.DOTALL,
 )
 _PIECE = re.compile(r"\w++|[^\w ]")
 _CHAIN = re.compile(r"\.(?:[\s\\]*+\w++[\s\\]*+\.){24,}+")  # joining such a name takes quadratic time
-_EXTRA = {"\n": 1, ";": 1, "for": 4}  # units beside the one of every sign
+_EXTRA = {"\n": 1, ";": 1, "for": 4, "lambda": 3}  # units beside the one of every sign
 _PLACE = 7  # units beside that one of every place of an f-string, which is parsed on its own
 
 

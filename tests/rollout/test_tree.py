@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from metaagentx.rollout.measure import measure_trees
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.reward import judge, mean_reward
 from metaagentx.rollout.sample import attach
@@ -114,6 +115,14 @@ def test_an_answer_written_into_the_design_earns_nothing():
     (tree,), _ = grow(script(["a=solve(say =2)"], ["no"]), TreeOptions(designs=1, executions=1))
     assert tree.designs[0].valid
     assert tree.designs[0].reward == 0.0
+
+
+def test_designs_that_say_the_answer_are_counted_among_the_valid_ones():
+    designs = ['a=agent{prompt:"It is 2 ."}', "a=solve()", "nonsense( 2 )", "a=solve(0 + 2 )"]
+    (tree,), _ = grow(script(designs, ["so =5"]), TreeOptions(designs=4, executions=1))
+    assert [design.leaks for design in tree.designs] == [True, False, False, True]
+    assert measure_trees([tree])["rollout/leaks"] == pytest.approx(2 / 3)
+    assert [execution.correct for design in tree.designs for execution in design.executions] == [0.0, 0.0, 0.0]
 
 
 def test_a_designer_whose_prompt_does_not_fit_is_invalid_and_kept():

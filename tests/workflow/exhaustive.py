@@ -9,7 +9,7 @@ from typing import Any
 from metaagentx.workflow.bounds import Bounds
 from metaagentx.workflow.interpreter import run
 from metaagentx.workflow.ir import Workflow
-from metaagentx.workflow.protocol import Call, Fork, Process, Reply, ToolCall, ToolResult
+from metaagentx.workflow.protocol import Call, Fork, Process, Reply, ToolCalls, ToolResult
 from tests.workflow.acting import WORDS, Boxed
 
 PER_CALL = 7  # tokens
@@ -83,8 +83,8 @@ def _play(process: Process[Any], choices: Choices, cost: Cost) -> tuple[Any, int
             chain += max(length for _, length in ended)
             answer = tuple(value for value, _ in ended)
         else:
-            assert isinstance(request, ToolCall)
-            answer = ToolResult("3")
+            assert isinstance(request, ToolCalls)
+            answer = tuple(ToolResult("3") for _ in request.calls)
 
 
 def worst(workflow: Workflow, most: int) -> tuple[Bounds, int]:

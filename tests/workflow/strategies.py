@@ -162,5 +162,12 @@ def nodes(draw: st.DrawFn, name: str, depth: int) -> Node:
 
 @st.composite
 def workflows(draw: st.DrawFn, depth: int = 2) -> Workflow:
-    """Valid workflows with any kinds of nodes."""
-    return Workflow(draw(names), draw(node_lists(depth)))
+    """Valid workflows with any kinds of nodes; an agent that is a step may refer to those before it."""
+    steps: list[Node] = []
+    for step in draw(node_lists(depth)):
+        known = [before.name for before in steps if before.name.isidentifier()]
+        if isinstance(step, Agent) and known:
+            places = draw(st.lists(st.sampled_from(known), max_size=2))
+            step = dataclasses.replace(step, task=(step.task or "") + "".join(f" ({{{place}}})" for place in places))
+        steps.append(step)
+    return Workflow(draw(names), tuple(steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import combinations
 
@@ -145,13 +146,15 @@ def test_renaming_every_agent_keeps_the_key(workflow: ir.Workflow, prefix: str) 
 
 
 def renamed(node: ir.Node, prefix: str) -> ir.Node:
-    """`node` with `prefix` before the names of all nodes; the strategies' tasks refer to none."""
+    """`node` with `prefix` before the names of all nodes, also where tasks refer to them."""
 
     def all_of(nodes: tuple[ir.Node, ...]) -> tuple[ir.Node, ...]:
         return tuple(renamed(inner, prefix) for inner in nodes)
 
     node = replace(node, name=prefix + node.name)
     match node:
+        case ir.Agent(task=str() as task):
+            return replace(node, task=re.sub(r"\{(?!question\})(\w+)\}", rf"{{{prefix}\1}}", task))
         case ir.Ensemble():
             return replace(node, agents=all_of(node.agents), judge=node.judge and renamed(node.judge, prefix))
         case ir.Reflection():

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaagentx.workflow.ir import Design, Limits
+from metaagentx.workflow.script import parse_script
 from tests.workflow import fuzz
 from tests.workflow.mutate import SIGNS
 from tests.workflow.readers import READERS
-from tests.workflow.scripts import HEAD
+from tests.workflow.scripts import HEAD, TOOLS
 
 
 def test_mutated_texts_break_no_reader() -> None:
@@ -116,6 +118,18 @@ def test_hostile_texts_are_read_in_the_time_that_honest_ones_take(name: str) -> 
     for reader in ("script", "response", "short"):
         spent = fuzz.seconds(reader, SLOW[name], 3)
         assert spent < 3 * fuzz.allowed(reader, SLOW[name])  # a busy machine may be three times as slow
+
+
+def test_a_design_as_large_as_the_limits_allow_is_read() -> None:
+    agents = "".join(
+        f"agent_{i} = AgentNode(\n    name='agent_{i}',\n    system_prompt='{'You solve problems. ' * 8}',\n"
+        f"    tool_registry=registry,\n    max_turns=3,\n)\nw.add_node(agent_{i})\n"
+        for i in range(64)
+    )
+    script = f"{HEAD}registry = ToolRegistry()\nw = Workflow(name='w')\n{agents}w.run(question)\n"
+    design = parse_script(script, Limits(), TOOLS)
+    assert isinstance(design, Design), design
+    assert len(design.workflow.steps) == 64
 
 
 AUDITED = """
