@@ -20,8 +20,8 @@ class Toolbox:
 
     A call that takes longer than `options.seconds` is told so and abandoned, not killed: no thread can be. While
     `options.abandoned` calls of a tool have not ended, further calls of it are turned down. At most `options.workers`
-    calls run at a time; the others wait, and their time begins when they do. Raises ValueError where two tools have
-    one name.
+    calls run at a time; the others wait, and their time begins when they do. Instant tools run in the caller, at once.
+    Raises ValueError where two tools have one name.
     """
 
     def __init__(self, tools: Iterable[Tool], options: ToolOptions | None = None) -> None:
@@ -53,6 +53,8 @@ class Toolbox:
         if wrong := check(call.arguments, tool.parameters):
             return _done(ToolResult(self._shown(f"{tool.name}: {wrong}"), ok=False))
         arguments = copy.deepcopy(dict(call.arguments))  # a tool may change what it is given, but not the record
+        if tool.instant:
+            return _done(self._called(tool, arguments))
         seconds = self.options.seconds
         job = Job(
             tool.name,
@@ -69,6 +71,8 @@ class Toolbox:
             text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, allow_nan=False)
             return ToolResult(self._shown(text))
         except BaseException as error:  # a tool is given hostile input: whatever it trips over is a result
+            if tool.instant and isinstance(error, KeyboardInterrupt):
+                raise  # the user's, in the caller's thread
             return ToolResult(self._shown(_told(error, tool)), ok=False)
 
     def _shown(self, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from concurrent.futures import wait
@@ -205,6 +206,21 @@ def test_a_tool_with_limits_of_its_own_keeps_to_those() -> None:
     assert not wait([future], 0.2).done
     gate.set()
     assert future.result(10) == ToolResult("7")
+
+
+def test_an_instant_tool_runs_in_its_caller_and_leaves_it_its_interrupts() -> None:
+    def here(interrupted: bool) -> str:
+        """Says where it runs."""
+        if interrupted:
+            raise KeyboardInterrupt
+        return str(threading.get_ident())
+
+    box = Toolbox([dataclasses.replace(Tool.of(here), instant=True)])
+    future = box.submit(ToolCall("here", {"interrupted": False}, "A"))
+    assert future.done()
+    assert future.result() == ToolResult(str(threading.get_ident()))
+    with pytest.raises(KeyboardInterrupt):
+        box.submit(ToolCall("here", {"interrupted": True}, "A"))
 
 
 def test_a_result_cannot_be_cancelled_from_outside() -> None:
