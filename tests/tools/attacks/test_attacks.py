@@ -20,13 +20,15 @@ import grade_attacks
 import host_attacks
 import kernel_attacks
 import pytest
+import race_attacks
 from attack import ESCAPED, Attack
 
 from metaagentx.tasks.grading import Grader
 from metaagentx.tasks.gym import Record
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
 
-ATTACKS = (*bounds_attacks.ATTACKS, *host_attacks.ATTACKS, *kernel_attacks.ATTACKS, *grade_attacks.ATTACKS)
+SUITES = (bounds_attacks, host_attacks, kernel_attacks, grade_attacks, race_attacks)
+ATTACKS = tuple(attack for suite in SUITES for attack in suite.ATTACKS)
 OPTIONS = SandboxOptions(seconds=2.0, cpu_seconds=1, memory_mb=256, output_kb=64, workers=2)
 EXPECTED = 918273645
 SECRETS = ("the secret of the environment", "the secret of the file", str(EXPECTED))
@@ -45,7 +47,8 @@ def f():
     modules = [[name, str(module)] for name, module in sorted(sys.modules.items())]
     return [sorted(map(str, vars(builtins).items())), modules, sys.path, sorted(os.environ), handlers, limits,
             sorted(os.sched_getaffinity(0)), os.getcwd(), sys.getrecursionlimit(), sys.getswitchinterval(),
-            len(sys.meta_path), [os.get_blocking(n) for n in (0, 1, 2, 3)], hash("x"), os.listdir("/sandbox")]
+            len(sys.meta_path), [os.get_blocking(n) for n in (0, 1, 2, 3)], hash("x"), os.listdir("/sandbox"),
+            hasattr("", "kept_by_an_attack"), int("200") + 0]
 """
 
 
