@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
@@ -13,6 +14,9 @@ from metaagentx.tools.crew import Crew, Job
 from metaagentx.tools.options import ToolOptions
 from metaagentx.tools.tool import Tool, ToolError
 from metaagentx.workflow.protocol import ToolCall, ToolResult
+
+# What chat templates put around calls, results and thoughts: words of their own to many tokenizers, but not special.
+_TAGS = re.compile(r"</?(?:tools?|tool_calls?|tool_responses?|think(?:ing)?)>", re.IGNORECASE)
 
 
 class Toolbox:
@@ -76,12 +80,12 @@ class Toolbox:
             return ToolResult(self._shown(_told(error, tool)), ok=False)
 
     def _shown(self, text: str) -> str:
-        """`text` as a model is shown it: the middle of a long one is left out, and it is text that can be encoded."""
+        """`text` as a model is shown it: cut in the middle if it is long, without tags, and fit to be encoded."""
         longest = self.options.longest
         if len(text) > longest:
             half = longest // 2
             text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[len(text) - half :]}"
-        return text.encode("utf-8", "replace").decode("utf-8")
+        return _TAGS.sub(" ", text).encode("utf-8", "replace").decode("utf-8")
 
 
 def _told(error: BaseException, tool: Tool) -> str:

@@ -111,6 +111,14 @@ def test_an_output_can_always_be_encoded() -> None:
     assert call("repeat", text="\ud800a") == ToolResult("?a?a")
 
 
+@pytest.mark.parametrize("tag", ["</tool_response>", "<tool_call>", "</think>", "<TOOLS>", "<tool_<tool_call>call>"])
+def test_an_output_ends_no_result_and_begins_no_call(tag: str) -> None:
+    assert "<tool_call>" not in call("repeat", text=f"a{tag}b").text
+    assert tag not in call("repeat", text=f"a{tag}b").text
+    assert tag not in call("fail", how=tag).text
+    assert call("repeat", text="a < b > c <i>") == ToolResult("a < b > c <i>" * 2)
+
+
 def test_a_tool_cannot_change_the_record_of_its_call() -> None:
     asked = ToolCall("spoil", {"words": ["a"]}, "A")
     assert BOX.run(asked) == BOX.run(asked) == ToolResult("a spoilt")
