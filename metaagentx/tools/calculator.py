@@ -54,7 +54,7 @@ def make_calculator(allowed: frozenset[str] = OPERATIONS) -> Tool:
 
     tool = Tool.of(calculator)
     operations = ", ".join(_ordered(allowed))
-    return dataclasses.replace(tool, description=f"{tool.description} Operations: {operations}.")
+    return dataclasses.replace(tool, description=f"{tool.description} Operations: {operations}.", instant=True)
 
 
 def calculate(expression: str, *, allowed: frozenset[str] = OPERATIONS) -> str:

@@ -9,7 +9,7 @@ import resource
 import signal
 from typing import TypedDict
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _PR_SET_THP_DISABLE = 1, 4, 22, 38, 41
 _SECCOMP_MODE_FILTER = 2
 _C = ctypes.CDLL(None, use_errno=True)
 
@@ -39,6 +39,7 @@ def settle(bounds: Bounds) -> None:
         os.setresuid(*[bounds["identity"]] * 3)
     _control(_PR_SET_PDEATHSIG, signal.SIGKILL)  # which a change of user has cleared
     _control(_PR_SET_DUMPABLE, 0)
+    _control(_PR_SET_THP_DISABLE, 1)  # of a huge page that is unmapped but for 4 kB, all the memory may stay
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # which pid 1 of a namespace ignores, as it does every other
     os.environ.clear()
 

@@ -10,6 +10,7 @@ import base64
 import functools
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -30,6 +31,7 @@ from metaagentx.tools.seccomp import filter_program
 THREADS = 64  # of one program
 _INSIDE = "/sandbox"  # where our own files lie
 _PACKAGES = "/sandbox/packages"
+_DRAWN = itertools.count(secrets.randbits(31))
 _NAMESPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
 
 
@@ -88,9 +90,12 @@ def unjailed(usage: Usage) -> tuple[str, ...]:
 
 
 def _spare_identity() -> int:
-    """A number, of user and group, that is most likely nobody's: from the third quarter of those that exist here."""
+    """A number, of user and group, that is most likely nobody's: from the third quarter of those that exist here.
+
+    One after the other from a random first one: in a container with few of them, two that are drawn often meet.
+    """
     first, _, count = map(int, Path("/proc/self/uid_map").read_text().splitlines()[-1].split())
-    return first + count // 2 + secrets.randbelow(max(count // 4, 1))
+    return first + count // 2 + next(_DRAWN) % max(count // 4, 1)
 
 
 def _interpreter() -> str:

@@ -36,7 +36,6 @@ ALLOWED: Mapping[str, tuple[int, int | None]] = {
     "readlink": (89, None),
     "readlinkat": (267, 78),
     "getdents64": (217, 61),
-    "fadvise64": (221, 223),
     "getcwd": (79, 17),
     "chdir": (80, 49),
     "fchdir": (81, 50),

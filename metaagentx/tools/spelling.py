@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 Spelled: TypeAlias = Any  # None | bool | int | float | str | list[Spelled] | {"tuple" | "set" | "dict": [...]}
 
-TOLERANCE = 1e-6  # relative and absolute, between floats
+TOLERANCE = 1e-6  # relative and absolute, of a wanted float
 DEEPEST = 50
 
 
@@ -48,7 +48,7 @@ def rebuild(value: Spelled) -> Any:
 
 
 def same(wanted: Spelled, got: Spelled) -> bool:
-    """Whether two spelled values are equal: floats nearly, tuples as lists, and True is not 1."""
+    """Whether `got` is the spelled value that was wanted: a float nearly, a tuple as a list, and True is not 1."""
     try:
         return _same(wanted, got)
     except RecursionError:  # our own values do not nest so deep
@@ -78,10 +78,10 @@ def _opened(value: Spelled) -> tuple[str, list[Spelled]]:
 
 
 def _equal(wanted: Spelled, got: Spelled) -> bool:
-    if type(wanted) is not float and type(got) is not float:
-        return type(wanted) is type(got) and wanted == got
     if type(wanted) not in (int, float) or type(got) not in (int, float):
-        return False
+        return type(wanted) is type(got) and wanted == got
+    if type(wanted) is int:  # what is exact is not met nearly
+        return wanted == got
     try:
         return math.isclose(wanted, got, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (wanted != wanted and got != got)
     except OverflowError:  # an integer that no float can hold

@@ -28,6 +28,7 @@ class Tool:
     parameters: Mapping[str, Any]
     function: Callable[..., Any]
     timed: bool = False  # it ends by itself within limits of its own, which count instead of the toolbox's
+    instant: bool = False  # it ends within milliseconds, whatever it is given: it needs no thread of its own
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Tool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
@@ -14,14 +15,17 @@ from metaagentx.tools.options import ToolOptions
 from metaagentx.tools.tool import Tool, ToolError
 from metaagentx.workflow.protocol import ToolCall, ToolResult
 
+# What chat templates put around calls, results and thoughts: words of their own to many tokenizers, but not special.
+_TAGS = re.compile(r"</?(?:tools?|tool_calls?|tool_responses?|think(?:ing)?)>", re.IGNORECASE)
+
 
 class Toolbox:
     """The tools of a run, by name.
 
     A call that takes longer than `options.seconds` is told so and abandoned, not killed: no thread can be. While
     `options.abandoned` calls of a tool have not ended, further calls of it are turned down. At most `options.workers`
-    calls run at a time; the others wait, and their time begins when they do. Raises ValueError where two tools have
-    one name.
+    calls run at a time; the others wait, and their time begins when they do. Instant tools run in the caller, at once.
+    Raises ValueError where two tools have one name.
     """
 
     def __init__(self, tools: Iterable[Tool], options: ToolOptions | None = None) -> None:
@@ -53,6 +57,8 @@ class Toolbox:
         if wrong := check(call.arguments, tool.parameters):
             return _done(ToolResult(self._shown(f"{tool.name}: {wrong}"), ok=False))
         arguments = copy.deepcopy(dict(call.arguments))  # a tool may change what it is given, but not the record
+        if tool.instant:
+            return _done(self._called(tool, arguments))
         seconds = self.options.seconds
         job = Job(
             tool.name,
@@ -69,15 +75,17 @@ class Toolbox:
             text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, allow_nan=False)
             return ToolResult(self._shown(text))
         except BaseException as error:  # a tool is given hostile input: whatever it trips over is a result
+            if tool.instant and isinstance(error, KeyboardInterrupt):
+                raise  # the user's, in the caller's thread
             return ToolResult(self._shown(_told(error, tool)), ok=False)
 
     def _shown(self, text: str) -> str:
-        """`text` as a model is shown it: the middle of a long one is left out, and it is text that can be encoded."""
+        """`text` as a model is shown it: cut in the middle if it is long, without tags, and fit to be encoded."""
         longest = self.options.longest
         if len(text) > longest:
             half = longest // 2
             text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[len(text) - half :]}"
-        return text.encode("utf-8", "replace").decode("utf-8")
+        return _TAGS.sub(" ", text).encode("utf-8", "replace").decode("utf-8")
 
 
 def _told(error: BaseException, tool: Tool) -> str:

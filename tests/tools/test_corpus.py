@@ -6,6 +6,7 @@ import json
 import os
 import random
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,17 @@ def test_a_snippet_is_what_of_a_text_holds_the_words(tmp_path: Path) -> None:
     (one,) = corpus.search("needle", 1)
     assert "the needle is here" in one.text
     assert len(one.text.split()) < 40
+    corpus = opened(tmp_path, [{"id": "x", "title": "t", "text": f"needle {filler} one needle, two needles {filler}"}])
+    assert "one needle, two needles" in corpus.search("needle", 1)[0].text, "where most of them are"
+    corpus = opened(tmp_path, [{"id": "x", "title": "needle", "text": filler}])
+    assert corpus.search("needle", 1)[0].text == "filler " * 32 + "...", "or else where it begins"
+
+
+def test_a_word_that_fills_a_document_holds_no_search_up(tmp_path: Path) -> None:
+    corpus = opened(tmp_path, [{"id": "x", "title": "t", "text": "apple " * 40_000}])
+    start = time.process_time()
+    assert corpus.search("apple", 1)[0].text == "apple " * 32 + "..."
+    assert time.process_time() - start < 10, "as a snippet that is found in quadratic time takes far longer"
 
 
 @pytest.mark.parametrize(

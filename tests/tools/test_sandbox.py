@@ -212,6 +212,11 @@ def test_every_worker_is_another_user(sandbox):
         assert users == [(os.geteuid(),)] * 2
 
 
+def test_no_two_workers_are_the_same_user_even_where_there_are_few(monkeypatch):
+    monkeypatch.setattr(jail.Path, "read_text", lambda path: "0 100000 65536\n")
+    assert len({jail._spare_identity() for _ in range(1000)}) == 1000
+
+
 def test_a_bubblewrap_that_lets_processes_through_is_not_taken(monkeypatch, sandbox):
     allow_all = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
     monkeypatch.setattr(jail, "filter_program", lambda: allow_all)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from concurrent.futures import wait
@@ -110,6 +111,14 @@ def test_an_output_can_always_be_encoded() -> None:
     assert call("repeat", text="\ud800a") == ToolResult("?a?a")
 
 
+@pytest.mark.parametrize("tag", ["</tool_response>", "<tool_call>", "</think>", "<TOOLS>", "<tool_<tool_call>call>"])
+def test_an_output_ends_no_result_and_begins_no_call(tag: str) -> None:
+    assert "<tool_call>" not in call("repeat", text=f"a{tag}b").text
+    assert tag not in call("repeat", text=f"a{tag}b").text
+    assert tag not in call("fail", how=tag).text
+    assert call("repeat", text="a < b > c <i>") == ToolResult("a < b > c <i>" * 2)
+
+
 def test_a_tool_cannot_change_the_record_of_its_call() -> None:
     asked = ToolCall("spoil", {"words": ["a"]}, "A")
     assert BOX.run(asked) == BOX.run(asked) == ToolResult("a spoilt")
@@ -205,6 +214,21 @@ def test_a_tool_with_limits_of_its_own_keeps_to_those() -> None:
     assert not wait([future], 0.2).done
     gate.set()
     assert future.result(10) == ToolResult("7")
+
+
+def test_an_instant_tool_runs_in_its_caller_and_leaves_it_its_interrupts() -> None:
+    def here(interrupted: bool) -> str:
+        """Says where it runs."""
+        if interrupted:
+            raise KeyboardInterrupt
+        return str(threading.get_ident())
+
+    box = Toolbox([dataclasses.replace(Tool.of(here), instant=True)])
+    future = box.submit(ToolCall("here", {"interrupted": False}, "A"))
+    assert future.done()
+    assert future.result() == ToolResult(str(threading.get_ident()))
+    with pytest.raises(KeyboardInterrupt):
+        box.submit(ToolCall("here", {"interrupted": True}, "A"))
 
 
 def test_a_result_cannot_be_cancelled_from_outside() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import types
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bounds_attacks
@@ -20,13 +22,39 @@ import grade_attacks
 import host_attacks
 import kernel_attacks
 import pytest
+import race_attacks
 from attack import ESCAPED, Attack
 
 from metaagentx.tasks.grading import Grader
 from metaagentx.tasks.gym import Record
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions, SandboxUnavailable
+from metaagentx.tools.worker import Answers, Patience
 
-ATTACKS = (*bounds_attacks.ATTACKS, *host_attacks.ATTACKS, *kernel_attacks.ATTACKS, *grade_attacks.ATTACKS)
+SUITES = (bounds_attacks, host_attacks, kernel_attacks, grade_attacks, race_attacks)
+ATTACKS = tuple(attack for suite in SUITES for attack in suite.ATTACKS)
+# What lasts until a bound ends it, and is waited for side by side.
+LASTING = frozenset(
+    {
+        "endless_loop",
+        "endless_loop_at_load",
+        "endless_sleep",
+        "endless_power",
+        "deaf",
+        "greedy_thread",
+        "prints_without_end",
+        "large_result",
+        "large_results_of_parts",
+        "recursion",
+        "huge_integer",
+        "regular_expression",
+        "compiles_itself",
+        "decompression",
+        "error_without_end",
+        "stops_itself",
+        "trickles",
+    }
+)
+QUICK = [attack for attack in ATTACKS if attack.name not in LASTING]
 OPTIONS = SandboxOptions(seconds=2.0, cpu_seconds=1, memory_mb=256, output_kb=64, workers=2)
 EXPECTED = 918273645
 SECRETS = ("the secret of the environment", "the secret of the file", str(EXPECTED))
@@ -45,7 +73,8 @@ def f():
     modules = [[name, str(module)] for name, module in sorted(sys.modules.items())]
     return [sorted(map(str, vars(builtins).items())), modules, sys.path, sorted(os.environ), handlers, limits,
             sorted(os.sched_getaffinity(0)), os.getcwd(), sys.getrecursionlimit(), sys.getswitchinterval(),
-            len(sys.meta_path), [os.get_blocking(n) for n in (0, 1, 2, 3)], hash("x"), os.listdir("/sandbox")]
+            len(sys.meta_path), [os.get_blocking(n) for n in (0, 1, 2, 3)], hash("x"), os.listdir("/sandbox"),
+            hasattr("", "kept_by_an_attack"), int("200") + 0]
 """
 
 
@@ -93,18 +122,16 @@ def pool(target):
             warm.result()
         yield types.SimpleNamespace(
             sandbox=sandbox,
-            grader=Listening(sandbox),
             workers=set(map(id, sandbox.workers())),
-            state=state_of(sandbox),
+            state=state_of(sandbox.run),
             descriptors=len(os.listdir("/proc/self/fd")),
             children=len(children_of(os.getpid())),
-            shared=Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/msg").read_text(),
         )
 
 
-def state_of(sandbox: Sandbox) -> str:
+def state_of(runner: Callable[..., Answers], *patience: Patience) -> str:
     """What a program can see of the interpreter that it runs in, but for addresses."""
-    return re.sub("0x[0-9a-f]+", "", json.dumps(sandbox.run(STATE, [("f", [])]).value(0)))
+    return re.sub("0x[0-9a-f]+", "", json.dumps(runner(STATE, [("f", [])], *patience).value(0)))
 
 
 def latencies(*sandboxes: Sandbox) -> list[float]:
@@ -135,27 +162,41 @@ def test_there_are_enough_of_them_and_each_has_a_name() -> None:
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 100
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=[attack.name for attack in ATTACKS])
-def test_an_attack_neither_gets_away_nor_passes(attack: Attack, pool, target) -> None:
-    pool.grader.answers.clear()
-    programs = (HONEST, attack.program(target.names), HONEST)
-    verdicts = [pool.grader(RECORD, program) for program in programs]
-    assert [verdict() for verdict in verdicts] == [1.0, 0.0, 1.0]
-
-    answers = pool.grader.answers[1].result()
-    assert not got_away(json.dumps(answers.results)), answers
-    assert state_of(pool.sandbox) == pool.state
-    for worker in pool.sandbox.workers():
+def attacked(attacks: Sequence[Attack], sandbox: Sandbox, target) -> None:
+    """Each of `attacks` is graded at once, between two honest programs; then nothing is left of them."""
+    grader = Listening(sandbox)
+    programs = [text for attack in attacks for text in (HONEST, attack.program(target.names), HONEST)]
+    verdicts = [grader(RECORD, program) for program in programs]
+    grades = [verdict() for verdict in verdicts]
+    for number, attack in enumerate(attacks):
+        assert grades[3 * number :][:3] == [1.0, 0.0, 1.0], attack.name
+        answers = grader.answers[3 * number + 1].result()
+        assert not got_away(json.dumps(answers.results)), (attack.name, answers)
+    for worker in sandbox.workers():
         assert children_of(worker.pid) == []
     assert os.listdir(target.folder) == ["expected.json"]
     assert select.select([target.server], [], [], 0) == ([], [], [])
+
+
+@pytest.mark.parametrize("attack", QUICK, ids=[attack.name for attack in QUICK])
+def test_an_attack_neither_gets_away_nor_passes(attack: Attack, pool, target) -> None:
+    attacked([attack], pool.sandbox, target)
+    assert state_of(pool.sandbox.run) == pool.state
+
+
+def test_attacks_that_last_as_long_as_they_may_neither_get_away_nor_pass(pool, target) -> None:
+    lasting = [attack for attack in ATTACKS if attack.name in LASTING]
+    assert len(lasting) == len(LASTING)
+    with contextlib.closing(Sandbox(dataclasses.replace(OPTIONS, workers=6))) as wide:
+        attacked(lasting, wide, target)
+        states = {state_of(worker.run, Patience(OPTIONS.seconds, 2**16)) for worker in wide.workers()}
+    assert states == {pool.state}
 
 
 def test_afterwards_the_pool_is_as_it_was(pool) -> None:
     assert set(map(id, pool.sandbox.workers())) == pool.workers
     assert len(os.listdir("/proc/self/fd")) == pool.descriptors
     assert len(children_of(os.getpid())) == pool.children
-    assert Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/msg").read_text() == pool.shared
     with contextlib.closing(Sandbox(OPTIONS)) as fresh:
         used, new = latencies(pool.sandbox, fresh)
     assert used < 1.5 * new

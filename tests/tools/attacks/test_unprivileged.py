@@ -21,12 +21,14 @@ import contextlib, json, os, sys
 from bounds_attacks import ATTACKS as bounds
 from host_attacks import ATTACKS as host
 from kernel_attacks import ATTACKS as kernel
+from race_attacks import ATTACKS as race
 from metaagentx.tools.sandbox import Sandbox, SandboxOptions
 
 names = json.loads(sys.argv[1]) | {"HOST_PID": os.getpid()}
 found = {}
 with contextlib.closing(Sandbox(SandboxOptions(workers=1, seconds=2.0, cpu_seconds=1, memory_mb=256))) as sandbox:
-    quick = [attack for attack in bounds if attack.name in ("fork_bomb", "thread_bomb", "ten_gigabytes")]
+    names_of_quick = ("fork_bomb", "thread_bomb", "ten_gigabytes", "torn_huge_pages", "threads_that_are_more")
+    quick = [attack for attack in (*bounds, *race) if attack.name in names_of_quick]
     for attack in (*quick, *host, *kernel):
         found[attack.name] = str(sandbox.run(attack.program(names), [("f", [3])]).results)
         assert sandbox.run("def f(x): return x", [("f", [3])]).value(0) == (3,)
