@@ -52,7 +52,7 @@ def converse(agent: Agent, context: Context, setting: Setting, ledger: Ledger) -
 def _opening(agent: Agent, context: Context, setting: Setting) -> tuple[Messages, int]:
     """The first messages, with as much of what others said as there is room for; the characters left out."""
     delivery, wording, room = setting.delivery, setting.wording, setting.room
-    system = system_message(agent, delivery, wording, setting.tool_texts)
+    system = system_message(agent, context.question, delivery, wording, setting.tool_texts)
 
     def build(most: int) -> tuple[Messages, Allowance]:
         allowance = Allowance(most, wording.clipped)

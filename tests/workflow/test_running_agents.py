@@ -42,6 +42,12 @@ def test_the_system_message_is_prompt_and_instruction_or_absent(
     assert list(stage.asked[0][1].messages) == [*expected, Message("user", "Q?")]
 
 
+def test_a_prompt_that_asks_the_question_asks_the_real_one_and_braces_stay() -> None:
+    stage = Stage({"A": box(1)})
+    stage.play(Agent("A", "Solve {question} by {method}, \\frac{1}{2}."), question="{method} 2+2?")
+    assert stage.asked[0][1].messages[0].content == "Solve {method} 2+2? by {method}, \\frac{1}{2}."
+
+
 def test_an_agent_with_a_task_sees_the_filled_task_and_nothing_else() -> None:
     stage = Stage({"A": box(3), "B": "nothing", "C": box(0)})
     stage.play(A, B, Agent("C", task="{A} - 7 {B}| {question} {A"))
