@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.script import parse_script
 from tests.workflow import fuzz
-from tests.workflow.mutate import SIGNS
+from tests.workflow.fragments import SIGNS
 from tests.workflow.readers import READERS
 from tests.workflow.scripts import HEAD, TOOLS
 
