@@ -23,7 +23,7 @@ LAYOUTS: dict[str, dict[str, tuple[tuple[int, int, int], int, str, dict[str, Any
     "qwen3_30b_a3b_mgrpo": {
         "v5e:16x16": ((1, 64, 4), 64, "full", {"engine.slots": 64, "pack.chunk": 512}),
         "v5p:4x4x4": ((1, 16, 4), 64, "attention", {}),
-        "v6e:8x16": ((1, 128, 1), 128, "full", {}),
+        "v6e:8x16": ((1, 32, 4), 64, "full", {}),
     },
 }
 

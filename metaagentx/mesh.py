@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
@@ -50,7 +51,12 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] |
             f"mesh.data * mesh.fsdp * mesh.tensor must be the number of devices ({count}), "
             f"not {data} * {fsdp} * {tensor} = {data * fsdp * tensor}"
         )
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Explicit,) * 3, devices=devices)
+    types = (AxisType.Explicit,) * 3
+    try:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    except NotImplementedError:  # no side of the slice is an axis: let axes share sides
+        grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        return Mesh(grid, AXES, axis_types=types)
 
 
 @functools.lru_cache(maxsize=4096)  # the answer is a pure function, and the log line comes once

@@ -59,7 +59,7 @@ def test_the_code_imports_what_is_declared_and_nothing_is_declared_in_vain() -> 
 
 def test_notebooks_and_tests_import_what_their_extras_declare() -> None:
     every = requirements()
-    declared = {distribution(requirement) for extra in ("", "dev", "parity") for requirement in every[extra]}
+    declared = {distribution(requirement) for extra in ("", "dev", "parity", "fuzz") for requirement in every[extra]}
     assert [owners for owners in imported("tests", "notebooks") if not owners & declared] == []
 
 

