@@ -101,6 +101,8 @@ def _shown(messages: Sequence[Json], turns: Sequence[Json]) -> str:
         f'<div class="who">{escape(message["role"])} to {to}</div><pre>{text(message["content"])}</pre>'
         for message in messages
     )
+    if left_out := turns[0].get("left_out"):  # records of earlier versions do not say it
+        asked += f'<div class="who">there was no room for {left_out:,} characters of earlier steps and results</div>'
     return asked + "".join(_turn(turn) for turn in turns)
 
 

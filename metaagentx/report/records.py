@@ -1,15 +1,19 @@
-"""Whole episodes as JSON, for `episodes.jsonl`: a question, its designs, and every word of their executions."""
+"""Whole episodes as JSON, for `episodes.jsonl`: a question, its designs, and every word of their executions.
+
+It is enough to run an execution again: `workflow_of` its design and `turns_of` it, with `workflow.replay.run_again`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any
 
 from metaagentx.rollout.trajectory import DesignRollout, Execution, Tree
+from metaagentx.workflow import ir
 from metaagentx.workflow.ir import Design, Diagnosis
-from metaagentx.workflow.protocol import Turn
+from metaagentx.workflow.protocol import Message, Outcome, Reply, ToolCall, ToolResult, Turn
 
 
 def to_json(value: Any) -> Any:
@@ -23,6 +27,45 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise TypeError(f"a {type(value).__name__} has no place in a workflow")
+
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in (
+        *(ir.Agent, ir.Ensemble, ir.Reflection, ir.Debate, ir.Router, ir.Loop, ir.Branch, ir.Graph, ir.Workflow),
+        *(ir.Edge, ir.KeywordRule, ir.ConditionRule, ir.AgentRule),
+        *(ir.Contains, ir.AnswerAgrees, ir.VerdictAccepts, ir.Not, ir.AllOf, ir.AnyOf),
+    )
+}
+
+
+def workflow_of(design: Mapping[str, Any]) -> ir.Workflow | None:
+    """The workflow of a design in an episode; None where it was refused. The inverse of `to_json`."""
+    workflow: ir.Workflow | None = _from_json(design["workflow"])
+    return workflow
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        given = {name: _from_json(field) for name, field in value.items() if name != "type"}
+        return _KINDS[value["type"]](**given)
+    return tuple(map(_from_json, value)) if isinstance(value, list) else value
+
+
+def turns_of(execution: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """The turns of an execution in an episode, as its `RunResult` held them."""
+    return tuple(map(_turn_of, execution["turns"]))
+
+
+def _turn_of(turn: Mapping[str, Any]) -> Turn:
+    return Turn(
+        turn["agent"],
+        tuple(Message(**message) for message in turn["messages"]),
+        Reply(turn["reply"], Outcome(turn["outcome"]), turn["tokens"]),
+        tuple(ToolCall(**call, agent=turn["agent"]) for call in turn["tool_calls"]),
+        tuple(ToolResult(**result) for result in turn["tool_results"]),
+        turn["left_out"],
+    )
 
 
 def episode(
@@ -98,6 +141,7 @@ def _turn(turn: Turn) -> dict[str, Any]:
         "tokens": turn.reply.tokens,
         "tool_calls": [{"name": call.name, "arguments": dict(call.arguments)} for call in turn.tool_calls],
         "tool_results": [{"text": result.text, "ok": result.ok} for result in turn.tool_results],
+        "left_out": turn.left_out,
     }
 
 

@@ -40,8 +40,7 @@ class AtWork:
     underway: int = 0
     queue: list[tuple[int, ToolCall]] = field(default_factory=list)  # asked for since the last `take`
     running: dict[Future[ToolResult], int] = field(default_factory=dict)  # their numbers
-    begun: dict[int, float] = field(default_factory=dict)  # when, on this process's clock
-    ended: dict[int, float] = field(default_factory=dict)
+    times: dict[int, list[float]] = field(default_factory=dict)  # of its begin and end, on this process's clock
 
     def begin(self, call: ToolCall) -> int:
         """Have a tool run; its number."""
@@ -63,12 +62,15 @@ class AtWork:
         found: Found = []
         for future in wait(self.running, None if patient else 0, FIRST_COMPLETED).done:
             number, result = self.running.pop(future), future.result()
-            end = self.ended.pop(number, None) or time.perf_counter()  # a future wakes those who wait, then calls back
-            found.append((number, result.text, result.ok, end - self.begun.pop(number)))
+            begun, *ended = (
+                *self.times.pop(number),
+                time.perf_counter(),
+            )  # futures call back after they wake who waits
+            found.append((number, result.text, result.ok, ended[0] - begun))
         return sorted(found)
 
     def _start(self, number: int, call: ToolCall) -> None:
-        self.begun[number] = time.perf_counter()
+        times = self.times[number] = [time.perf_counter()]
         future = self.tools.submit(call)
         self.running[future] = number
-        future.add_done_callback(lambda _: self.ended.__setitem__(number, time.perf_counter()))
+        future.add_done_callback(lambda _: times.append(time.perf_counter()))

@@ -18,8 +18,8 @@ def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
     """Accuracy, validity, cost and the mix of designs.
 
     Accuracy is the expected grade of one execution of one design; an invalid design counts as 0. Masked designs and
-    executions are left out. `rollout/leaks` is the share of valid designs that say the true answer themselves
-    (`tasks.leak`): such a design gains nothing by that alone, since a run's result is what an agent says last.
+    executions are left out. `rollout/leaks` is the share of valid designs that say or look for the true answer
+    (`tasks.leak`). Saying it gains nothing by itself, since a run's result is what an agent says last.
     """
     metrics: dict[str, float] = {}
     designs = [design for tree in trees for design in tree.designs if not design.masked]

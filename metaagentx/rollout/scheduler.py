@@ -31,7 +31,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one `run` may spend in all; None: no bound. Calls beyond it get an OVER_BUDGET reply."""
+    """What one `run` may spend in all; None: no bound. Calls beyond it get an OVER_BUDGET reply.
+
+    Which calls those are depends on the order in which calls come, and so on when tools end: training sets no bounds.
+    """
 
     calls: int | None = None
     tokens: int | None = None  # generated tokens

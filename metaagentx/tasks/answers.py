@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from metaagentx.workflow.context import after_thinking
+
 MATHEMATICS_INSTRUCTION = (
     "Write the key steps of your solution between <delivery> and </delivery>, and your final answer in \\boxed{}."
 )
@@ -55,11 +57,6 @@ def last_tagged(text: str, tag: str, *, stripped: bool = True) -> str | None:
         return None
     content = text[start + len(tag) + 2 : end]
     return (content.strip() if stripped else content) if content.strip() else None
-
-
-def after_thinking(text: str) -> str:
-    """A message without its hidden reasoning: what follows the last `</think>`."""
-    return text.rpartition("</think>")[2]
 
 
 def _print_number(value: Fraction) -> str:

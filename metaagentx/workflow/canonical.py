@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, assert_never
 
 from metaagentx.workflow.bounds import parts
+from metaagentx.workflow.conditions import ALWAYS, simplified
 from metaagentx.workflow.ir import (
     Agent,
     AgentRule,
@@ -33,8 +34,9 @@ def canonical(workflow: Workflow) -> Workflow:
     """`workflow` with names replaced in order (`n0`, `n1`, ...) and everything immaterial normalised.
 
     Prompts: white space collapsed, case folded; tasks: white space collapsed, their references renamed. Tools sorted;
-    turns of agents without tools 1; default judges, critics and weights made explicit; a nested workflow of one step,
-    and one that is its parent's only step, is flattened. Routes are named by position unless an agent names them.
+    turns of agents without tools 1; default judges, critics and weights made explicit; conditions written in one way;
+    a nested workflow of one step, and one that is its parent's only step, is flattened. Routes are named by position
+    unless an agent names them.
     `workflow` must have passed `check`.
     """
     flat = _flatten(workflow)
@@ -108,7 +110,21 @@ def _explicit(node: Node) -> Node:
             node = replace(node, critic=node.agent)
         case Debate(judge=None):
             node = replace(node, judge=node.debaters[0])
+        case Router(rule=ConditionRule(cases)):
+            node = replace(node, rule=ConditionRule(tuple((simplified(case), route) for case, route in cases)))
+        case Loop():
+            node = replace(node, until=simplified(node.until))
+        case Branch():
+            node = replace(node, condition=simplified(node.condition))
+        case Graph():
+            node = replace(node, edges=tuple(_plainly(edge) for edge in node.edges))
     return _map(node, _explicit)
+
+
+def _plainly(edge: Edge) -> Edge:
+    """`edge` with its condition in the one way to write it; one that always holds is none."""
+    condition = ALWAYS if edge.condition is None else simplified(edge.condition)
+    return replace(edge, condition=None if condition == ALWAYS else condition)
 
 
 def _map(node: Node, change: Any) -> Node:

@@ -9,9 +9,14 @@ from metaagentx.workflow.protocol import Outcome, Reply
 from metaagentx.workflow.template import QUESTION, fill
 
 
+def after_thinking(text: str) -> str:
+    """A reply without its hidden reasoning: what follows the last `</think>`."""
+    return text.rpartition("</think>")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A node's message. `text` is empty where no reply came; `outcome` then says why."""
+    """A node's message, without thoughts. `text` is empty where no reply came; `outcome` then says why."""
 
     name: str
     text: str
@@ -26,8 +31,9 @@ class Said:
     @classmethod
     def of(cls, name: str, reply: Reply, answer: str | None) -> Said:
         spoken = reply.outcome in (Outcome.OK, Outcome.CUT)
-        if spoken and reply.text.strip():
-            return cls(name, reply.text, answer, reply.outcome)
+        text = after_thinking(reply.text)
+        if spoken and text.strip():
+            return cls(name, text, answer, reply.outcome)
         return cls(name, "", None, Outcome.EMPTY if spoken else reply.outcome)
 
     @property

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metaagentx.workflow.context import Context, Said
+from metaagentx.workflow.context import Context, Said, after_thinking
 from metaagentx.workflow.ir import Agent
 from metaagentx.workflow.ledger import Ledger
 from metaagentx.workflow.prompts import Wording, system_message, user_message
@@ -28,7 +28,7 @@ class Setting:
     room: Room
 
     def said(self, name: str, reply: Reply) -> Said:
-        return Said.of(name, reply, self.delivery.extract(reply.text) if reply.text else None)
+        return Said.of(name, reply, self.delivery.extract(after_thinking(reply.text)) if reply.text else None)
 
 
 def converse(agent: Agent, context: Context, setting: Setting, ledger: Ledger) -> Process[Said]:
@@ -40,7 +40,8 @@ def converse(agent: Agent, context: Context, setting: Setting, ledger: Ledger) -
     for turn in range(turns + 1):
         reply = yield from ledger.ask(Call(setting.role, agent.name, messages, conversation, turn), left_out)
         last = turn == turns
-        calls = () if last else read_tool_calls(reply.text, agent.name, agent.tools, setting.delivery.extract)
+        text = after_thinking(reply.text)
+        calls = () if last else read_tool_calls(text, agent.name, agent.tools, setting.delivery.extract)
         if not calls:
             break
         told = yield from _use_tools(agent, calls, setting, ledger)
@@ -52,7 +53,7 @@ def converse(agent: Agent, context: Context, setting: Setting, ledger: Ledger) -
 def _opening(agent: Agent, context: Context, setting: Setting) -> tuple[Messages, int]:
     """The first messages, with as much of what others said as there is room for; the characters left out."""
     delivery, wording, room = setting.delivery, setting.wording, setting.room
-    system = system_message(agent, delivery, wording, setting.tool_texts)
+    system = system_message(agent, context.question, delivery, wording, setting.tool_texts)
 
     def build(most: int) -> tuple[Messages, Allowance]:
         allowance = Allowance(most, wording.clipped)

@@ -7,29 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from metaagentx.workflow.conditions import ALWAYS, NEVER, all_of, any_of, negate
 from metaagentx.workflow.drafts import Function
-from metaagentx.workflow.ir import AllOf, AnswerAgrees, AnyOf, Condition, Contains, Not, Refusal, VerdictAccepts
+from metaagentx.workflow.ir import AnswerAgrees, Condition, Contains, Not, Refusal, VerdictAccepts
 from metaagentx.workflow.meter import EXPRESSION
 from metaagentx.workflow.methods import MAX_DEPTH
 from metaagentx.workflow.refused import Refused
 from metaagentx.workflow.values import Values
 
 MAX_PARTS = 1000  # of the conditions of one function
-ALWAYS, NEVER = AllOf(()), AnyOf(())
 _LATEST = {"get_latest_message", "latest_message", "last_message", "latest", "content", "text"}
 _RIGHT = 'write a lambda like `ctx: "text" in ctx.get_latest_message().content`, answer_agrees or verdict_accepts'
-
-
-def negate(condition: Condition) -> Condition:
-    """`not condition`, without a double negation."""
-    match condition:
-        case Not(inner):
-            return inner
-        case AllOf(()):
-            return NEVER
-        case AnyOf(()):
-            return ALWAYS
-    return Not(condition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +43,12 @@ def read_condition(value: Any, at: ast.AST, values: Values, depth: int = 0) -> C
                 if case.condition is None:
                     result = holds
                 elif holds == ALWAYS:
-                    result = case.condition if result == NEVER else _any(case.condition, result)
+                    result = case.condition if result == NEVER else any_of(case.condition, result)
                 elif holds == NEVER:
                     otherwise = negate(case.condition)
-                    result = otherwise if result == ALWAYS else _all(otherwise, result)
+                    result = otherwise if result == ALWAYS else all_of(otherwise, result)
                 else:
-                    result = _any(_all(case.condition, holds), _all(negate(case.condition), result))
+                    result = any_of(all_of(case.condition, holds), all_of(negate(case.condition), result))
             return result
     raise Refused(Refusal.BAD_VALUE, f"a condition is wanted here; {_RIGHT}", at)
 
@@ -83,18 +71,6 @@ def _parameter(node: ast.FunctionDef | ast.Lambda) -> str:
     return (arguments.posonlyargs + arguments.args)[0].arg
 
 
-def _all(*conditions: Condition) -> Condition:
-    """All of `conditions`, constants simplified away."""
-    open_ = tuple(each for each in conditions if each != ALWAYS)
-    return NEVER if NEVER in open_ else open_[0] if len(open_) == 1 else AllOf(open_)
-
-
-def _any(*conditions: Condition) -> Condition:
-    """Any of `conditions`, constants simplified away."""
-    open_ = tuple(each for each in conditions if each != NEVER)
-    return ALWAYS if ALWAYS in open_ else open_[0] if len(open_) == 1 else AnyOf(open_)
-
-
 @dataclass(slots=True)
 class _Reading:
     """One function being read. `contents` maps its locals that hold the latest message to "case is ignored"."""
@@ -114,7 +90,7 @@ class _Reading:
         self._bound(depth, node)
         while isinstance(node, ast.IfExp):
             test = self.condition(node.test)
-            yield from self._chosen(node.body, test if given is None else _all(given, test), depth + 1)
+            yield from self._chosen(node.body, test if given is None else all_of(given, test), depth + 1)
             node = node.orelse
         yield Case(given, node)
 
@@ -134,7 +110,7 @@ class _Reading:
                         raise Refused(
                             Refusal.UNSUPPORTED, "every branch of a condition or route must return", statement
                         )
-                    yield from self._returned(statement.body, test if given is None else _all(given, test), depth + 1)
+                    yield from self._returned(statement.body, test if given is None else all_of(given, test), depth + 1)
                     remaining.extend(reversed(statement.orelse))
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     ignore_case = self._content(value)
@@ -157,10 +133,10 @@ class _Reading:
                 return ALWAYS if value else NEVER
             case ast.BoolOp(op=operator, values=values):
                 inner = [self.condition(value, depth + 1) for value in values]
-                return _all(*inner) if isinstance(operator, ast.And) else _any(*inner)
+                return all_of(*inner) if isinstance(operator, ast.And) else any_of(*inner)
             case ast.Call(func=ast.Name(id="any" | "all" as joint), args=[several], keywords=[]):
                 inner = self._several(several, depth + 1)
-                return _all(*inner) if joint == "all" else _any(*inner)
+                return all_of(*inner) if joint == "all" else any_of(*inner)
             case ast.Compare(
                 left=left, ops=[ast.Is() | ast.IsNot() as operator], comparators=[ast.Constant(value=None)]
             ):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 from metaagentx.workflow.check import MAX_DEPTH
-from metaagentx.workflow.decisions import negate
+from metaagentx.workflow.conditions import negate
 from metaagentx.workflow.drafts import Draft, Registry
 from metaagentx.workflow.ir import (
     Agent,

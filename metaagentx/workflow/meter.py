@@ -76,7 +76,10 @@ class Meter:
         """Some work is done."""
         self._units -= units
         if self._units < 0:
-            raise Refused(Refusal.TOO_LARGE, "the script takes too much work to read; write it more simply", at)
+            message = (
+                "the script takes too much work to read; write it more simply, many nodes as one list for add_nodes"
+            )
+            raise Refused(Refusal.TOO_LARGE, message, at)
 
     def step(self, at: ast.AST) -> None:
         """A loop takes one more step."""

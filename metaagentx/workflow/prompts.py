@@ -9,6 +9,7 @@ from metaagentx.workflow.context import Context, Said
 from metaagentx.workflow.ir import Agent
 from metaagentx.workflow.protocol import Delivery, Message
 from metaagentx.workflow.room import Allowance
+from metaagentx.workflow.template import QUESTION, fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,16 @@ class Wording:
 
 
 def system_message(
-    agent: Agent, delivery: Delivery, wording: Wording, tool_texts: Mapping[str, str]
+    agent: Agent, question: str, delivery: Delivery, wording: Wording, tool_texts: Mapping[str, str]
 ) -> tuple[Message, ...]:
-    """The agent's prompt, its tools where texts describe them, and how to deliver; nothing where all of it is empty."""
+    """The agent's prompt, its tools where texts describe them, and how to deliver; nothing where all of it is empty.
+
+    `{question}` in the prompt is the question: so a script's f-string means what it says.
+    """
     known = [tool_texts[name] for name in agent.tools if name in tool_texts]
     tools = wording.tools.replace("{tools}", "\n".join(known)) if known else ""
-    text = "\n\n".join(part for part in (agent.system_prompt, tools, delivery.instruction) if part)
+    prompt = fill(agent.system_prompt, {QUESTION: question})
+    text = "\n\n".join(part for part in (prompt, tools, delivery.instruction) if part)
     return (Message("system", text),) if text else ()
 
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
-from metaagentx.workflow.protocol import Call, Fork, Process, Reply, ToolCall, ToolCalls, ToolResult
+from metaagentx.workflow.protocol import (
+    Call,
+    Fork,
+    Outcome,
+    Process,
+    Reply,
+    RunResult,
+    ToolCall,
+    ToolCalls,
+    ToolResult,
+    Turn,
+)
 
 T = TypeVar("T")
 
@@ -78,6 +90,41 @@ def replay(process: Process[T], answers: Mapping[Place, Reply | ToolResult]) -> 
         return result
 
     return _drive(process, recall, None)
+
+
+def run_again(process: Process[RunResult], turns: Sequence[Turn]) -> RunResult:
+    """Run `process` on the turns of an earlier run (`RunResult.turns`, `report.records.turns_of`): the same result.
+
+    Turns are in the order of the design, and so are the questions of a process that is driven depth first.
+
+    Raises:
+      ValueError: an agent or tool is asked something else than was recorded, or not all that was: it is not that run.
+    """
+    left = deque(turns)
+    tools: deque[tuple[ToolCall, ToolResult]] = deque()  # of the last turn
+
+    def recall(path: Path, request: Call | ToolCall) -> Reply | ToolResult:
+        if isinstance(request, ToolCall):
+            call, result = tools.popleft() if tools else (None, None)
+            if call != request or result is None:
+                raise ValueError(
+                    f"the recorded run did not call {request.name!r} with {dict(request.arguments)!r} here"
+                )
+            return result
+        asked = (request.agent, request.messages)
+        while left and left[0].reply.outcome is Outcome.OVER_BUDGET and (left[0].agent, left[0].messages) != asked:
+            left.popleft()  # refused by the run itself: nobody was asked
+        if not left or (left[0].agent, left[0].messages) != asked:
+            raise ValueError(f"the recorded run did not ask {request.agent!r} this: {request.messages!r:.500}")
+        turn = left.popleft()
+        tools.clear()
+        tools.extend(zip(turn.tool_calls, turn.tool_results, strict=True))
+        return turn.reply
+
+    result = drive(process, recall)
+    if result.turns != tuple(turns):
+        raise ValueError(f"the recorded run has {len(turns)} turns, and this one {len(result.turns)} that differ")
+    return result
 
 
 def _drive(

@@ -213,10 +213,12 @@ def test_members_who_are_asked_the_same_are_asked_once_and_reply_each(tmp_path):
     record = copy.deepcopy(lines.read()[0])
     run = next(run for design in record["designs"] for run in design["executions"] if run["turns"])
     asked = {"messages": [{"role": "user", "content": "SAME"}], "tool_calls": [], "tool_results": [], "outcome": "ok"}
-    run["turns"] = [asked | {"agent": name, "reply": f"reply of {name}", "tokens": 1} for name in ("a", "a#2", "a#3")]
+    asked |= {"tokens": 1, "left_out": 1234}
+    run["turns"] = [asked | {"agent": name, "reply": f"reply of {name}"} for name in ("a", "a#2", "a#3")]
     lines.replace([record])
     shown = Reader(page.render(page.load(folder))).text
     assert shown.count("SAME") == 1
+    assert shown.count("there was no room for") == shown.count("1,234 characters") == 1
     assert "user to a , a#2 , a#3 SAME" in shown
     assert all(f"reply of {name}" in shown for name in ("a", "a#2", "a#3"))
 

@@ -166,7 +166,7 @@ def test_at_work_forgets_what_has_ended():
     tools.end("a")
     assert [number for number, _, _ in at_work.take(patient=False)] == numbers[:1]
     assert at_work.underway == 0
-    assert at_work.running == at_work.begun == at_work.ended == {}
+    assert at_work.running == at_work.times == {}
 
 
 class Caller:

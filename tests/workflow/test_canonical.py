@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +82,33 @@ def test_defaults_are_explicit() -> None:
     assert key(only(replace(plain, strategy="majority_vote", weights=(1.0, 2.0)))) == key(
         only(replace(plain, strategy="majority_vote"))
     )
+
+
+YES, NO, LOUD = ir.Contains("yes"), ir.Contains("no"), ir.Contains("YES", True)
+
+
+@pytest.mark.parametrize(
+    ("written", "otherwise"),
+    [
+        (ir.Not(ir.Not(YES)), YES),
+        (ir.AllOf((ir.AnyOf((YES,)),)), YES),
+        (ir.AllOf((YES, ir.AllOf((NO, ir.Contains(""))))), ir.AllOf((YES, NO))),
+        (ir.AnyOf((YES, ir.AllOf((NO, ir.Not(ir.AllOf(())))))), YES),
+        (ir.AnyOf((NO, ir.Not(ir.AnyOf(())))), ir.AllOf(())),
+        (LOUD, ir.Contains("yes", True)),
+    ],
+)
+def test_how_a_condition_is_written_does_not_matter(written: ir.Condition, otherwise: ir.Condition) -> None:
+    def designs(condition: ir.Condition) -> Iterator[ir.Node]:
+        a, b = ir.Agent("a"), ir.Agent("b")
+        yield ir.Loop("l", (a,), condition)
+        yield ir.Branch("l", condition, (a,))
+        yield ir.Graph("l", (a, b), (ir.Edge("a", "b", condition), ir.Edge("a", "a")), "a", ("b",))
+        yield ir.Router("l", (("x", a), ("y", b)), ir.ConditionRule(((condition, "x"),)), "y")
+
+    for one, other, third in zip(designs(written), designs(otherwise), designs(ir.Contains("YES")), strict=True):
+        assert key(ir.Workflow("w", (one,))) == key(ir.Workflow("w", (other,)))
+        assert key(ir.Workflow("w", (one,))) != key(ir.Workflow("w", (third,)))
 
 
 def test_a_workflow_nested_as_a_single_step_is_flattened() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metaagentx.workflow.ir import Design, Limits
 from metaagentx.workflow.script import parse_script
 from tests.workflow import fuzz
-from tests.workflow.mutate import SIGNS
+from tests.workflow.fragments import SIGNS
 from tests.workflow.readers import READERS
 from tests.workflow.scripts import HEAD, TOOLS
 
@@ -130,6 +130,20 @@ def test_a_design_as_large_as_the_limits_allow_is_read() -> None:
     design = parse_script(script, Limits(), TOOLS)
     assert isinstance(design, Design), design
     assert len(design.workflow.steps) == 64
+
+
+ONE = "AgentNode(name='a{0}', system_prompt='Try {0}.', tool_registry=registry, max_turns=2)"
+LISTED = f"w.add_nodes([{', '.join(map(ONE.format, range(50)))}])\n"
+UNROLLED = "w.add_nodes([" + ONE.replace("'a", "f'a").replace("'T", "f'T").format("{i}") + " for i in range(64)])\n"
+ONE_BY_ONE = "".join(f"a{i} = {ONE.format(i)}\nw.add_node(a{i})\n" for i in range(35))
+
+
+@pytest.mark.parametrize(("written", "agents"), [(LISTED, 50), (UNROLLED, 64), (ONE_BY_ONE, 35)])
+def test_many_agents_in_few_words_are_read(written: str, agents: int) -> None:
+    begin = "from workflow import *\nregistry = ToolRegistry()\nregistry.register(name='calculator')\n"
+    design = parse_script(f"{begin}w = Workflow(name='w')\n{written}w.run(question)\n", Limits(), TOOLS)
+    assert isinstance(design, Design), design
+    assert len(design.workflow.steps) == agents
 
 
 AUDITED = """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from metaagentx.workflow.ir import Agent, Ensemble, Reflection
+from metaagentx.workflow.ir import Agent, Branch, Contains, Ensemble, Reflection
 from metaagentx.workflow.protocol import Message, Outcome, Reply
-from tests.workflow.acting import Boxed, Stage, box
+from tests.workflow.acting import CALL, Boxed, Stage, box
 
 A, B, C, J = (Agent(name) for name in "ABCJ")
 
@@ -42,6 +42,12 @@ def test_the_system_message_is_prompt_and_instruction_or_absent(
     assert list(stage.asked[0][1].messages) == [*expected, Message("user", "Q?")]
 
 
+def test_a_prompt_that_asks_the_question_asks_the_real_one_and_braces_stay() -> None:
+    stage = Stage({"A": box(1)})
+    stage.play(Agent("A", "Solve {question} by {method}, \\frac{1}{2}."), question="{method} 2+2?")
+    assert stage.asked[0][1].messages[0].content == "Solve {method} 2+2? by {method}, \\frac{1}{2}."
+
+
 def test_an_agent_with_a_task_sees_the_filled_task_and_nothing_else() -> None:
     stage = Stage({"A": box(3), "B": "nothing", "C": box(0)})
     stage.play(A, B, Agent("C", task="{A} - 7 {B}| {question} {A"))
@@ -52,6 +58,22 @@ def test_what_is_spliced_into_a_task_is_not_read_as_a_template() -> None:
     stage = Stage({"A": box("<B>"), "B": box(1)})
     stage.play(A, Agent("B", task="{A}"), question="{A}")
     assert stage.shown() == [("A", "{A}"), ("B", "<B>")]
+
+
+def test_thoughts_are_no_message_no_tool_call_and_no_verdict() -> None:
+    thoughts = f"<think>DONE {CALL} VERDICT: CORRECT {box(1)}</think>"
+    stage = Stage({"T": f"{thoughts}{box(2)}", "C": f"{thoughts}VERDICT: revise", "B": box(3)})
+    solver = Agent("T", "", ("calculator",), 3)
+    result = stage.play(Reflection("R", solver, Agent("C"), 1), Branch("b", Contains("DONE"), (B,)))
+    assert not stage.ran
+    assert [agent for agent, _ in stage.shown()] == ["T", "C", "T"]
+    assert not any("<think>" in text for _, text in stage.shown())
+    assert (result.text, result.answer) == (box(2), "2")
+
+
+def test_a_reply_of_nothing_but_thoughts_is_empty() -> None:
+    result = Stage({"A": f"<think>{box(1)}</think>\n"}).play(A)
+    assert (result.text, result.answer, result.outcome) == ("", None, Outcome.EMPTY)
 
 
 def test_the_answer_is_the_last_one_of_the_last_message() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,3 +88,17 @@ def test_the_texts_of_a_design_are_its_words_and_no_settings() -> None:
     assert sorted(filter(None, found)) == sorted(
         ["w", "r", "check", "mend", "solver", "Add.", "7 + {question}", "o", "left", "e", "b"]
     )
+
+
+@pytest.mark.parametrize(
+    "knows",
+    [
+        ir.Loop("l", (ir.Agent("a"),), ir.AnyOf((ir.Not(ir.Contains(ANSWER)), ir.AnswerAgrees()))),
+        ir.Branch("b", ir.AllOf((ir.VerdictAccepts(), ir.Contains(ANSWER))), (ir.Agent("a"),)),
+        ir.Graph("g", (ir.Agent("a"),), (ir.Edge("a", "a", ir.Contains(ANSWER)), ir.Edge("a", "a")), "a", ("a",)),
+        ir.Router("r", (("x", ir.Agent("a")),), ir.KeywordRule(((ANSWER, "x"),))),
+        ir.Router("r", (("x", ir.Agent("a")),), ir.ConditionRule(((ir.Contains(ANSWER), "x"),))),
+    ],
+)
+def test_a_condition_that_looks_for_the_answer_says_it(knows: ir.Node) -> None:
+    assert ANSWER in set(texts(ir.Workflow("w", (knows,))))
