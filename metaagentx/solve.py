@@ -57,6 +57,9 @@ class Ungraded:
     def grading(self, question: Question, answer: str | None) -> Verdict:
         return lambda: 0.0
 
+    def leaks(self, question: Question, text: str) -> bool:
+        return False
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
