@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,10 @@ from metaagentx.policy.errors import WeightsError
 from metaagentx.preemption import EXIT_CODE
 from metaagentx.settings import Settings, SettingsError, read
 
-CONFIG = config_flags.DEFINE_config_file("config", "configs/tiny.py", "Config file, with a variant after a colon.")
+DEFAULT_CONFIG = "configs/tiny.py"  # given in `parse`: as the flag's own default it would be read by this import
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, f"Config file, with a variant after a colon; {DEFAULT_CONFIG} if none is given."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory for checkpoints, metrics and the report.")
 DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Be one of several processes, one on each host.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the cluster does not say it.")
@@ -91,8 +95,11 @@ def _config() -> ConfigDict:
 
 def parse(arguments: Sequence[str]) -> list[str]:
     """absl's parser; a config key that does not exist, or a config file that fails, is one line and no traceback."""
+    given = list(arguments)
+    if not any(re.match(r"--?config(=|$)", argument) for argument in given):
+        given.insert(1, f"--config={DEFAULT_CONFIG}")
     try:
-        return flags.FLAGS(list(arguments))
+        return flags.FLAGS(given)
     except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
         lines = [line for line in str(error).replace("\\'", "'").replace("\\n", " ").splitlines() if line.strip()]
         reason = " ".join(lines[-1].split()).strip('"')

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
     ("flags", "expected"),
     [
         (["--config=configs/tiny.py", "--config.engine.slot=3"], "--config.engine.slot=3 cannot be used"),
+        (["--config.engine.slot=3"], "--config.engine.slot=3 cannot be used"),
         (["--config=configs/tiny.py:both"], "has no variant 'both'; it has stagewise, joint"),
         (["--config=configs/nowhere.py"], "--config cannot be loaded"),
         (["--config=configs/tiny.py", "--config.engine.slots=0"], "engine.slots must be at least 1, not 0"),

@@ -58,7 +58,7 @@ ROOMS = {
         )
     ),
 }
-STORIES = frozenset({"train", "sft", "evaluate", "solve", "export", "aot"})
+STORIES = frozenset({"train", "sft", "evaluate", "solve", "design", "export", "aot"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})
 
 

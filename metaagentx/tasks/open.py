@@ -60,6 +60,10 @@ def surroundings(options: TaskOptions, data_dir: str | Path) -> Surroundings:
             for tool in set(role.tools) - toolbox.names():
                 raise ValueError(f"task.tools.names must hold {tool!r}: the role {name!r} of short designs has it")
     if tiny:
+        for name in sorted(toolbox.names().difference(*(role.tools for role in roles.values()))):
+            raise ValueError(
+                f"task.tools must not hold {name!r}: no role of the tiny task has it (task.kind 'gym' has)"
+            )
         return Surroundings(roles, toolbox, Wording(tool_error="Error"), {}, sandbox)
     return Surroundings(roles, toolbox, Wording(), toolbox.texts(), sandbox)
 

@@ -124,6 +124,16 @@ def test_a_role_of_short_designs_must_have_its_tools(tmp_path: Path) -> None:
     assert surroundings(full, tmp_path).toolbox.names() == {"search"}
 
 
+def test_a_tool_that_no_design_of_the_tiny_task_could_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE.replace("search", "look_up"))
+    for tools in (
+        ToolOptions(files=(str(tmp_path / "mine.py"),)),
+        ToolOptions(("calculator", "search"), corpus="sample"),
+    ):
+        with pytest.raises(ValueError, match=r"task.tools must not hold '(look_up|search)': no role of the tiny task"):
+            surroundings(TaskOptions(kind="tiny", tools=tools), tmp_path)
+
+
 def test_designs_name_the_tools_of_the_config_and_designers_are_told_of_them(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE.replace("search", "look_up"))
     questions = tmp_path / "questions.jsonl"
