@@ -173,6 +173,12 @@ class Workflow:
     name: str
     steps: tuple[Node, ...]
 
+    def __str__(self) -> str:
+        """The short form (docs/short_form.md), which reads back to the same workflow."""
+        from metaagentx.workflow.short import print_short  # a printer of these types
+
+        return print_short(self)
+
 
 Node: TypeAlias = Agent | Ensemble | Reflection | Debate | Router | Loop | Branch | Graph | Workflow
 
