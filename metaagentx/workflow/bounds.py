@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from metaagentx.workflow.conditions import constant
 from metaagentx.workflow.ir import (
     Agent,
     AgentRule,
-    AllOf,
-    AnyOf,
     Branch,
-    Condition,
     ConditionRule,
-    Contains,
     Debate,
     Edge,
     Ensemble,
@@ -22,7 +19,6 @@ from metaagentx.workflow.ir import (
     KeywordRule,
     Loop,
     Node,
-    Not,
     Reflection,
     Router,
     Workflow,
@@ -141,23 +137,6 @@ def _together(parts: Iterator[Bounds]) -> Bounds:
     for part in parts:
         total &= part
     return total
-
-
-def constant(condition: Condition) -> bool | None:
-    """What `condition` always is, whatever is said; None where it may be either."""
-    match condition:
-        case Not(inner):
-            value = constant(inner)
-            return None if value is None else not value
-        case AllOf(conditions):
-            values = [constant(each) for each in conditions]
-            return False if False in values else None if None in values else True
-        case AnyOf(conditions):
-            values = [constant(each) for each in conditions]
-            return True if True in values else None if None in values else False
-        case Contains(""):
-            return True
-    return None
 
 
 def _open_routes(router: Router) -> set[str]:

@@ -43,7 +43,8 @@ def canonical(workflow: Workflow) -> Workflow:
     root = flat if isinstance(flat, Workflow) else Workflow(workflow.name, (flat,))
     explicit = _explicit(root)
     names: dict[str, str] = {}
-    for index, node in enumerate(_preorder(explicit)):
+    # Nothing can refer to the whole, whose name a step may have too.
+    for index, node in enumerate(_preorder(explicit)[1:], 1):
         names.setdefault(node.name, f"n{index}")
     for outer, inner in _absorbed(workflow):
         names.setdefault(outer, names.get(inner, inner))

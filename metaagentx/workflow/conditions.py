@@ -69,3 +69,9 @@ def simplified(condition: Condition) -> Condition:
             parts = [simplified(each) for each in conditions]
             return any_of(*(p for part in parts for p in (part.conditions if isinstance(part, AnyOf) else (part,))))
     return condition
+
+
+def constant(condition: Condition) -> bool | None:
+    """What `condition` always is, whatever is said; None where it may be either."""
+    simple = simplified(condition)
+    return True if simple == ALWAYS else False if simple == NEVER else None

@@ -43,6 +43,14 @@ def test_names_do_not_matter_where_references_follow() -> None:
     assert key(first) != key(ir.Workflow("w", (A, replace(B, task="{question} - 7 of {a}"))))
 
 
+def test_a_step_may_have_the_name_of_the_whole() -> None:
+    def named(whole: str) -> ir.Workflow:
+        return ir.Workflow(whole, (A, replace(B, task="{a} - 7")))
+
+    assert key(named("a")) == key(named("w"))
+    assert check(canonical(named("a")), ir.Limits()) is None
+
+
 def test_names_of_a_graph_and_its_routes_do_not_matter() -> None:
     def graph(p: str, q: str) -> ir.Graph:
         edges = (ir.Edge(p, q), ir.Edge(q, p, ir.VerdictAccepts()))

@@ -11,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from metaagentx.workflow import ir
-from metaagentx.workflow.bounds import constant
 from metaagentx.workflow.canonical import key
 from metaagentx.workflow.check import check
+from metaagentx.workflow.conditions import constant
 from tests.workflow.strategies import workflows
 
 LIMITS = ir.Limits(agents=10**6, model_calls=10**9, iterations=99, steps=99, turns=99)
