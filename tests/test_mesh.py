@@ -18,6 +18,7 @@ from metaagentx.learn.update import update
 from metaagentx.policy import adapters, params
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import EngineOptions, SamplingOptions
+from metaagentx.rollout.sampled import Ask
 from tests.learn.examples import LAYOUTS, RECIPE, some_batch
 from tests.policy import tiny
 
@@ -99,7 +100,7 @@ def sample(eight, config):
     rng = np.random.default_rng(0)
     for number in range(10):
         prompt = rng.integers(2, config.vocab_size, rng.integers(1, 9)).astype(np.int32)
-        engine.submit(number, prompt, (0, 0, 0, 0, -1, number), SamplingOptions(1.0, 8), "executor")
+        engine.submit(Ask(number, prompt, (0, 0, 0, 0, -1, number), SamplingOptions(1.0, 8), "executor"))
     done = {}
     while len(done) < 10:
         done |= dict(engine.step())

@@ -45,7 +45,9 @@ class Conversation:
     agent: str
     turn: int
     version: int
+    number: int  # of all conversations of a run
     tokens: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    messages: list[Message] = field(default_factory=list)  # the same as text
     replies: list[tuple[int, Sampled]] = field(default_factory=list)  # (where it begins, what was sampled)
     outcome: Outcome = Outcome.OK
 

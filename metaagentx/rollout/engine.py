@@ -20,8 +20,8 @@ from metaagentx.policy.adapters import stack
 from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.params import Params, whole
 from metaagentx.rollout.buckets import fit, portions
-from metaagentx.rollout.options import EngineOptions, SamplingOptions
-from metaagentx.rollout.sampled import CallIds, Sampled
+from metaagentx.rollout.options import EngineOptions
+from metaagentx.rollout.sampled import Ask, CallIds, Sampled
 from metaagentx.rollout.state import Weights, decode, empty_state, fill, start
 from metaagentx.workflow.protocol import Outcome
 
@@ -140,20 +140,22 @@ class Engine:
         self._state = _decode(self.config, self.options.chunk, weights, self._state, self.eos)
         jax.block_until_ready(self._state)
 
-    def submit(
-        self, ticket: int, prompt: NDArray[np.int32], ids: CallIds, sampling: SamplingOptions, role: str
-    ) -> None:
+    def submit(self, ask: Ask) -> None:
         """Queue one call; its reply comes out of a later `step`. An empty prompt is an error."""
+        prompt, sampling = ask.prompt, ask.sampling
         if not len(prompt):
-            raise ValueError(f"call {ids}: the prompt is empty")
+            raise ValueError(f"call {ask.ids}: the prompt is empty")
         self.work.calls += 1
         bound = min(sampling.max_tokens, self.options.capacity - len(prompt))
         if bound < 1 or len(prompt) > self.options.prompt_buckets[-1]:
-            self._refused.append(ticket)
+            self._refused.append(ask.ticket)
             return
-        adapter = self._adapters.get(role, -1)
+        adapter = self._adapters.get(ask.role, -1)
         content = (adapter, prompt.tobytes())
-        self._queue.append(Request(ticket, prompt, adapter, content, ids, bound, sampling.temperature))
+        self._queue.append(Request(ask.ticket, prompt, adapter, content, ask.ids, bound, sampling.temperature))
+
+    def hold(self, conversation: int) -> None:
+        """What a slot holds stays until another call needs it."""
 
     def step(self) -> list[tuple[int, Sampled]]:
         """Start what fits, decode one chunk; (ticket, reply) of every call that ended, in the order of slots."""

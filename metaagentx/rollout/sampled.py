@@ -1,4 +1,4 @@
-"""What an engine is asked for and what it gives back: the contract between scheduler and engine."""
+"""The contract between those who ask for replies and whoever samples them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx.rollout.options import SamplingOptions
-from metaagentx.workflow.protocol import Outcome
+from metaagentx.workflow.protocol import Message, Outcome
 
 CallIds = tuple[int, int, int, int, int, int]  # seed, step, question, design, execution, call
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """One call: what is asked, of which role, and all that its reply may depend on."""
+
+    ticket: int  # the caller's name for the call, unique among those in flight
+    prompt: NDArray[np.int32]  # the dialogue so far as ids; a later turn begins with the ids of the turns before it
+    ids: CallIds  # what the call's random key is made of
+    sampling: SamplingOptions
+    role: str
+    conversation: int = -1  # equal for the turns of one dialogue, else unique; -1: there is no other turn
+    messages: tuple[Message, ...] = ()  # the dialogue so far as text, replies included: for samplers that read text
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +34,22 @@ class Sampled:
     tokens: NDArray[np.int32]  # [n]
     logprobs: NDArray[np.float32]  # [n], under the plain distribution (temperature 1)
     outcome: Outcome
+    kept: NDArray[np.float32] | None = None  # [n], log of the plain mass that could be drawn; None: all of it
 
 
 class Sampler(Protocol):
-    """Whatever answers calls: the engine, or a script in a test."""
+    """Whatever answers calls: the engine, a server, or a script in a test."""
 
     version: int
 
-    def submit(
-        self, ticket: int, prompt: NDArray[np.int32], ids: CallIds, sampling: SamplingOptions, role: str
-    ) -> None:
-        """Queue one call of `role`. `ticket` is the caller's name for it, unique among the calls in flight."""
+    def submit(self, ask: Ask) -> None:
+        """Queue one call."""
         ...
 
     def step(self) -> list[tuple[int, Sampled]]:
-        """Do some work; the calls that finished. Every submitted call finishes after finitely many steps."""
+        """Do some work; (ticket, reply) of the calls that finished. Every call finishes after finitely many steps."""
+        ...
+
+    def hold(self, conversation: int) -> None:
+        """A tool works for this dialogue: another turn is likely, so what was computed of it may be kept."""
         ...

@@ -22,7 +22,7 @@ from metaagentx.rollout.at_work import AtWork, Share, Tools, alone
 from metaagentx.rollout.conversation import Conversation, Dialogue, as_mappings
 from metaagentx.rollout.identity import AXES, Path, identify
 from metaagentx.rollout.options import SamplingOptions
-from metaagentx.rollout.sampled import Sampled, Sampler
+from metaagentx.rollout.sampled import Ask, Sampled, Sampler
 from metaagentx.rollout.trajectory import Trajectory
 from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, Process, Reply, ToolCalls
 
@@ -58,6 +58,7 @@ class Task:
     calls: int = 0
     axes: list[str] = field(default_factory=list)  # of its forks so far
     conversations: dict[int, Conversation] = field(default_factory=dict)
+    speaking: tuple[Sampler, int] | None = None  # of its last call: who answered, and the conversation's number
     turns: dict[str, int] = field(default_factory=dict)  # conversations begun so far, by agent
     results: list[Any] = field(default_factory=list)  # of the open fork's branches, or of the tools asked for
     joined: dict[str, int] = field(default_factory=dict)  # `turns` as its branches leave them
@@ -106,6 +107,7 @@ class Table:
     finished: list[tuple[tuple[int, ...], int, Conversation]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
     tickets: int = 0
+    dialogues: int = 0
 
     def advance(self, task: Task, value: Any) -> None:
         """Give `task` the result it waits for and let it run until it must wait again."""
@@ -163,6 +165,9 @@ class Table:
     def use_tools(self, task: Task, request: ToolCalls) -> None:
         """Have the tools run; `task` goes on when all have ended."""
         task.wait(len(request.calls))
+        if task.speaking is not None:
+            sampler, number = task.speaking
+            sampler.hold(number)
         for index, call in enumerate(request.calls):
             self.calling[self.tools.begin(call)] = task, index
 
@@ -191,8 +196,9 @@ class Table:
         if conversation is None:
             turn = task.turns.get(request.agent, 0)
             task.turns[request.agent] = turn + 1
-            conversation = Conversation(task.path, request.role, request.agent, turn, engine.version)
+            conversation = Conversation(task.path, request.role, request.agent, turn, engine.version, self.dialogues)
             task.conversations[request.conversation] = conversation
+            self.dialogues += 1
 
         if conversation.replies:
             prompt = conversation.extended(request.messages, self.chat)
@@ -203,7 +209,11 @@ class Table:
             sampling = SamplingOptions(sampling.temperature, request.max_tokens)
         self.waiting[self.tickets] = (task, request, conversation, prompt)
         ids = identify(task.path, task.calls, self.seed, self.step)
-        engine.submit(self.tickets, prompt, ids, sampling, request.role)
+        conversation.messages += request.messages
+        task.speaking = engine, conversation.number
+        engine.submit(
+            Ask(self.tickets, prompt, ids, sampling, request.role, conversation.number, tuple(conversation.messages))
+        )
         self.tickets += 1
         self.spent.calls += 1
         task.calls += 1
@@ -225,6 +235,7 @@ class Table:
             self.spent.refused += 1
         visible = sampled.outcome in (Outcome.OK, Outcome.CUT)
         text = self.chat.decode(sampled.tokens.tolist()) if visible else ""
+        conversation.messages.append(Message("assistant", text))
         self.spent.tokens += len(sampled.tokens)
         self.ready.append((task, Reply(text, sampled.outcome, len(sampled.tokens))))
 

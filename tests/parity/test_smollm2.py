@@ -23,6 +23,7 @@ from metaagentx.policy.model import forward, unembed  # noqa: E402
 from metaagentx.policy.pretrained_tokenizer import read_tokenizer  # noqa: E402
 from metaagentx.rollout.engine import Engine  # noqa: E402
 from metaagentx.rollout.options import EngineOptions, SamplingOptions  # noqa: E402
+from metaagentx.rollout.sampled import Ask  # noqa: E402
 from tests.parity import gguf_files  # noqa: E402
 
 PROMPTS = [
@@ -98,7 +99,7 @@ def test_greedy_text_is_that_of_transformers():
     engine.load(params, version=0)
     for ticket, text in enumerate(PROMPTS):
         ids = np.array(prompt(text), np.int32)
-        engine.submit(ticket, ids, (0, 0, 0, 0, 0, ticket), SamplingOptions(0.0, NEW_TOKENS), "executor")
+        engine.submit(Ask(ticket, ids, (0, 0, 0, 0, 0, ticket), SamplingOptions(0.0, NEW_TOKENS), "executor"))
     replies = {}
     while len(replies) < len(PROMPTS):
         replies.update(engine.step())

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import numpy as np
 
 from metaagentx.rollout.options import SamplingOptions
-from metaagentx.rollout.sampled import CallIds, Sampled
+from metaagentx.rollout.sampled import Ask, CallIds, Sampled
 from metaagentx.workflow.protocol import Message, Outcome, ToolCall, ToolResult
 
 END = 0  # of a turn
@@ -42,13 +42,19 @@ class Scripted:
         self.prompts: list[np.ndarray] = []
         self.ids: list[CallIds] = []
         self.roles: list[str] = []
+        self.asked: list[Ask] = []
+        self.held: list[int] = []
         self.steps = 0
 
-    def submit(self, ticket: int, prompt: np.ndarray, ids: CallIds, sampling: SamplingOptions, role: str) -> None:
-        self.queue.append((ticket, prompt, sampling))
-        self.prompts.append(prompt)
-        self.ids.append(ids)
-        self.roles.append(role)
+    def submit(self, ask: Ask) -> None:
+        self.queue.append((ask.ticket, ask.prompt, ask.sampling))
+        self.prompts.append(ask.prompt)
+        self.ids.append(ask.ids)
+        self.roles.append(ask.role)
+        self.asked.append(ask)
+
+    def hold(self, conversation: int) -> None:
+        self.held.append(conversation)
 
     def step(self) -> list[tuple[int, Sampled]]:
         self.steps += 1

@@ -15,6 +15,7 @@ from metaagentx.policy.params import shardings
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import SamplingOptions
+from metaagentx.rollout.sampled import Ask
 from metaagentx.workflow.protocol import Outcome
 
 EOS = 1
@@ -56,7 +57,7 @@ def finish(engine, expected):
 
 def sample(engine, rows, sampling=PLAIN, order=None):
     for number in order if order is not None else range(len(rows)):
-        engine.submit(number, rows[number], ids(number), sampling, "executor")
+        engine.submit(Ask(number, rows[number], ids(number), sampling, "executor"))
     return finish(engine, len(rows))
 
 
@@ -104,7 +105,7 @@ def test_a_calls_tokens_depend_on_nothing_but_the_call(params, engine, few):
     alone = {}
     for number in (4, 5, 17):
         engine.load(params, 1)
-        engine.submit(number, rows[number], ids(number), PLAIN, "executor")
+        engine.submit(Ask(number, rows[number], ids(number), PLAIN, "executor"))
         alone |= finish(engine, 1)
     for other in (sample(few, rows, order=np.random.default_rng(1).permutation(20)), alone):
         for number, sampled in other.items():
@@ -130,7 +131,7 @@ def test_a_forked_prompt_samples_like_a_prefilled_one(params, engine):
     assert work.forked_tokens == 7 * len(row)
     for number, sampled in forked.items():
         engine.load(params, 1)  # forgets the prompt
-        engine.submit(number, row, ids(number), PLAIN, "executor")
+        engine.submit(Ask(number, row, ids(number), PLAIN, "executor"))
         separate = finish(engine, 1)[number]
         np.testing.assert_array_equal(sampled.tokens, separate.tokens)
         np.testing.assert_allclose(sampled.logprobs, separate.logprobs, atol=1e-5)
@@ -192,7 +193,7 @@ def test_occupancy_counts_every_decode_step_of_every_slot(config, params, option
     never.load(params, 1)
     row = prompts(1)[0]
     for number, bound in enumerate((1, 2, 6)):
-        never.submit(number, row, ids(number), SamplingOptions(1.0, bound), "executor")
+        never.submit(Ask(number, row, ids(number), SamplingOptions(1.0, bound), "executor"))
     done = finish(never, 3)
     assert [len(done[i].tokens) for i in range(3)] == [1, 2, 6]
     # The first token of a reply comes with its prompt; five steps bring the rest: two slots in the first, then one.
@@ -206,7 +207,7 @@ def test_outcomes(config, params, options):
     def reply(prompt, eos):
         engine = Engine(config, options, (eos,))
         engine.load(params, 1)
-        engine.submit(0, prompt, ids(0), SamplingOptions(1.0, 50), "executor")
+        engine.submit(Ask(0, prompt, ids(0), SamplingOptions(1.0, 50), "executor"))
         return finish(engine, 1)[0]
 
     cut = reply(row, 99)  # no such token
@@ -223,8 +224,8 @@ def test_outcomes(config, params, options):
 def test_misuse_is_named(config, params, options):
     engine = Engine(config, options, (EOS,))
     with pytest.raises(ValueError, match="the prompt is empty"):
-        engine.submit(0, np.zeros(0, np.int32), ids(0), PLAIN, "executor")
-    engine.submit(0, np.array([2], np.int32), ids(0), PLAIN, "executor")
+        engine.submit(Ask(0, np.zeros(0, np.int32), ids(0), PLAIN, "executor"))
+    engine.submit(Ask(0, np.array([2], np.int32), ids(0), PLAIN, "executor"))
     with pytest.raises(RuntimeError, match="load weights"):
         engine.step()
     with pytest.raises(RuntimeError, match="in flight"):

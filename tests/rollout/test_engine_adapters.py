@@ -15,6 +15,7 @@ from metaagentx.policy.config import LoraOptions
 from metaagentx.policy.params import shardings as weight_shardings
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.sampled import Ask
 from tests.rollout.test_engine import EOS, PLAIN, finish, ids, prompts, rescore
 
 LORA = LoraOptions(rank=2, alpha=4.0)
@@ -41,7 +42,7 @@ def two(config, params, options, pair):
 def sample(engine, rows, roles):
     """Replies to `rows`, the i-th asked as `roles[i % len(roles)]`."""
     for number, row in enumerate(rows):
-        engine.submit(number, row, ids(number), PLAIN, roles[number % len(roles)])
+        engine.submit(Ask(number, row, ids(number), PLAIN, roles[number % len(roles)]))
     return finish(engine, len(rows))
 
 

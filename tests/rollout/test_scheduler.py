@@ -89,6 +89,22 @@ def test_each_turn_continues_its_own_tokens_and_only_replies_carry_loss():
     assert (spent.calls, spent.tool_calls, spent.tokens, row.version, row.generated) == (2, 1, 7, 7, 7)
 
 
+def test_a_sampler_is_shown_the_whole_dialogue_and_told_when_a_tool_works_for_it():
+    def talk():
+        yield Call("executor", "a", user("1 2"))
+        yield ToolCalls((ToolCall("add", {"numbers": [1, 2]}, "a"),))
+        yield Call("executor", "a", (Message("tool", "3"),), turn=1)
+        yield Call("executor", "b", user("other"), conversation=1)
+
+    engine = Scripted(lambda p: "done")
+    drive(talk(), engine)
+    first, second, third = engine.asked
+    assert first.conversation == second.conversation != third.conversation
+    assert engine.held == [first.conversation]
+    told = (*user("1 2"), Message("assistant", "done"), Message("tool", "3"))
+    assert (first.messages, second.messages, third.messages) == (told[:1], told, user("other"))
+
+
 def test_a_real_tokenizers_turns_are_exact_prefixes_of_each_other():
     chat = Chat(build(["calculator(", "hello "], "0123456789+)abc ", 64))
 
