@@ -56,11 +56,13 @@ setup(
             "mypy>=1.15",
             "nbformat>=5.10",
             "nbmake>=1.5.5",
+            "psycopg[binary]>=3.1",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "ruff>=0.12",
         ],
         # What tests/parity compares with. PyTorch's CPU build does.
+        "postgres": ["psycopg[binary]>=3.1"],
         "parity": ["gguf>=0.17", "libtpu>=0.0.40", "peft>=0.18", "torch>=2.6"],
         "fuzz": ["atheris>=3.0"],  # coverage-guided; `make fuzz` needs nothing
         "notebook": ["ipykernel>=6.29", "matplotlib>=3.9"],

@@ -1,0 +1,155 @@
+"""SQLite and PostgreSQL as one: statements with `:name` parameters, run in transactions."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+PATIENCE = 60.0  # seconds to wait for a locked or absent database before giving up
+NETWORKED = re.compile(r"nfs\d?|cifs|smb3?|9p|ceph|lustre|glusterfs|fuse\.(gcsfuse|s3fs|sshfs|rclone)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a statement gave back."""
+
+    found: list[tuple[Any, ...]]
+    changed: int  # rows that it inserted, updated or deleted
+
+
+Execute = Callable[[str, Mapping[str, Any]], Rows]
+
+
+class Database(Protocol):
+    """One connection. Statements may use {now} (seconds, float), {serial}, {skip_locked} and {alone}."""
+
+    def run(self, work: Callable[[Execute], T]) -> T:
+        """`work` in one transaction, all or nothing. It may be run again after a lost connection: write it so."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_database(url: str) -> Database:
+    """`sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/database`.
+
+    Raises:
+      ValueError: neither, or an SQLite file on a network file system, where its locks do not hold.
+    """
+    kind = urlsplit(url).scheme
+    if kind == "sqlite":
+        path = url.removeprefix("sqlite:///")
+        if path == url or not path:
+            raise ValueError(f"store {url!r}: write sqlite:///relative.db or sqlite:////absolute.db")
+        return Sqlite(Path(path))
+    if kind in ("postgresql", "postgres"):
+        return Postgres(url)
+    raise ValueError(f"store {url!r} must begin with sqlite:/// or postgresql://")
+
+
+class Sqlite:
+    """A file in WAL mode, for processes of one machine."""
+
+    _words: ClassVar = {
+        "now": "((julianday('now') - 2440587.5) * 86400.0)",
+        "serial": "INTEGER PRIMARY KEY AUTOINCREMENT",
+        "skip_locked": "",
+        "alone": "SELECT 1",  # whoever writes is alone already
+    }
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if NETWORKED.fullmatch(kind := file_system(path)):
+            raise ValueError(f"store {path}: SQLite's locks do not hold on {kind}; use a local disk or postgresql://")
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+
+    def run(self, work: Callable[[Execute], T]) -> T:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._execute)
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+            return result
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _execute(self, statement: str, values: Mapping[str, Any]) -> Rows:
+        cursor = self._connection.execute(statement.format(**self._words), values)
+        found = cursor.fetchall()
+        return Rows(found, max(cursor.rowcount, 0))
+
+
+class Postgres:
+    """A server, for machines that share no disk. A lost connection is made again, and the transaction run again."""
+
+    _words: ClassVar = {
+        "now": "extract(epoch FROM clock_timestamp())::double precision",
+        "serial": "BIGSERIAL PRIMARY KEY",
+        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "alone": "SELECT pg_advisory_xact_lock(251113288)",
+    }
+
+    def __init__(self, url: str) -> None:
+        try:
+            import psycopg
+        except ModuleNotFoundError as error:
+            raise ValueError("a postgresql:// store needs psycopg: pip install 'metaagentx[postgres]'") from error
+        self._psycopg, self._url, self._lock = psycopg, url, threading.Lock()
+        self._connection = psycopg.connect(url)
+
+    def run(self, work: Callable[[Execute], T]) -> T:
+        with self._lock:
+            begun = time.monotonic()
+            while True:
+                try:
+                    with self._connection.transaction():
+                        return work(self._execute)
+                except self._psycopg.OperationalError:
+                    if time.monotonic() - begun > PATIENCE:
+                        raise
+                    self._connect_again()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _connect_again(self) -> None:
+        self._connection.close()
+        time.sleep(0.2)
+        with suppress(self._psycopg.OperationalError):  # the next transaction fails at once, and `run` counts seconds
+            self._connection = self._psycopg.connect(self._url)
+
+    def _execute(self, statement: str, values: Mapping[str, Any]) -> Rows:
+        worded = re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement.format(**self._words))
+        cursor = self._connection.execute(worded, values)
+        found = cursor.fetchall() if cursor.description is not None else []
+        return Rows(found, max(cursor.rowcount, 0) if not worded.lstrip().startswith("SELECT") else 0)
+
+
+def file_system(path: Path) -> str:
+    """The kind of file system that a file is or would be on; "" where the system does not say."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return ""
+    where, best, kind = str(path.absolute().parent.resolve()), -1, ""
+    for _, point, name, *_ in map(str.split, mounts):
+        inside = where == point or where.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:
+            best, kind = len(point), name
+    return kind

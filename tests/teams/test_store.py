@@ -1,0 +1,220 @@
+"""What a store promises, to SQLite and to PostgreSQL alike."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+
+import pytest
+
+from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
+from metaagentx.teams.store import Store
+
+
+@pytest.fixture
+def store(url, name):
+    store = Store(url, name)
+    yield store
+    store.close()
+
+
+def tasks(*keys, policy="sub", step=0):
+    return [SubTask(key, policy, step, f"rollout of {key}", f"what is {key}?") for key in keys]
+
+
+def leased(store, most=10, seconds=60.0):
+    return store.lease("sub", most, seconds, "server")
+
+
+def test_a_sub_task_put_twice_is_there_once(store):
+    assert store.put(tasks("a", "b"), depth=10) == 2
+    assert store.put(tasks("b", "a", "c"), depth=10) == 3
+    assert [lease.task for lease in leased(store)] == tasks("a", "b", "c")
+    assert store.put(tasks("a"), depth=10) == 1
+    assert leased(store) == []
+
+
+def test_a_policy_gets_its_own_sub_tasks_oldest_first_and_one_server_each(store):
+    store.put(tasks("z", "a"), depth=10)
+    store.put(tasks("other", policy="critic"), depth=10)
+    (first,), (second,) = leased(store, most=1), leased(store, most=1)
+    assert (first.task.key, second.task.key) == ("z", "a")
+    assert leased(store) == []
+    with pytest.raises(ValueError, match="several policies"):
+        store.put([*tasks("x"), *tasks("y", policy="critic")], depth=10)
+
+
+def test_runs_in_one_database_do_not_see_each_other(url, store):
+    other = Store(url, "another run")
+    store.put(tasks("a"), depth=10)
+    assert leased(other) == []
+    assert other.reports(["a"]) == []
+    other.close()
+
+
+def test_what_does_not_fit_is_put_later_and_nothing_is_lost(store):
+    assert store.put(tasks("a", "b", "c"), depth=2) == 2
+    assert store.put(tasks("c"), depth=2) == 0
+    first, _ = leased(store)
+    assert store.put(tasks("c"), depth=2) == 0, "what is worked on counts"
+    store.finish(first, "done", 0)
+    assert store.put(tasks("c"), depth=2) == 1
+    assert [lease.task.key for lease in leased(store)] == ["c"]
+
+
+def test_a_result_comes_with_the_version_that_made_it(store):
+    store.put(tasks("a", "b"), depth=10)
+    first, _ = leased(store)
+    assert store.reports(["a", "b"]) == []
+    assert store.finish(first, "4 \x1f ü", 7)
+    assert store.reports(["a", "b"]) == [Report("a", "4 \x1f ü", 7)]
+
+
+def test_handing_in_again_is_harmless(store):
+    store.put(tasks("a"), depth=10)
+    (lease,) = leased(store)
+    assert store.finish(lease, "4", 1)
+    assert store.finish(lease, "4", 1)
+    assert store.reports(["a"]) == [Report("a", "4", 1)]
+
+
+def test_an_expired_lease_is_taken_again_and_its_old_holder_changes_nothing(store):
+    store.put(tasks("a"), depth=10)
+    (late,) = leased(store, seconds=0.05)
+    assert leased(store) == []
+    time.sleep(0.1)
+    assert not store.renew(late, 60), "expired, though nobody has taken it"
+    assert not store.finish(late, "too late", 0)
+    (again,) = leased(store)
+    assert again.task == late.task
+    assert again.fence == late.fence + 1
+    assert not store.finish(late, "too late", 0)
+    assert not store.release(late)
+    assert store.finish(again, "in time", 1)
+    assert store.reports(["a"]) == [Report("a", "in time", 1)]
+
+
+def test_a_renewed_lease_does_not_expire(store):
+    store.put(tasks("a"), depth=10)
+    (lease,) = leased(store, seconds=0.2)
+    assert store.renew(lease, 60)
+    time.sleep(0.3)
+    assert leased(store) == []
+    assert store.finish(lease, "4", 0)
+
+
+def test_what_nobody_can_do_becomes_a_dead_letter(url, name):
+    store = Store(url, name, attempts=2)
+    store.put(tasks("given up", "died on"), depth=10)
+    for lease in leased(store):
+        assert store.release(lease) if lease.task.key == "given up" else store.renew(lease, 0.05)
+    time.sleep(0.1)
+    for lease in leased(store):
+        assert lease.fence == 2
+        assert store.release(lease) if lease.task.key == "given up" else store.renew(lease, 0.05)
+    time.sleep(0.1)
+    assert leased(store) == []
+    assert store.reports(["given up", "died on"]) == [Report("given up", None, -1), Report("died on", None, -1)]
+    store.close()
+
+
+def test_a_step_is_whole_when_it_is_sealed_and_every_outcome_is_in(store):
+    rows = [Outcome(f"q0/{k}", 3, "q0", {"correct": k / 2, "format": 1.0}) for k in range(2)]
+    store.put_outcomes(rows[1:])
+    assert store.outcomes(3) is None
+    store.seal(3, 2)
+    assert store.outcomes(3) is None
+    store.put_outcomes(rows)
+    store.seal(3, 2)
+    assert store.outcomes(3) == rows
+    assert store.outcomes(4) is None
+    with pytest.raises(ValueError, match=r"q0/1 has the outcome .*0\.5"):
+        store.put_outcomes([Outcome("q0/1", 3, "q0", {"correct": 0.0, "format": 1.0})])
+
+
+def test_all_sub_tasks_of_a_step_can_be_looked_over(store):
+    store.put(tasks("b", "a", "c", step=5), depth=10)
+    store.put(tasks("d", step=6), depth=10)
+    lease = leased(store, most=1)[0]
+    store.finish(lease, "4", 2)
+    assert [(task.key, report) for task, report in store.tasks(5, "sub")] == [
+        ("a", None), ("b", Report("b", "4", 2)), ("c", None),
+    ]  # fmt: skip
+
+
+def test_weights_move_on_from_the_expected_version_alone(store):
+    def pointer(version, uri="file:///w"):
+        return Pointer("main", version, f"{uri}/{version}", f"{version:064}")
+
+    assert store.pointer("main") is None
+    assert not store.publish(pointer(5), expected=4)
+    assert store.publish(pointer(0), expected=-1)
+    assert store.publish(pointer(1), expected=0)
+    assert store.publish(pointer(1), expected=0), "the same again, after a lost answer"
+    assert not store.publish(pointer(1, "file:///elsewhere"), expected=0)
+    assert store.pointer("main") == pointer(1)
+    assert store.pointer("sub") is None
+
+
+def test_the_stores_clock_says_how_long_a_server_has_been_silent(store):
+    store.beat("main", "step 1")
+    time.sleep(0.2)
+    store.beat("sub", "waiting")
+    main, sub = store.beats()
+    assert (main.server, main.text, sub.server, sub.text) == ("main", "step 1", "sub", "waiting")
+    assert 0.2 <= main.age < 60
+    assert sub.age < main.age
+
+
+def test_another_schema_is_refused(url, name):
+    store = Store(url, name)
+    change = "UPDATE team_schema SET version = :version"
+    store._database.run(lambda execute: execute(change, {"version": 99}))
+    try:
+        with pytest.raises(ValueError, match="schema 99"):
+            Store(url, name)
+    finally:
+        store._database.run(lambda execute: execute(change, {"version": 1}))
+        store.close()
+
+
+@pytest.mark.parametrize("bad", ["sqlite://x.db", "mysql://x", "team.db", "sqlite:///"])
+def test_a_url_that_cannot_be_used_is_refused(bad):
+    with pytest.raises(ValueError, match="store"):
+        Store(bad, "run")
+
+
+def work_off(url, name, number, count, quit_after):
+    """Lease and finish until all is done; a server that dies holding a lease says nothing."""
+    store = Store(url, name, attempts=100)
+    finished = 0
+    while True:
+        batch = store.lease("sub", 3, 0.5, f"server {number}")
+        for lease in batch:
+            if quit_after is not None and finished >= quit_after:
+                return
+            finished += store.finish(lease, f"{lease.task.key} by {number}", number)
+        if not batch and len(store.reports(map(str, range(count)))) == count:
+            return
+
+
+def test_servers_that_die_with_leases_lose_nothing_and_repeat_nothing(url, name):
+    count = 120
+    store = Store(url, name, attempts=100)
+    spawn = multiprocessing.get_context("spawn")
+    servers = [
+        spawn.Process(target=work_off, args=(url, name, number, count, quits))
+        for number, quits in enumerate((None, 10, 25))
+    ]
+    for server in servers:
+        server.start()
+    waiting = tasks(*map(str, range(count)))
+    while waiting:
+        waiting = waiting[store.put(waiting[:7], depth=20) :]
+    for server in servers:
+        server.join(60)
+        assert server.exitcode == 0
+    reports = store.reports(map(str, range(count)))
+    assert sorted(int(report.key) for report in reports) == list(range(count))
+    assert all(report.text == f"{report.key} by {report.version}" for report in reports)
+    store.close()
