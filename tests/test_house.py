@@ -32,7 +32,7 @@ ROOMS = {
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
     "ahead": Rule(("ahead", "settings", "learn", "rollout", "policy", "mesh")),
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
-    "teams": Rule(("teams",), jax=False),
+    "teams": Rule(("teams", "workflow"), jax=False),
     # The plumbing, one file each.
     "mesh": Rule(("mesh",)),
     "hosts": Rule(("hosts",)),

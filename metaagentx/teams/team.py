@@ -1,0 +1,162 @@
+"""The vertical team of M-GRPO (arXiv 2511.13288) as a process: a main agent whose tools are sub-agents.
+
+The main agent reasons, delegates (several sub-tasks at once, several rounds) and answers. A sub-agent sees its
+sub-task and nothing else of the rollout, uses its own tools, and reports back. Both are the interpreter's
+conversations: only what happens when the main agent calls a tool is different here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from metaagentx.workflow.context import Context, Said
+from metaagentx.workflow.conversation import Setting, converse
+from metaagentx.workflow.ir import Agent
+from metaagentx.workflow.ledger import SPENT, Ledger
+from metaagentx.workflow.protocol import Fork, Outcome, Process, ToolCall, ToolResult, Turn
+
+MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class SubAgent:
+    """A kind of sub-agent: a name that the main agent calls, and what then goes to work."""
+
+    name: str
+    description: str  # for the main agent
+    role: str  # whose policy answers
+    system_prompt: str
+    tools: tuple[str, ...] = ()
+    max_turns: int = 4  # replies that may call tools; one more gives the report
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"team.subs: a name has letters, digits and '_', not {self.name!r}")
+        if self.role == MAIN:
+            raise ValueError(f"team.subs.{self.name}.role must not be {MAIN!r}: that is the main agent's")
+        if self.max_turns < 1:
+            raise ValueError(f"team.subs.{self.name}.max_turns must be at least 1, not {self.max_turns}")
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Who works together. Without `subs` the main agent is on its own: the single-agent baseline."""
+
+    system_prompt: str  # the main agent's
+    subs: tuple[SubAgent, ...]
+    rounds: int = 4  # replies of the main agent that may delegate; one more gives the answer
+    errands: int = 8  # sub-tasks of one rollout; the main agent is told where it asks for more
+    calls: int = 16  # replies that one sub-task may take
+    tool_calls: int = 16  # tools that one sub-task may run
+
+    def __post_init__(self) -> None:
+        names = [sub.name for sub in self.subs]
+        if len(set(names)) < len(names):
+            raise ValueError(f"team.subs: two sub-agents have the same name: {', '.join(names)}")
+        for name in ("rounds", "errands", "calls", "tool_calls"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"team.{name} must be at least 1, not {getattr(self, name)}")
+
+    def sub(self, name: str) -> SubAgent:
+        """The sub-agent of this name."""
+        return next(sub for sub in self.subs if sub.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One sub-task: what was asked of whom, and what came back."""
+
+    sub: str
+    task: str
+    said: Said
+    turns: tuple[Turn, ...] = ()
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One team's work on one question. `errands` are in the order in which the main agent asked for them."""
+
+    said: Said  # the main agent's last message
+    outcome: Outcome
+    turns: tuple[Turn, ...]  # the main agent's
+    tokens: int  # generated, all agents together
+    refused: int  # sub-tasks beyond the bound on their number
+    errands: tuple[Errand, ...]
+
+
+Delegate: TypeAlias = Callable[[Sequence[tuple[SubAgent, str]], str], Process[tuple[Errand, ...]]]
+"""Has sub-tasks done side by side, and gives their ends in order. The text names this round: an axis of a fork."""
+
+
+@dataclass(slots=True)
+class _Foreman(Ledger):
+    """The main agent's account, in which a tool call is a sub-task."""
+
+    team: Team = field(kw_only=True)
+    delegate: Delegate = field(kw_only=True)
+    errands: list[Errand] = field(default_factory=list)
+
+    def use_tools(self, calls: Sequence[ToolCall]) -> Process[tuple[ToolResult, ...]]:
+        asked = [(self.team.sub(call.name), call.arguments.get("task")) for call in calls]
+        sound = [(sub, task.strip()) for sub, task in asked if isinstance(task, str) and task.strip()]
+        taken = sound[: self.tool_budget - self.tool_calls]
+        done = (yield from self.delegate(taken, self.new_axis())) if taken else ()
+        self.tool_calls += len(taken)
+        self.refused_tool_calls += len(sound) - len(taken)
+        self.errands += done
+
+        results = iter([*map(_report, done), *(SPENT,) * (len(sound) - len(taken))])
+        return tuple(next(results) if isinstance(task, str) and task.strip() else _UNSOUND for _, task in asked)
+
+
+_UNSOUND = ToolResult('a sub-task is a text: {"task": "..."}', ok=False)
+
+
+def _report(errand: Errand) -> ToolResult:
+    """What the main agent is told of a sub-task."""
+    if errand.said.is_silent:
+        return ToolResult(f"{errand.sub} gave no report ({errand.said.outcome.value})", ok=False)
+    return ToolResult(errand.said.text)
+
+
+def work(question: str, team: Team, setting: Setting, delegate: Delegate) -> Process[Rollout]:
+    """One rollout of the main agent. `setting.role` is its own."""
+    ledger = _Foreman(team.rounds + 1, team.errands, team=team, delegate=delegate)
+    names = tuple(sub.name for sub in team.subs)
+    agent = Agent(MAIN, team.system_prompt, names, team.rounds if names else 1)
+    said = yield from converse(agent, Context(question), setting, ledger)
+    return Rollout(
+        said=said,
+        outcome=_outcome(said),
+        turns=tuple(ledger.turns),
+        tokens=ledger.tokens + sum(errand.tokens for errand in ledger.errands),
+        refused=ledger.refused_tool_calls,
+        errands=tuple(ledger.errands),
+    )
+
+
+def run_errand(sub: SubAgent, task: str, team: Team, setting: Setting) -> Process[Errand]:
+    """One sub-task, done by a sub-agent that sees nothing else of the rollout."""
+    ledger = Ledger(team.calls, team.tool_calls)
+    agent = Agent(sub.name, sub.system_prompt, sub.tools, sub.max_turns)
+    said = yield from converse(agent, Context(task), replace(setting, role=sub.role), ledger)
+    return Errand(sub.name, task, said, tuple(ledger.turns), ledger.tokens)
+
+
+def in_this_process(team: Team, setting: Setting) -> Delegate:
+    """Sub-agents that run beside their main agent, in the same program."""
+
+    def delegate(asked: Sequence[tuple[SubAgent, str]], axis: str) -> Process[tuple[Errand, ...]]:
+        done: tuple[Errand, ...] = yield Fork(tuple(run_errand(sub, task, team, setting) for sub, task in asked), axis)
+        return done
+
+    return delegate
+
+
+def _outcome(said: Said) -> Outcome:
+    if said.is_silent:
+        return said.outcome
+    return Outcome.UNPARSABLE if said.answer is None else Outcome.OK
