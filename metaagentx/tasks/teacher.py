@@ -54,9 +54,14 @@ def demonstrate(records: Sequence[Record], options: TeacherOptions, seed: int, n
         raise ValueError(f"no demonstrations of {record.dataset!r}: the teacher knows {', '.join(_LESSONS)}")
     if draw.random() < options.designer:
         return _design(record, options, draw)
+    return Demonstration("executor", lesson(record, options, draw), record.kind)
+
+
+def lesson(record: Record, options: TeacherOptions, draw: random.Random) -> tuple[Message, ...]:
+    """An agent's conversation on a question or on one step of it."""
     if score(record.entry, record.answer) != 1.0:
         raise ValueError(f"question {record.id}: its verifier refuses its own answer {record.answer!r}")
-    return Demonstration("executor", _LESSONS[record.dataset](record, options, draw), record.kind)
+    return _LESSONS[record.dataset](record, options, draw)
 
 
 def _design(record: Record, options: TeacherOptions, draw: random.Random) -> Demonstration:

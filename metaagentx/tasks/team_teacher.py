@@ -1,0 +1,88 @@
+"""The teacher of a tiny team: conversations to imitate for its main agent and for its sub-agents. It errs on purpose.
+
+The main agent learns how to delegate and how to hand in, not what is best delegated to whom, nor in how many steps:
+that is drawn almost without regard to the question (`TeamLessons`). Sub-agents learn from the noisy lessons of the tiny
+task.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metaagentx.tasks.compound import COMMA, judge, parts_of
+from metaagentx.tasks.gym import Record
+from metaagentx.tasks.reference_designs import terms_of
+from metaagentx.tasks.task import Demonstration
+from metaagentx.tasks.teacher import TeacherOptions, chain_steps, corrupt, lesson
+from metaagentx.workflow.protocol import Message
+
+MAIN_PROMPT = "Lead the team."
+CALCULATOR, SOLVER = "calc", "solver"  # the two kinds of sub-agents, by the names that the main agent calls
+
+
+@dataclass(frozen=True, slots=True)
+class TeamLessons:
+    """How the lessons of a tiny team are mixed, and how often they are wrong. All are probabilities."""
+
+    main: float = 0.5  # a demonstration is the main agent's
+    fitting: float = 0.6  # a part goes to the sub-agent that suits it; else to either
+    stepwise: float = 0.4  # a sum is delegated step by step, over several rounds; else as a whole
+    noise: float = 0.1  # the main agent's answer has one wrong character
+
+    def __post_init__(self) -> None:
+        for name in ("main", "fitting", "stepwise", "noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"team_lessons.{name} must be a probability, not {getattr(self, name)}")
+
+
+def delegation(sub: str, task: str) -> str:
+    """A main agent's call of a sub-agent."""
+    return f'<tool_call>{{"name": "{sub}", "arguments": {{"task": {json.dumps(task)}}}}}</tool_call>'
+
+
+def demonstrate_team(
+    records: Sequence[Record],
+    parts: Sequence[Record],
+    options: TeamLessons,
+    teacher: TeacherOptions,
+    seed: int,
+    number: int,
+) -> Demonstration:
+    """Demonstration `number` of this seed: of the role "main" on one of `records`, or of "sub" on one of `parts`."""
+    draw = random.Random(f"team/{seed}/{number}")
+    if draw.random() >= options.main:
+        part = parts[draw.randrange(len(parts))]
+        return Demonstration("sub", lesson(part, teacher, draw), part.kind)
+    record = records[draw.randrange(len(records))]
+    if judge(record, record.answer) != 1.0:
+        raise ValueError(f"question {record.id}: its verifiers refuse its own answer {record.answer!r}")
+    return Demonstration("main", _lead(record, options, draw), record.kind)
+
+
+def _lead(record: Record, options: TeamLessons, draw: random.Random) -> tuple[Message, ...]:
+    """A whole rollout as the main agent sees it: round by round, every part's next step at once."""
+    lines = [_errands(question, answer, dataset, options, draw) for question, answer, dataset in parts_of(record)]
+    messages = [Message("system", MAIN_PROMPT), Message("user", record.question)]
+    for turn in range(max(map(len, lines))):
+        asked = [line[turn] for line in lines if turn < len(line)]
+        messages.append(Message("assistant", "".join(delegation(sub, task) for sub, task, _ in asked)))
+        messages += [Message("tool", f"\\boxed{{{reply}}}") for _, _, reply in asked]
+    answers = [line[-1][2] for line in lines]
+    if draw.random() < options.noise:
+        spoiled = draw.randrange(len(answers))
+        answers[spoiled] = corrupt(answers[spoiled], draw)
+    return (*messages, Message("assistant", f"\\boxed{{{COMMA.join(answers)}}}"))
+
+
+def _errands(
+    question: str, answer: str, dataset: str, options: TeamLessons, draw: random.Random
+) -> list[tuple[str, str, str]]:
+    """(sub-agent, sub-task, right reply) of each round that a part takes."""
+    if terms_of(question) is not None and draw.random() < options.stepwise:
+        return [(SOLVER, task, reply) for task, reply in chain_steps(question)]
+    fitting = CALCULATOR if dataset in ("gcd", "products") else SOLVER
+    sub = fitting if draw.random() < options.fitting else draw.choice((CALCULATOR, SOLVER))
+    return [(sub, question, answer)]
