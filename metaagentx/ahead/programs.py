@@ -43,11 +43,13 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     model = constants(settings)
     weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
     if name == "decode":
-        return engine._decode.lower(model, settings.engine.chunk, weights, state, _array(mesh, jnp.int32, 1))
+        return engine._decode.lower(
+            model, settings.engine.decode_attention, settings.engine.chunk, weights, state, _array(mesh, jnp.int32, 1)
+        )
     rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
     prompts, numbers = _array(mesh, jnp.int32, rows, width), _array(mesh, jnp.int32, rows)
-    attention = settings.engine.attention
-    return engine._fill.lower(model, attention, weights, state, prompts, numbers, numbers, numbers)
+    kernels = settings.engine.attention, settings.engine.decode_attention
+    return engine._fill.lower(model, *kernels, weights, state, prompts, numbers, numbers, numbers)
 
 
 def constants(settings: Settings) -> ModelConfig:
@@ -108,7 +110,8 @@ def train_state(settings: Settings, mesh: Mesh) -> TrainState:
 
 def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
-    make = partial(empty_state, constants(settings), settings.engine.slots, settings.engine.capacity)
+    options = settings.engine
+    make = partial(empty_state, constants(settings), options.decode_attention, options.slots, options.capacity)
     return _bound(jax.eval_shape(make), mesh)
 
 

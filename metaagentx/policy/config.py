@@ -10,6 +10,7 @@ from typing import Literal
 # What a backward pass recomputes: see `model.forward`.
 Remat = Literal["none", "dots", "attention", "full"]
 Kernel = Literal["dense", "blocked", "splash"]  # how a row's attention over itself is computed: see `attention`
+DecodeKernel = Literal["dense", "paged", "cudnn"]  # how one token's over its slot's cache is: see `cache`
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from metaagentx.rollout.sampled import Ask, CallIds, Sampled
 from metaagentx.rollout.state import Weights, decode, empty_state, fill, start
 from metaagentx.workflow.protocol import Outcome
 
-_empty = jax.jit(empty_state, static_argnums=(0, 1, 2))
-_fill = jax.jit(fill, static_argnums=(0, 1), donate_argnums=3)
-_start = jax.jit(start, static_argnums=0, donate_argnums=1)
-_decode = jax.jit(decode, static_argnums=(0, 1), donate_argnums=3)
+_empty = jax.jit(empty_state, static_argnums=(0, 1, 2, 3))
+_fill = jax.jit(fill, static_argnums=(0, 1, 2), donate_argnums=4)
+_start = jax.jit(start, static_argnums=(0, 1), donate_argnums=2)
+_decode = jax.jit(decode, static_argnums=(0, 1, 2), donate_argnums=4)
 _stack = jax.jit(stack)
 _whole = jax.jit(whole, static_argnums=0)
 
@@ -92,9 +92,10 @@ class Engine:
         self.eos = np.array(sorted(set(eos_ids)), np.int32)
         self.version = -1
         self.work = Work()
+        self._kernels = options.attention, options.decode_attention
         self._weights: Weights | None = None
         self._adapters: dict[str, int] = {}  # by role
-        self._state = _empty(config, options.slots, options.capacity)
+        self._state = _empty(config, options.decode_attention, options.slots, options.capacity)
         self._queue: deque[Request] = deque()
         self._refused: list[int] = []  # tickets of prompts that do not fit
         self._free: dict[int, None] = dict.fromkeys(range(options.slots))  # in the order in which they became free
@@ -131,13 +132,13 @@ class Engine:
                 nowhere = np.full(rows, slots, np.int32)
                 zeros, ones = np.zeros(rows, np.int32), np.ones(rows, np.int32)
                 prompts = np.zeros((rows, width), np.int32)
-                self._state = _fill(
-                    self.config, self.options.attention, weights, self._state, prompts, ones, nowhere, zeros
-                )
+                self._state = _fill(self.config, *self._kernels, weights, self._state, prompts, ones, nowhere, zeros)
                 ids = np.zeros((rows, 6), np.uint32)
                 heat = np.zeros(rows, np.float32)
-                self._state = _start(width, self._state, self.eos, zeros, nowhere, ones, ids, ones, heat, zeros)
-        self._state = _decode(self.config, self.options.chunk, weights, self._state, self.eos)
+                self._state = _start(
+                    self._kernels[1], width, self._state, self.eos, zeros, nowhere, ones, ids, ones, heat, zeros
+                )
+        self._state = _decode(self.config, self._kernels[1], self.options.chunk, weights, self._state, self.eos)
         jax.block_until_ready(self._state)
 
     def submit(self, ask: Ask) -> None:
@@ -168,7 +169,9 @@ class Engine:
             self.work.prefill_seconds += time.perf_counter() - begun
         if self._running:
             begun = time.perf_counter()
-            self._state = _decode(self.config, self.options.chunk, self._loaded(), self._state, self.eos)
+            self._state = _decode(
+                self.config, self._kernels[1], self.options.chunk, self._loaded(), self._state, self.eos
+            )
             done += self._harvest()
             self.work.decode_seconds += time.perf_counter() - begun
         return done
@@ -244,9 +247,7 @@ class Engine:
                 prompts[row, :length], lengths[row], slots[row] = request.prompt, length, slot
                 adapter[row] = request.adapter
                 self.work.prefilled_tokens += length
-            self._state = _fill(
-                self.config, self.options.attention, weights, self._state, prompts, lengths, slots, adapter
-            )
+            self._state = _fill(self.config, *self._kernels, weights, self._state, prompts, lengths, slots, adapter)
 
     def _start(self, placed: list[Placed]) -> None:
         for width, rows, part in self._dispatches(placed):
@@ -259,7 +260,9 @@ class Engine:
             temperature[:count] = [request.temperature for request, _, _ in part]
             slots, source, lengths, bound, adapter = table[:, :5].astype(np.int32).T
             ids = table[:, 5:].astype(np.uint32)  # -1, "not there", becomes the largest number
-            self._state = _start(width, self._state, self.eos, source, slots, lengths, ids, bound, temperature, adapter)
+            self._state = _start(
+                self._kernels[1], width, self._state, self.eos, source, slots, lengths, ids, bound, temperature, adapter
+            )
 
     def _harvest(self) -> list[tuple[int, Sampled]]:
         """The calls that ended; their slots are free again."""

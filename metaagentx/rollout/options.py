@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from metaagentx.policy.config import Kernel
+from metaagentx.policy.config import DecodeKernel, Kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class EngineOptions:
     chunk: int = 4  # decode steps per dispatch
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
     attention: Kernel = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU)
+    decode_attention: DecodeKernel = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
 
     def __post_init__(self) -> None:
         for name in ("slots", "capacity", "chunk"):
@@ -42,10 +43,11 @@ class EngineOptions:
             buckets = getattr(self, name)
             if not buckets or min(buckets) < 1 or list(buckets) != sorted(set(buckets)):
                 raise ValueError(f"engine.{name} must be increasing positive numbers, not {buckets}")
-        if self.attention not in get_args(Kernel):
-            raise ValueError(
-                f"engine.attention must be one of {', '.join(map(repr, get_args(Kernel)))}, not {self.attention!r}"
-            )
+        for name, kinds in (("attention", get_args(Kernel)), ("decode_attention", get_args(DecodeKernel))):
+            if getattr(self, name) not in kinds:
+                raise ValueError(
+                    f"engine.{name} must be one of {', '.join(map(repr, kinds))}, not {getattr(self, name)!r}"
+                )
         if self.prompt_buckets[-1] > self.capacity:
             raise ValueError(
                 f"engine.prompt_buckets ends at {self.prompt_buckets[-1]}, above engine.capacity ({self.capacity})"

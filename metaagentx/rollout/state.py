@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from metaagentx.mesh import cut, place
+from metaagentx.mesh import place
 from metaagentx.policy.adapters import attach_several
-from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig
-from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
+from metaagentx.policy.cache import Cache, empty_cache, put, read
+from metaagentx.policy.config import DecodeKernel, Kernel, LoraOptions, ModelConfig
+from metaagentx.policy.decode import decode_step, prefill
 from metaagentx.policy.params import Params
 from metaagentx.rollout.draw import call_keys, draw
 
@@ -40,7 +41,7 @@ class EngineState(struct.PyTreeNode):
     the slot's prompt, so that another call with the same prompt starts from them.
     """
 
-    cache: Cache  # of each layer, keys and values, each [S, K, C, H]
+    cache: Cache  # of each layer, as the decode kernel lays it out
     logits: jax.Array  # [S, V] float32, after the prompt
     position: jax.Array  # [S] int32, where `token` goes
     token: jax.Array  # [S] int32, the last one drawn, not yet in the cache
@@ -56,14 +57,14 @@ class EngineState(struct.PyTreeNode):
     busy: jax.Array  # [] int32, active slots summed over those steps
 
 
-def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
+def empty_state(config: ModelConfig, decode_kernel: DecodeKernel, slots: int, capacity: int) -> EngineState:
     """No slot active."""
 
     def full(dtype: jnp.dtype, *shape: int) -> jax.Array:
         return jnp.zeros((slots, *shape), dtype)
 
     return EngineState(
-        cache=empty_cache(config, slots, capacity),
+        cache=empty_cache(config, decode_kernel, slots, capacity),
         logits=full(jnp.float32, config.vocab_size),
         position=full(jnp.int32),
         token=full(jnp.int32),
@@ -83,6 +84,7 @@ def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
 def fill(
     config: ModelConfig,
     kernel: Kernel,
+    decode_kernel: DecodeKernel,
     weights: Weights,
     state: EngineState,
     prompts: jax.Array,
@@ -94,6 +96,7 @@ def fill(
 
     Args:
       kernel: how the prompts' attention is computed; see `policy.attention`.
+      decode_kernel: how the cache is laid out; see `policy.cache`.
       prompts: [U, P] int32, padded on the right with anything.
       lengths: [U] int32, at least 1.
       slots: [U] int32, distinct; S for padding.
@@ -104,18 +107,12 @@ def fill(
     for layer, rows in zip(state.cache, fresh, strict=True):
         # One layer's rows after the other's: on a mesh those of all layers at once would not fit on a device.
         rows, _ = jax.lax.optimization_barrier((rows, cache[-1:]))
-        cache.append(jax.tree.map(lambda kept, new: write(kept, slots, new), layer, rows))
+        cache.append(put(decode_kernel, layer, slots, rows))
     return state.replace(cache=cache, logits=state.logits.at[slots].set(place(logits, None, None), mode="drop"))
 
 
-def write(cache: jax.Array, slots: jax.Array, rows: jax.Array) -> jax.Array:
-    """cache [S, K, C, H] of one layer, with rows [U, K, P, H] at the beginning of `slots` [U]."""
-    where = cut(("batch", "kv_heads", None, None), cache.shape)
-    rows = place(rows, None, "kv_heads", None, None)  # on a mesh every device sees all rows, and keeps its slots'
-    return cache.at[slots, :, : rows.shape[2]].set(rows, mode="drop", out_sharding=where)
-
-
 def start(
+    decode_kernel: DecodeKernel,
     width: int,
     state: EngineState,
     eos: jax.Array,
@@ -130,6 +127,7 @@ def start(
     """Start calls: fork the first `width` cache rows of the slot that holds the prompt, and draw the first token.
 
     Args:
+      decode_kernel: how the cache is laid out.
       width: tokens to copy, at least every prompt's length.
       eos: [E] int32, ids that end a reply.
       source: [A] int32, the slot whose cache begins with the call's prompt.
@@ -141,33 +139,31 @@ def start(
       adapter: [A] int32, -1 for none; the one that the source's prompt was prefilled with.
     """
 
-    def fork(kept: jax.Array) -> jax.Array:
-        where = cut((None, "kv_heads", None, None), (source.shape[0], kept.shape[1], width, kept.shape[3]))
-        return write(kept, slots, kept.at[source, :, :width].get(out_sharding=where))
-
-    def put(kept: jax.Array, new: jax.Array) -> jax.Array:
+    def into(kept: jax.Array, new: jax.Array) -> jax.Array:
         return kept.at[slots].set(new, mode="drop")
 
     keys, logits = call_keys(ids), state.logits[source]
     token, logprob = draw(logits, temperature, keys, lengths)
     active = ~jnp.isin(token, eos) & (bound > 1)
     return state.replace(
-        cache=jax.tree.map(fork, state.cache),
-        logits=put(state.logits, logits),
-        position=put(state.position, lengths),
-        token=put(state.token, token),
-        active=put(state.active, active),
-        count=put(state.count, jnp.ones_like(lengths)),
-        bound=put(state.bound, bound),
-        temperature=put(state.temperature, temperature),
-        adapter=put(state.adapter, adapter),
-        keys=put(state.keys, keys),
+        cache=[put(decode_kernel, kept, slots, read(decode_kernel, kept, source, width)) for kept in state.cache],
+        logits=into(state.logits, logits),
+        position=into(state.position, lengths),
+        token=into(state.token, token),
+        active=into(state.active, active),
+        count=into(state.count, jnp.ones_like(lengths)),
+        bound=into(state.bound, bound),
+        temperature=into(state.temperature, temperature),
+        adapter=into(state.adapter, adapter),
+        keys=into(state.keys, keys),
         tokens=state.tokens.at[slots, 0].set(token, mode="drop"),
         logprobs=state.logprobs.at[slots, 0].set(logprob, mode="drop"),
     )
 
 
-def decode(config: ModelConfig, steps: int, weights: Weights, state: EngineState, eos: jax.Array) -> EngineState:
+def decode(
+    config: ModelConfig, kernel: DecodeKernel, steps: int, weights: Weights, state: EngineState, eos: jax.Array
+) -> EngineState:
     """Draw up to `steps` more tokens in every active slot; stops early when no slot is active. `eos` as in `start`."""
     params = weights.of(state.adapter)
 
@@ -176,7 +172,9 @@ def decode(config: ModelConfig, steps: int, weights: Weights, state: EngineState
 
     def step(state: EngineState) -> EngineState:
         active = state.active
-        logits, cache = decode_step(params, config, state.cache, state.token, state.position)
+        logits, cache = decode_step(
+            params, config, kernel, state.cache, state.token, state.position, state.tokens.shape[1]
+        )
         position = state.position + active
         token, logprob = draw(logits, state.temperature, state.keys, position)
 
