@@ -12,7 +12,7 @@ import pytest
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ref_ragged_paged_attention
 
 from metaagentx.mesh import make_mesh, place
-from metaagentx.policy import cache, cache_dense, cache_paged
+from metaagentx.policy import cache, cache_cudnn, cache_dense, cache_paged
 from tests.policy import tiny
 
 SLOTS, CAPACITY, WIDTH = 8, 300, 290  # three pages
@@ -63,7 +63,16 @@ dense = jax.jit(cache_dense.attend, static_argnums=2)
 paged = jax.jit(functools.partial(cache_paged.attend_by, anywhere), static_argnums=2)
 
 
-@pytest.mark.parametrize("kernel", ["dense", "paged"])
+def by_xla(layer, positions, width, q, k, v):
+    """What cuDNN is asked for, computed by XLA."""
+    return cache_cudnn.attend_by("xla", layer, positions, q, k, v)
+
+
+cudnn = jax.jit(by_xla, static_argnums=2)
+ATTEND = {"paged": paged, "cudnn": cudnn}
+
+
+@pytest.mark.parametrize("kernel", ["dense", "paged", "cudnn"])
 def test_what_is_put_is_read_again_and_other_slots_keep_theirs(kernel):
     config = model(kv_heads=3)
     before, new = full(config, kernel), rows(config, 3, 50, seed=5)
@@ -75,14 +84,17 @@ def test_what_is_put_is_read_again_and_other_slots_keep_theirs(kernel):
         np.testing.assert_array_equal(got, kept)
 
 
-@pytest.mark.parametrize(("kv_heads", "group", "head_dim"), [(3, 3, 64), (8, 4, 128)])
-def test_attention_over_the_paged_layout_is_dense_attention(kv_heads, group, head_dim):
+@pytest.mark.parametrize(
+    ("kernel", "kv_heads", "group", "head_dim"),
+    [("paged", 3, 3, 64), ("paged", 8, 4, 128), ("cudnn", 3, 3, 64)],
+)
+def test_attention_over_every_layout_is_dense_attention(kernel, kv_heads, group, head_dim):
     config = model(kv_heads, group, head_dim)
     q, k, v = token(config)
     expected, _ = dense(full(config, "dense"), POSITIONS, WIDTH, q, k, v)
-    got, layer = paged(full(config, "paged"), POSITIONS, WIDTH, q, k, v)
+    got, layer = ATTEND[kernel](full(config, kernel), POSITIONS, WIDTH, q, k, v)
     np.testing.assert_allclose(got, expected, atol=2e-6)
-    np.testing.assert_array_equal(cache.read("paged", layer, jnp.arange(SLOTS), WIDTH)[1][3, :, 128], v[3, :, 0])
+    np.testing.assert_array_equal(cache.read(kernel, layer, jnp.arange(SLOTS), WIDTH)[1][3, :, 128], v[3, :, 0])
 
 
 def test_the_packages_reference_reads_the_paged_layout_as_the_kernel_of_these_tests_does():
@@ -116,42 +128,51 @@ def deviation(narrow, exact):
     return np.sqrt(np.mean(np.square(np.float32(narrow) - np.float32(exact))))
 
 
-def test_what_lies_beyond_a_slots_position_is_never_read():
+@pytest.mark.parametrize("kernel", ATTEND)
+def test_what_lies_beyond_a_slots_position_is_never_read(kernel):
     config = model()
     q, k, v = token(config)
-    layer = full(config, "paged")
-    beyond = np.arange(layer.tokens.shape[1])[None] > POSITIONS[:, None]
-    disturbed = layer.replace(tokens=jnp.where(beyond[:, :, None, None], 1e4, layer.tokens))
-    one, _ = paged(layer, POSITIONS, WIDTH, q, k, v)
-    two, _ = paged(disturbed, POSITIONS, WIDTH, q, k, v)
+
+    def disturb(kept):
+        beyond = np.arange(kept.shape[1])[None] > POSITIONS[:, None]
+        return jnp.where(beyond[:, :, None, None], 1e4, kept)
+
+    layer = full(config, kernel)
+    one, _ = ATTEND[kernel](layer, POSITIONS, WIDTH, q, k, v)
+    two, _ = ATTEND[kernel](jax.tree.map(disturb, layer), POSITIONS, WIDTH, q, k, v)
     np.testing.assert_array_equal(one, two)
 
 
-def test_the_paged_layout_on_a_mesh_is_that_of_one_device():
+@pytest.mark.parametrize("kernel", ATTEND)
+def test_every_layout_on_a_mesh_is_that_of_one_device(kernel):
     config = model(kv_heads=4)
     q, k, v = token(config)
 
     @jax.jit
     def study(q, k, v):
         q, k, v = place(q, "batch", "heads", None, None), *(place(x, "batch", "kv_heads", None, None) for x in (k, v))
-        y, layer = cache_paged.attend_by(
-            anywhere, full(config, "paged"), place(jnp.asarray(POSITIONS), "batch"), WIDTH, q, k, v
-        )
-        return y, layer.tokens, cache.read("paged", layer, jnp.int32([7, 3]), WIDTH)
+        y, layer = ATTEND[kernel](full(config, kernel), place(jnp.asarray(POSITIONS), "batch"), WIDTH, q, k, v)
+        return y, layer, cache.read(kernel, layer, jnp.int32([7, 3]), WIDTH)
 
     alone = study(q, k, v)
     with jax.set_mesh(make_mesh(2, 2, 2)):
         together = study(q, k, v)
-        assert jax.typeof(together[1]).sharding.spec == jax.P(("data", "fsdp"), None, "tensor", None)
+        specs = {leaf.sharding.spec for leaf in jax.tree.leaves(together[1])}
+        assert specs == {jax.P(("data", "fsdp"), None, "tensor", None)}
         together = jax.device_get(together)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), together, jax.device_get(alone))
 
 
-@pytest.mark.parametrize(
-    ("config", "tensor"), [(model(3, 3), 3), (model(6), 2), (model(2), 4), (model(8, 1), 1), (model(48), 8)]
-)
-def test_heads_that_the_paged_kernel_cannot_tile_are_refused_with_a_reason(config, tensor):
-    assert "tiles" in (cache_paged.refusal(config, tensor) or "")
+def test_decoding_by_cudnn_lowers_for_a_gpu():
+    config = model(3, 3, 64, "bfloat16")
+    traced = jax.jit(cache_cudnn.attend, static_argnums=2)
+    try:
+        lowered = traced.trace(full(config, "cudnn"), POSITIONS, WIDTH, *token(config)).lower(
+            lowering_platforms=("cuda",)
+        )
+    except RuntimeError as error:
+        pytest.skip(f"jax wants cuDNN installed: {error}")
+    assert "cudnn" in lowered.as_text()
 
 
 @pytest.mark.parametrize(("config", "tensor"), [(model(3, 3), 1), (model(8, 4), 4), (model(8, 1, 16, "bfloat16"), 1)])
