@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import jax
 
-from metaagentx.policy import cache_dense
+from metaagentx.policy import cache_cudnn, cache_dense, cache_paged
 from metaagentx.policy.attention import KeyValue
 from metaagentx.policy.config import DecodeKernel, ModelConfig
 
@@ -31,7 +31,7 @@ class Layout(Protocol):
     ) -> tuple[jax.Array, Layer]: ...
 
 
-LAYOUTS: dict[DecodeKernel, Layout] = {"dense": cache_dense}
+LAYOUTS: dict[DecodeKernel, Layout] = {"dense": cache_dense, "paged": cache_paged, "cudnn": cache_cudnn}
 
 
 def empty_cache(config: ModelConfig, kernel: DecodeKernel, slots: int, capacity: int) -> Cache:
