@@ -11,24 +11,28 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx.policy.adapters import stack
 from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.params import Params, whole
+from metaagentx.rollout.bias import Biases
 from metaagentx.rollout.buckets import fit, portions
-from metaagentx.rollout.options import EngineOptions
+from metaagentx.rollout.draw import Knobs
+from metaagentx.rollout.options import EngineOptions, SamplingOptions
 from metaagentx.rollout.sampled import Ask, CallIds, Sampled
 from metaagentx.rollout.state import Weights, decode, empty_state, fill, start
 from metaagentx.workflow.protocol import Outcome
 
-_empty = jax.jit(empty_state, static_argnums=(0, 1, 2))
+_empty = jax.jit(empty_state, static_argnums=(0, 1, 2, 3))
 _fill = jax.jit(fill, static_argnums=(0, 1), donate_argnums=3)
-_start = jax.jit(start, static_argnums=0, donate_argnums=1)
-_decode = jax.jit(decode, static_argnums=(0, 1), donate_argnums=3)
+_start = jax.jit(start, static_argnums=(0, 11), donate_argnums=1)
+_decode = jax.jit(decode, static_argnums=(0, 1, 2), donate_argnums=4)
 _stack = jax.jit(stack)
 _whole = jax.jit(whole, static_argnums=0)
 
@@ -46,7 +50,8 @@ class Request:
     content: Content
     ids: CallIds
     bound: int
-    temperature: float
+    sampling: SamplingOptions
+    bias: int  # a row of the engine's table, 0: none
 
 
 Placed = tuple[Request, int, int]  # a call, its slot, and the slot that its prompt is copied from
@@ -79,10 +84,18 @@ class Engine:
       options: static shapes.
       eos_ids: ids that end a reply.
       lora: if roles have adapters, what these are.
+      biases: of the calls that have any.
+      truncated: whether calls may have a top_k or top_p.
     """
 
     def __init__(
-        self, config: ModelConfig, options: EngineOptions, eos_ids: Iterable[int], lora: LoraOptions | None = None
+        self,
+        config: ModelConfig,
+        options: EngineOptions,
+        eos_ids: Iterable[int],
+        lora: LoraOptions | None = None,
+        biases: Biases | None = None,
+        truncated: bool = False,
     ) -> None:
         if options.capacity > config.max_length:
             raise ValueError(
@@ -94,7 +107,9 @@ class Engine:
         self.work = Work()
         self._weights: Weights | None = None
         self._adapters: dict[str, int] = {}  # by role
-        self._state = _empty(config, options.slots, options.capacity)
+        self.biases, self.truncated = biases, truncated
+        self._table = None if biases is None else jnp.asarray(biases.table)
+        self._state = _empty(config, options.slots, options.capacity, truncated or biases is not None)
         self._queue: deque[Request] = deque()
         self._refused: list[int] = []  # tickets of prompts that do not fit
         self._free: dict[int, None] = dict.fromkeys(range(options.slots))  # in the order in which they became free
@@ -135,9 +150,9 @@ class Engine:
                     self.config, self.options.attention, weights, self._state, prompts, ones, nowhere, zeros
                 )
                 ids = np.zeros((rows, 6), np.uint32)
-                heat = np.zeros(rows, np.float32)
-                self._state = _start(width, self._state, self.eos, zeros, nowhere, ones, ids, ones, heat, zeros)
-        self._state = _decode(self.config, self.options.chunk, weights, self._state, self.eos)
+                knobs = Knobs.of([], [], rows)
+                self._start_calls(width, zeros, nowhere, ones, ids, ones, knobs, zeros)
+        self._decode_chunk()
         jax.block_until_ready(self._state)
 
     def submit(self, ask: Ask) -> None:
@@ -152,7 +167,8 @@ class Engine:
             return
         adapter = self._adapters.get(ask.role, -1)
         content = (adapter, prompt.tobytes())
-        self._queue.append(Request(ask.ticket, prompt, adapter, content, ask.ids, bound, sampling.temperature))
+        bias = 0 if self.biases is None else self.biases.row(ask.role, sampling)
+        self._queue.append(Request(ask.ticket, prompt, adapter, content, ask.ids, bound, sampling, bias))
 
     def hold(self, conversation: int) -> None:
         """What a slot holds stays until another call needs it."""
@@ -168,7 +184,7 @@ class Engine:
             self.work.prefill_seconds += time.perf_counter() - begun
         if self._running:
             begun = time.perf_counter()
-            self._state = _decode(self.config, self.options.chunk, self._loaded(), self._state, self.eos)
+            self._decode_chunk()
             done += self._harvest()
             self.work.decode_seconds += time.perf_counter() - begun
         return done
@@ -255,17 +271,24 @@ class Engine:
             table = np.zeros((rows, 11), np.int64)
             table[:, 0], table[:, 2:4] = self.options.slots, 1
             table[:count] = [(slot, source, len(r.prompt), r.bound, r.adapter, *r.ids) for r, slot, source in part]
-            temperature = np.zeros(rows, np.float32)
-            temperature[:count] = [request.temperature for request, _, _ in part]
+            knobs = Knobs.of([r.sampling for r, _, _ in part], [r.bias for r, _, _ in part], rows)
             slots, source, lengths, bound, adapter = table[:, :5].astype(np.int32).T
             ids = table[:, 5:].astype(np.uint32)  # -1, "not there", becomes the largest number
-            self._state = _start(width, self._state, self.eos, source, slots, lengths, ids, bound, temperature, adapter)
+            self._start_calls(width, source, slots, lengths, ids, bound, knobs, adapter)
+
+    def _start_calls(self, width: int, *calls: Any) -> None:
+        """`state.start` with what stays the same from call to call."""
+        self._state = _start(width, self._state, self.eos, *calls, self._table, self.truncated)
+
+    def _decode_chunk(self) -> None:
+        chunk, weights = self.options.chunk, self._loaded()
+        self._state = _decode(self.config, chunk, self.truncated, weights, self._state, self.eos, self._table)
 
     def _harvest(self) -> list[tuple[int, Sampled]]:
         """The calls that ended; their slots are free again."""
         state = self._state
-        active, count, tokens, logprobs, steps, busy = jax.device_get(
-            (state.active, state.count, state.tokens, state.logprobs, state.steps, state.busy)
+        active, count, tokens, logprobs, kept, steps, busy = jax.device_get(
+            (state.active, state.count, state.tokens, state.logprobs, state.kept, state.steps, state.busy)
         )
         self.work.slot_steps += int(steps) * self.options.slots
         self.work.busy_slot_steps += int(busy)
@@ -278,6 +301,7 @@ class Engine:
                 outcome = Outcome.CUT
             else:
                 outcome = Outcome.OK if length > 1 else Outcome.EMPTY
-            done.append((request.ticket, Sampled(reply, logprobs[slot, :length].copy(), outcome)))
+            mass = None if kept is None else kept[slot, :length].copy()
+            done.append((request.ticket, Sampled(reply, logprobs[slot, :length].copy(), outcome, mass)))
             self.work.generated_tokens += length
         return done

@@ -16,7 +16,7 @@ from metaagentx.policy.adapters import attach_several
 from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig
 from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
 from metaagentx.policy.params import Params
-from metaagentx.rollout.draw import call_keys, draw
+from metaagentx.rollout.draw import Knobs, call_keys, draw
 
 
 class Weights(struct.PyTreeNode):
@@ -47,17 +47,18 @@ class EngineState(struct.PyTreeNode):
     active: jax.Array  # [S] bool
     count: jax.Array  # [S] int32, tokens generated
     bound: jax.Array  # [S] int32, tokens to generate at most
-    temperature: jax.Array  # [S] float32, 0 is greedy
+    knobs: Knobs  # of the calls
     adapter: jax.Array  # [S] int32, of the call; -1 for none
     keys: jax.Array  # [S] random keys of the calls
     tokens: jax.Array  # [S, C] int32, generated
     logprobs: jax.Array  # [S, C] float32, of `tokens` at temperature 1
+    kept: jax.Array | None  # [S, C] float32, see `draw`; None where no call is truncated or biased
     steps: jax.Array  # [] int32, decode steps of the last dispatch
     busy: jax.Array  # [] int32, active slots summed over those steps
 
 
-def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
-    """No slot active."""
+def empty_state(config: ModelConfig, slots: int, capacity: int, reshaped: bool) -> EngineState:
+    """No slot active. `reshaped`: whether calls may draw from anything but the plain distribution."""
 
     def full(dtype: jnp.dtype, *shape: int) -> jax.Array:
         return jnp.zeros((slots, *shape), dtype)
@@ -70,11 +71,12 @@ def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
         active=full(jnp.bool_),
         count=full(jnp.int32),
         bound=full(jnp.int32),
-        temperature=full(jnp.float32),
+        knobs=jax.tree.map(jnp.asarray, Knobs.of([], [], slots)),
         adapter=full(jnp.int32),
         keys=call_keys(full(jnp.uint32, 6)),
         tokens=full(jnp.int32, capacity),
         logprobs=full(jnp.float32, capacity),
+        kept=full(jnp.float32, capacity) if reshaped else None,
         steps=jnp.zeros((), jnp.int32),
         busy=jnp.zeros((), jnp.int32),
     )
@@ -124,8 +126,10 @@ def start(
     lengths: jax.Array,
     ids: jax.Array,
     bound: jax.Array,
-    temperature: jax.Array,
+    knobs: Knobs,
     adapter: jax.Array,
+    biases: jax.Array | None,
+    truncated: bool,
 ) -> EngineState:
     """Start calls: fork the first `width` cache rows of the slot that holds the prompt, and draw the first token.
 
@@ -137,8 +141,9 @@ def start(
       lengths: [A] int32, tokens of the prompt.
       ids: [A, 6] uint32, what the call's random key is made of.
       bound: [A] int32, at least 1.
-      temperature: [A] float32.
+      knobs: of the calls, [A] each.
       adapter: [A] int32, -1 for none; the one that the source's prompt was prefilled with.
+      biases, truncated: see `draw`.
     """
 
     def fork(kept: jax.Array) -> jax.Array:
@@ -149,7 +154,7 @@ def start(
         return kept.at[slots].set(new, mode="drop")
 
     keys, logits = call_keys(ids), state.logits[source]
-    token, logprob = draw(logits, temperature, keys, lengths)
+    token, logprob, kept = draw(logits, knobs, keys, lengths, biases, truncated)
     active = ~jnp.isin(token, eos) & (bound > 1)
     return state.replace(
         cache=jax.tree.map(fork, state.cache),
@@ -159,16 +164,25 @@ def start(
         active=put(state.active, active),
         count=put(state.count, jnp.ones_like(lengths)),
         bound=put(state.bound, bound),
-        temperature=put(state.temperature, temperature),
+        knobs=jax.tree.map(put, state.knobs, knobs),
         adapter=put(state.adapter, adapter),
         keys=put(state.keys, keys),
         tokens=state.tokens.at[slots, 0].set(token, mode="drop"),
         logprobs=state.logprobs.at[slots, 0].set(logprob, mode="drop"),
+        kept=None if state.kept is None else state.kept.at[slots, 0].set(kept, mode="drop"),
     )
 
 
-def decode(config: ModelConfig, steps: int, weights: Weights, state: EngineState, eos: jax.Array) -> EngineState:
-    """Draw up to `steps` more tokens in every active slot; stops early when no slot is active. `eos` as in `start`."""
+def decode(
+    config: ModelConfig,
+    steps: int,
+    truncated: bool,
+    weights: Weights,
+    state: EngineState,
+    eos: jax.Array,
+    biases: jax.Array | None,
+) -> EngineState:
+    """Draw up to `steps` more tokens in every active slot; stops early when none is. The rest is as in `start`."""
     params = weights.of(state.adapter)
 
     def unfinished(state: EngineState) -> jax.Array:
@@ -178,7 +192,7 @@ def decode(config: ModelConfig, steps: int, weights: Weights, state: EngineState
         active = state.active
         logits, cache = decode_step(params, config, state.cache, state.token, state.position)
         position = state.position + active
-        token, logprob = draw(logits, state.temperature, state.keys, position)
+        token, logprob, kept = draw(logits, state.knobs, state.keys, position, biases, truncated)
 
         rows = jnp.arange(active.shape[0])
         column = jnp.where(active, state.count, state.tokens.shape[1])  # beyond the end: dropped
@@ -192,6 +206,7 @@ def decode(config: ModelConfig, steps: int, weights: Weights, state: EngineState
             count=count,
             tokens=state.tokens.at[rows, column].set(token, mode="drop"),
             logprobs=state.logprobs.at[rows, column].set(logprob, mode="drop"),
+            kept=None if state.kept is None else state.kept.at[rows, column].set(kept, mode="drop"),
             steps=state.steps + 1,
             busy=state.busy + jnp.sum(active, dtype=jnp.int32),
         )
