@@ -6,10 +6,10 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from metaagentx.rollout.engine import Work
 from metaagentx.rollout.scheduler import Spent
 from metaagentx.rollout.shape import SHAPES, shape
 from metaagentx.rollout.trajectory import Trajectory, Tree
+from metaagentx.rollout.work import Work
 from metaagentx.workflow.ir import Design, Diagnosis
 from metaagentx.workflow.protocol import Outcome
 
@@ -68,9 +68,11 @@ def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]
         metrics[f"rollout/{role}/trajectories"] = float(len(rows))
         metrics[f"rollout/{role}/tokens"] = float(sum(row.generated for row in rows))
         metrics[f"rollout/{role}/tokens_per_trajectory"] = metrics[f"rollout/{role}/tokens"] / len(rows)
-        metrics[f"rollout/{role}/kept_mass"] = mean(
-            mass for row in rows for mass in (np.exp(row.kept[row.loss_mask]) if row.kept is not None else ())
-        ) if any(row.kept is not None for row in rows) else 1.0
+        metrics[f"rollout/{role}/kept_mass"] = (
+            mean(mass for row in rows for mass in (np.exp(row.kept[row.loss_mask]) if row.kept is not None else ()))
+            if any(row.kept is not None for row in rows)
+            else 1.0
+        )
         metrics[f"rollout/{role}/cut"] = mean([row.outcome == Outcome.CUT for row in rows])
     return metrics
 
