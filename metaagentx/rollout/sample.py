@@ -37,8 +37,8 @@ class Rollout:
         rewards = [[design.reward, *(execution.reward for execution in design.executions)] for design in designs]
         found = hashlib.sha256(repr(rewards).encode())
         for row in self.trajectories:
-            for array in (row.tokens, row.loss_mask, row.logprobs):
-                found.update(array.tobytes())
+            for array in (row.tokens, row.loss_mask, row.logprobs, row.kept):
+                found.update(b"" if array is None else array.tobytes())
         return found.hexdigest()
 
 
