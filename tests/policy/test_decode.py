@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 
 from metaagentx.policy import decode, model, params
+from metaagentx.policy import prefill as prefilling
 from metaagentx.policy.cache import empty_cache
 from tests.policy import tiny
 
-prefill = jax.jit(decode.prefill, static_argnums=(1, 4))
+prefill = jax.jit(prefilling.prefill, static_argnums=(1, 2))
 forward = jax.jit(model.forward, static_argnums=1)
 decode_step = jax.jit(decode.decode_step, static_argnums=(1, 2, 6))
 LENGTHS = np.int32([3, 5, 7])
@@ -31,7 +32,7 @@ def test_prefill_and_decode_equal_forward(name):
     expected = model.unembed(weights, config, hidden)
 
     # Beyond each prompt lie the tokens to come: prefill must not see them.
-    logits, fresh = prefill(weights, config, tokens[:, :BUCKET], LENGTHS, "dense")
+    logits, fresh = prefill(weights, config, "dense", tokens[:, :BUCKET], LENGTHS)
     np.testing.assert_allclose(logits, expected[rows, LENGTHS - 1], atol=1e-5)
 
     # What was never written must never be read: it is large enough to be seen.
