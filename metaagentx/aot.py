@@ -115,17 +115,18 @@ def study(task: Task, name: programs.Name, records: report.Records, screen: Cons
 def shape_of(task: Task, name: programs.Name) -> Record:
     """What of the settings decides a program's size."""
     settings, mesh = task.settings, dict(task.mesh.shape)
+    attention = programs.attention(name, settings, task.mesh)
     if name == "update":
         pack = settings.pack
         rows = pack.row_buckets[-1]
         batch = {"rows": rows, "micro_rows": min(pack.micro_rows, rows), "length": pack.row_length}
-        return {"mesh": mesh, "batch": batch, "remat": pack.remat, "attention": pack.attention, "chunk": pack.chunk}
+        return {"mesh": mesh, "batch": batch, "remat": pack.remat, "attention": attention, "chunk": pack.chunk}
     engine = settings.engine
     if name == "prefill":
         batch = {"rows": engine.admit_buckets[-1], "length": engine.prompt_buckets[-1], "slots": engine.slots}
-        return {"mesh": mesh, "batch": batch, "attention": engine.attention}
+        return {"mesh": mesh, "batch": batch, "attention": attention}
     batch = {"slots": engine.slots, "length": engine.capacity}
-    return {"mesh": mesh, "batch": batch, "attention": engine.decode_attention}
+    return {"mesh": mesh, "batch": batch, "attention": attention}
 
 
 def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Record:
