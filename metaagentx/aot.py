@@ -212,7 +212,7 @@ def resized(settings: Settings, name: programs.Name, size: int) -> Settings:
 
 
 def model_flops(task: Task, name: programs.Name) -> float:
-    """FLOPs that the model asks for, on all chips together; of `decode`, for one step over full caches."""
+    """FLOPs that the model asks for, on all chips together; of `decode`, for one step over slots as full as assumed."""
     settings, model = task.settings, programs.constants(task.settings)
     if name == "update":
         rows = settings.pack.row_buckets[-1] * len(programs.batches(settings, task.mesh)[0])
@@ -220,7 +220,7 @@ def model_flops(task: Task, name: programs.Name) -> float:
     engine = settings.engine
     if name == "prefill":
         return estimate.forward_flops(model, engine.admit_buckets[-1], engine.prompt_buckets[-1])
-    return estimate.decode_flops(model, engine.slots, engine.capacity)
+    return estimate.decode_flops(model, engine.slots, estimate.FILLED * engine.capacity)
 
 
 if __name__ == "__main__":

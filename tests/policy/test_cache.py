@@ -108,6 +108,7 @@ def test_the_packages_reference_reads_the_paged_layout_as_the_kernel_of_these_te
     np.testing.assert_allclose(got, expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_the_packages_reference_in_bfloat16_is_nearly_as_near_to_float32_as_dense_attention_is():
     narrow = model(3, 3, 64, "bfloat16")
     some = jnp.int32([3, 7])
