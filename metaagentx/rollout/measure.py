@@ -68,6 +68,11 @@ def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]
         metrics[f"rollout/{role}/trajectories"] = float(len(rows))
         metrics[f"rollout/{role}/tokens"] = float(sum(row.generated for row in rows))
         metrics[f"rollout/{role}/tokens_per_trajectory"] = metrics[f"rollout/{role}/tokens"] / len(rows)
+        metrics[f"rollout/{role}/kept_mass"] = (
+            mean(mass for row in rows for mass in (np.exp(row.kept[row.loss_mask]) if row.kept is not None else ()))
+            if any(row.kept is not None for row in rows)
+            else 1.0
+        )
         metrics[f"rollout/{role}/cut"] = mean([row.outcome == Outcome.CUT for row in rows])
     return metrics
 

@@ -66,7 +66,7 @@ paged = jax.jit(functools.partial(cache_paged.attend_by, anywhere), static_argnu
 
 def by_xla(layer, positions, width, q, k, v):
     """What cuDNN is asked for, computed by XLA."""
-    return cache_cudnn.attend_by("xla", layer, positions, q, k, v)
+    return cache_cudnn.attend_by("xla", layer, positions, width, q, k, v)
 
 
 cudnn = jax.jit(by_xla, static_argnums=2)
@@ -143,6 +143,17 @@ def test_what_lies_beyond_a_slots_position_is_never_read(kernel):
     one, _ = ATTEND[kernel](layer, POSITIONS, WIDTH, q, k, v)
     two, _ = ATTEND[kernel](jax.tree.map(disturb, layer), POSITIONS, WIDTH, q, k, v)
     np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("kernel", ["dense", *ATTEND])
+def test_a_slot_beyond_the_width_is_written_all_the_same_and_changes_nothing_for_others(kernel):
+    config = model()
+    q, k, v = token(config)
+    attend, inside = {"dense": dense, **ATTEND}[kernel], POSITIONS < 200
+    narrow, layer = attend(full(config, kernel), POSITIONS, 200, q, k, v)
+    wide, expected = attend(full(config, kernel), POSITIONS, WIDTH, q, k, v)
+    np.testing.assert_allclose(narrow[inside], wide[inside], atol=2e-6)
+    jax.tree.map(np.testing.assert_array_equal, layer, expected)
 
 
 @pytest.mark.parametrize("kernel", ATTEND)
