@@ -1,6 +1,6 @@
 """The cache of GPUs: decoding by cuDNN (`jax.nn.dot_product_attention`), which reads what a slot holds.
 
-Letters: S slots, C capacity, U rows, P their length, N query heads, K key-value heads, G query heads of one, H head_dim.
+Letters: S slots, C capacity, U rows, P their length, K key-value heads, N query heads, G = N / K, H head_dim.
 """
 
 from __future__ import annotations
@@ -48,15 +48,16 @@ def attend(
 ) -> tuple[jax.Array, Layer]:
     """Attention of one token, q [S, N, 1, H] and k, v [S, K, 1, H], over the cache with that token written in.
 
-    `width` would cost a copy: the kernel stops at each slot's position by itself.
+    The cache is not cut to `width`, which would cost a copy: the kernel stops where a slot ends.
     """
-    return attend_by("cudnn", layer, positions, q, k, v)
+    return attend_by("cudnn", layer, positions, width, q, k, v)
 
 
 def attend_by(
     implementation: Literal["cudnn", "xla"],
     layer: Layer,
     positions: jax.Array,
+    width: int,
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
@@ -65,7 +66,7 @@ def attend_by(
     kv_heads = k.shape[1]
     grouped = reshape(q, (q.shape[0], kv_heads, q.shape[1] // kv_heads, q.shape[3]), ("batch", "kv_heads", None, None))
     operands = *layer, k.swapaxes(1, 2), v.swapaxes(1, 2), positions, grouped
-    local = functools.partial(_attend_local, implementation)
+    local = functools.partial(_attend_local, implementation, width)
     if cut(KEPT, layer[0].shape) is not None:
         specs = tuple(jax.typeof(x).sharding.spec for x in operands)
         local = jax.shard_map(local, in_specs=specs, out_specs=(specs[5], specs[0], specs[1]), check_vma=False)
@@ -75,6 +76,7 @@ def attend_by(
 
 def _attend_local(
     implementation: Literal["cudnn", "xla"],
+    width: int,
     keys: jax.Array,
     values: jax.Array,
     k: jax.Array,
@@ -90,7 +92,7 @@ def _attend_local(
         keys,
         values,
         query_seq_lengths=jnp.ones_like(positions),
-        key_value_seq_lengths=positions + 1,
+        key_value_seq_lengths=jnp.minimum(positions + 1, width),
         implementation=implementation,
     )
     return y.reshape(q.shape), keys, values

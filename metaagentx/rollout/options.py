@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from metaagentx.policy.config import DecodeKernel, Kernel
+from metaagentx.policy.config import DecodeChoice, KernelChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,9 @@ class EngineOptions:
     share_unit: int = 16  # a shared beginning is a multiple of so many tokens
     during_tools: DuringTools = "keep"  # while a dialogue's tool works: "keep" its row for it | "leave" it to others
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
-    attention: Kernel = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU)
-    decode_attention: DecodeKernel = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
+    # What suits the platform ("auto"), or a kernel by name: see docs/models.md.
+    attention: KernelChoice = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU) | "cudnn", "triton" (GPU)
+    decode_attention: DecodeChoice = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
 
     def __post_init__(self) -> None:
         for name in ("slots", "capacity", "chunk", "share_unit"):
@@ -86,7 +87,7 @@ class EngineOptions:
                 raise ValueError(f"engine.{name} must be increasing positive numbers, not {buckets}")
             if not buckets and name != "capacity_buckets":
                 raise ValueError(f"engine.{name} must not be empty")
-        kernels = ("attention", Kernel), ("decode_attention", DecodeKernel)
+        kernels = ("attention", KernelChoice), ("decode_attention", DecodeChoice)
         for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools)):
             kinds = get_args(kind)
             if getattr(self, name) not in kinds:
