@@ -99,6 +99,16 @@ class RoleSampling:
     def by_role(self) -> dict[str, SamplingOptions]:
         return {"designer": self.designer, "executor": self.executor}
 
+    @property
+    def truncated(self) -> bool:
+        """Whether any role has a top-k or top-p."""
+        return self.designer.truncated or self.executor.truncated
+
+    @property
+    def reshaped(self) -> bool:
+        """Whether any role draws, at temperature 1, from anything but the plain distribution."""
+        return self.truncated or self.designer.biased or self.executor.biased
+
 
 @dataclass(frozen=True, slots=True)
 class RoleTraining:

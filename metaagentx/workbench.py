@@ -27,6 +27,7 @@ from metaagentx.policy.pretrained_config import read_config
 from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer
 from metaagentx.primary import PrimaryTask, told
 from metaagentx.rollout.at_work import Tools, alone
+from metaagentx.rollout.bias import Biases, biases
 from metaagentx.rollout.conversation import as_mappings
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
@@ -34,7 +35,7 @@ from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.open import open_task, surroundings
-from metaagentx.tasks.pieces import tiny_pieces
+from metaagentx.tasks.pieces import REPLIES, tiny_pieces
 from metaagentx.tasks.task import Question, Task
 from metaagentx.tools.sandbox import SandboxUnavailable
 
@@ -50,6 +51,7 @@ class Workbench:
     chat: Chat
     toolbox: Tools
     language: Language
+    biases: Biases | None  # of the roles that have any
 
     @property
     def compute(self) -> Compute:
@@ -68,7 +70,8 @@ class Workbench:
         """A new engine for each role, with these weights: one for both where they share the weights or their base."""
 
         def engine() -> Engine:
-            return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora)
+            truncated = self.settings.sampling.truncated
+            return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora, self.biases, truncated)
 
         first = engine()
         engines = {"designer": first, "executor": engine() if self.settings.policies.layout == "split" else first}
@@ -160,6 +163,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     mesh = _mesh(settings)
     try:
         model, chat = _speaker(settings)
+        added = _biases(settings, model, chat)
         data_dir = Path(settings.data.directory).expanduser()
         around = surroundings(settings.task, data_dir)
         task = open_task(settings.task, data_dir, settings.limits, around)
@@ -169,7 +173,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
     names = around.toolbox.names()
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
-    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language)
+    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language, added)
     if jax.process_count() > 1:
         bench = dataclasses.replace(bench, task=PrimaryTask(task))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -193,6 +197,13 @@ def _speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
     check_vocabulary(published, model)
     check(open_tensors(path), model, path)
     return model, Chat(published, thinking=settings.pretrained.thinking)
+
+
+def _biases(settings: Settings, model: ModelConfig, chat: Chat) -> Biases | None:
+    try:
+        return biases(settings.sampling.by_role(), REPLIES, chat.tokenizer, model.vocab_size, chat.end)
+    except ValueError as error:
+        raise SettingsError(f"config.{error}") from error
 
 
 def _check_targets(settings: Settings, model: ModelConfig) -> None:

@@ -45,10 +45,11 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     model = constants(settings)
     weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
     if name == "decode":
-        options, kernel = settings.engine, attention("decode", settings, mesh)
+        options, kernel, truncated = settings.engine, attention("decode", settings, mesh), settings.sampling.truncated
+        table = biases(settings, mesh)
         return sampling._decode.lower(
-            *(model, kernel, options.chunk, options.capacity, truncated(settings), weights, state),
-            *(_array(mesh, jnp.int32, 1), None, _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
+            *(model, kernel, options.chunk, options.capacity, truncated, weights, state),
+            *(_array(mesh, jnp.int32, 1), table, _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
         )
     rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
     prompts, numbers = _array(mesh, jnp.int32, rows, width), _array(mesh, jnp.int32, rows)
@@ -126,12 +127,13 @@ def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
     options = settings.engine
     shape = attention("decode", settings, mesh), options.slots, options.capacity
-    return _bound(jax.eval_shape(partial(empty_state, constants(settings), *shape, truncated(settings))), mesh)
+    return _bound(jax.eval_shape(partial(empty_state, constants(settings), *shape, settings.sampling.reshaped)), mesh)
 
 
-def truncated(settings: Settings) -> bool:
-    """Whether any role samples with top-k or top-p."""
-    return any(sampling.truncated for sampling in settings.sampling.by_role().values())
+def biases(settings: Settings, mesh: Mesh) -> jax.ShapeDtypeStruct | None:
+    """The shape of what is added to logits: a row for each role that has a bias or mask, and one of zeros."""
+    count = sum(sampling.biased for sampling in settings.sampling.by_role().values())
+    return _array(mesh, jnp.float32, 1 + count, constants(settings).vocab_size) if count else None
 
 
 def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str, jax.ShapeDtypeStruct]]:
@@ -141,7 +143,8 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     array = partial(_array, mesh, jnp.int32), partial(_array, mesh, jnp.float32)
     shape = (pack.row_buckets[-1] // rows, rows, pack.row_length)
     whole, real = array[0](*shape), array[1](*shape)
-    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real)
+    kept = real if settings.sampling.reshaped else None
+    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept)
     roles = [role for role in training(settings) if role in roles_of(settings)]
     return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())
 

@@ -23,7 +23,7 @@ class Vocabulary(Protocol):
         """The ids of a text."""
         ...
 
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+    def convert_ids_to_tokens(self, ids: list[int]) -> str | list[str]:
         """Their pieces."""
         ...
 
