@@ -240,8 +240,8 @@ class Settings:
             )
         if self.generation.staleness and not self.loss.importance_cap:
             raise ValueError(
-                f"generation.staleness ({self.generation.staleness}) wants loss.importance_cap above 0: tokens of older "
-                "weights count by what the newest think of them"
+                f"generation.staleness ({self.generation.staleness}) wants loss.importance_cap above 0: tokens of "
+                "older weights count by what the newest think of them"
             )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), not {self.seed}")
