@@ -42,10 +42,13 @@ ROOMS = {
     "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
     "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
+    "transfer": Rule(("transfer", "policies", "policy", "mesh")),
+    "pipeline": Rule(("pipeline", "transfer", "policies")),
     "workbench": Rule(
         (
             "workbench",
             "policies",
+            "transfer",
             "settings",
             "mesh",
             "primary",

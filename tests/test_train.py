@@ -19,7 +19,8 @@ from configs import tiny
 from metaagentx import evaluate, policies, sft, solve
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claimed
 from metaagentx.command_line import Preempted
-from metaagentx.learn.schedule import phase
+from metaagentx.learn.schedule import phase as phase_of
+from metaagentx.pipeline import Pipeline
 from metaagentx.preemption import notice
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.settings import Settings, plain, read
@@ -207,13 +208,16 @@ def test_a_steady_state_step_compiles_nothing(finished):
     settings = small(train__questions=3)
     with open_workbench(settings) as bench:
         states = policies.states(sft.finished(bench, finished), settings)
-        engines = bench.engines(policies.acting(states, None), version=-1)
-        engines["designer"].warmup()
+        pipeline = Pipeline(0, bench.way).after(0, policies.acting(states, None))
+        engines = bench.engines(*pipeline.newest)
+        bench.warm(engines)
 
         def steps(numbers):
-            nonlocal states
+            nonlocal states, pipeline
             for step in numbers:
-                states, *_ = one_step(bench, engines, states, None, phase(settings.stages, step), step, 3 * step)
+                phase = phase_of(settings.stages, step)
+                states, pipeline, done = one_step(bench, engines, states, None, pipeline, phase, step, 3 * step)
+                done.metrics(settings.train.gap_bound)
 
         steps([0, 1])
         with count_compilations() as compilations:
