@@ -35,6 +35,7 @@ from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.report.records import episode
 from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import Rollout
 from metaagentx.settings import Settings, differences, plain
 from metaagentx.workbench import Workbench, distinct, open_workbench
@@ -141,7 +142,7 @@ def reinforce(
 
 def one_step(
     bench: Workbench,
-    engines: Mapping[str, Engine],
+    engines: Mapping[str, Engine | Remote],
     states: States,
     base: Params | None,
     phase: Phase,

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from metaagentx import policies
+from metaagentx.learn.schedule import ROLES
 from metaagentx.learn.update import Compute
 from metaagentx.mesh import make_mesh
 from metaagentx.policies import Weights
@@ -31,6 +32,7 @@ from metaagentx.rollout.conversation import as_mappings
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
+from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.open import open_task, surroundings
@@ -50,6 +52,7 @@ class Workbench:
     chat: Chat
     toolbox: Tools
     language: Language
+    servers: Mapping[str, Remote]  # of the roles that have one
 
     @property
     def compute(self) -> Compute:
@@ -63,21 +66,24 @@ class Workbench:
         options = self.settings.policies
         return options.lora if options.layout == "adapters" else None
 
-    def engines(self, weights: Weights, version: int) -> dict[str, Engine]:
-        """A new engine for each role, with these weights: one for both where they share the weights or their base."""
+    def engines(self, weights: Weights, version: int) -> dict[str, Engine | Remote]:
+        """Each role's server, or a new engine with these weights: one for both where they share them or their base."""
 
         def engine() -> Engine:
             return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora)
 
-        first = engine()
-        engines = {"designer": first, "executor": engine() if self.settings.policies.layout == "split" else first}
-        policies.load(engines, weights, version)
-        return engines
+        split, found = self.settings.policies.layout == "split", dict[str, Engine | Remote](self.servers)
+        here = [role for role in ROLES if role not in found]
+        first = engine() if here else None
+        for role in here:
+            found[role] = first if first is not None and (role == here[0] or not split) else engine()
+        policies.load(found, weights, version)
+        return found
 
     def sample(
         self,
         questions: Sequence[Question],
-        engines: Mapping[str, Engine],
+        engines: Mapping[str, Engine | Remote],
         *,
         step: int,
         seed: int | None = None,
@@ -103,13 +109,25 @@ class Workbench:
         )
 
     def expect(self, *splits: str) -> None:
-        """That there are questions in these splits, and that a designer's prompt fits the engine for all of them.
+        """That there are questions in these splits, that a designer's prompt fits for all of them, and servers answer.
 
         Raises:
-          SettingsError: naming the split, or the question with the longest text.
+          SettingsError: naming the split, the question with the longest text, or the server.
         """
+        try:
+            for server in self.servers.values():
+                server.check()
+        except ValueError as error:
+            raise SettingsError(f"config.{error}") from error
         engine = self.settings.engine
         room = min(engine.prompt_buckets[-1], engine.capacity - 1)
+        advice = (
+            f"config.engine.prompt_buckets (now up to {engine.prompt_buckets[-1]}) and config.engine.capacity "
+            f"({engine.capacity}, prompt and reply)"
+        )
+        if "designer" in self.servers:
+            room = self.servers["designer"].context - 1
+            advice = f"config.policies.servers.designer.context (now {room + 1}, prompt and reply)"
         for split in splits:
             size = self.task.size(split)
             if not size:
@@ -122,8 +140,7 @@ class Workbench:
             if length > room:
                 raise SettingsError(
                     f"the designer's prompt of {split} question {longest.id} has {length} tokens, there is room for "
-                    f"{room}: raise config.engine.prompt_buckets (now up to {engine.prompt_buckets[-1]}) and "
-                    f"config.engine.capacity ({engine.capacity}, prompt and reply), or shorten the question"
+                    f"{room}: raise {advice}, or shorten the question"
                 )
 
     def first_params(self) -> Params:
@@ -134,8 +151,8 @@ class Workbench:
         return params.initialise(self.model, jax.random.key(settings.seed), self.mesh)
 
     def fresh_weights(self) -> Weights:
-        """`first_params` in the layout of the run's policies."""
-        return self.around(self.first_params())
+        """`first_params` in the layout of the run's policies; none where servers answer for both roles."""
+        return Weights({}, {}) if len(self.servers) == len(ROLES) else self.around(self.first_params())
 
     def around(self, params: Params) -> Weights:
         """`params` in the layout of the run's policies."""
@@ -143,9 +160,9 @@ class Workbench:
         return policies.around(params, self.settings.policies, self.model, key, self.mesh)
 
 
-def distinct(engines: Mapping[str, Engine]) -> list[Engine]:
-    """Every engine once, however many roles it serves."""
-    return list({id(engine): engine for engine in engines.values()}.values())
+def distinct(engines: Mapping[str, Engine | Remote]) -> list[Engine]:
+    """Every engine of this program once, however many roles it serves."""
+    return list({id(engine): engine for engine in engines.values() if isinstance(engine, Engine)}.values())
 
 
 @contextlib.contextmanager
@@ -159,6 +176,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     mesh = _mesh(settings)
     try:
         model, chat = _speaker(settings)
+        servers = _servers(settings, chat)
         data_dir = Path(settings.data.directory).expanduser()
         around = surroundings(settings.task, data_dir)
         task = open_task(settings.task, data_dir, settings.limits, around)
@@ -168,7 +186,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
     names = around.toolbox.names()
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
-    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language)
+    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language, servers)
     if jax.process_count() > 1:
         bench = dataclasses.replace(bench, task=PrimaryTask(task))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -192,6 +210,13 @@ def _speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
     check_vocabulary(published, model)
     check(open_tensors(path), model, path)
     return model, Chat(published, thinking=settings.pretrained.thinking)
+
+
+def _servers(settings: Settings, chat: Chat) -> dict[str, Remote]:
+    """Who answers for the roles that have a server; nobody is asked yet."""
+    capacity, share = settings.engine.capacity, told if jax.process_count() > 1 else alone
+    servers = settings.policies.servers.by_role()
+    return {role: Remote(role, options, chat, capacity, share) for role, options in servers.items()}
 
 
 def _check_targets(settings: Settings, model: ModelConfig) -> None:

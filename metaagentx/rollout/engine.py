@@ -140,6 +140,11 @@ class Engine:
         self._state = _decode(self.config, self.options.chunk, weights, self._state, self.eos)
         jax.block_until_ready(self._state)
 
+    def room(self, reply: int) -> int:
+        """Tokens of the longest prompt beside a reply of `reply` tokens; half of the capacity is for prompts anyway."""
+        capacity = self.options.capacity
+        return min(self.options.prompt_buckets[-1], max(capacity - reply, capacity // 2))
+
     def submit(self, ask: Ask) -> None:
         """Queue one call; its reply comes out of a later `step`. An empty prompt is an error."""
         prompt, sampling = ask.prompt, ask.sampling

@@ -87,6 +87,7 @@ class Spent:
     tool_seconds: float = 0.0  # from the start of each tool to its result, all together
     idle_seconds: float = 0.0  # in which nothing but tools was under way
     refused: int = 0  # calls that got no sample: too long or over budget
+    failed: int = 0  # calls that got none by our own fault: a server that does not answer
 
 
 @dataclass(slots=True)
@@ -231,6 +232,8 @@ class Table:
         task, _, conversation, prompt = self.waiting.pop(ticket)
         if len(sampled.tokens):
             conversation.add(prompt, sampled)
+        elif sampled.outcome is Outcome.FAILED:
+            self.spent.failed += 1
         else:
             self.spent.refused += 1
         visible = sampled.outcome in (Outcome.OK, Outcome.CUT)
