@@ -93,7 +93,8 @@ def reinforce(
 
     def save() -> None:
         record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
-        checkpoints.save(step, states, record)
+        if states:  # none where servers answer for both roles
+            checkpoints.save(step, states, record)
 
     with Progress(options.steps, start=step, active=is_primary()) as progress:
         # ----- Compile every program of the engine, and measure the cold start

@@ -69,14 +69,13 @@ class Workbench:
     def engines(self, weights: Weights, version: int) -> dict[str, Engine | Remote]:
         """Each role's server, or a new engine with these weights: one for both where they share them or their base."""
 
-        def engine() -> Engine:
-            return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora)
-
-        split, found = self.settings.policies.layout == "split", dict[str, Engine | Remote](self.servers)
-        here = [role for role in ROLES if role not in found]
-        first = engine() if here else None
-        for role in here:
-            found[role] = first if first is not None and (role == here[0] or not split) else engine()
+        found: dict[str, Engine | Remote] = dict(self.servers)
+        engine: Engine | None = None
+        for role in ROLES:
+            if role not in found:
+                if engine is None or self.settings.policies.layout == "split":
+                    engine = Engine(self.model, self.settings.engine, (self.chat.end,), self.lora)
+                found[role] = engine
         policies.load(found, weights, version)
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import http.server
 import json
 import logging
 import threading
@@ -24,10 +23,10 @@ from metaagentx.rollout.tree import forest
 from metaagentx.workflow.protocol import Message, Outcome
 from tests.rollout.arithmetic import LANGUAGE, Sums
 from tests.rollout.scripted import END, Adder, Letters, Scripted
+from tests.servers import Handler, Server, say, send
 
 KEY = "k3y-5ecret/+="
 VARIABLE = "METAAGENTX_TEST_KEY"
-Handler = http.server.BaseHTTPRequestHandler
 
 
 class Spelled(Letters):
@@ -37,66 +36,13 @@ class Spelled(Letters):
         return [*map(ord, text)]
 
 
-class Server:
-    """On this machine: `answer(handler, posted)` writes the answer to each request, which it keeps."""
-
-    def __init__(self) -> None:
-        self.posted: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.answer: Callable[[Handler, dict[str, Any]], None] = lambda handler, posted: say(handler, "yes")
-        self.inside = self.most_inside = 0
-        lock, server = threading.Lock(), self
-
-        class Post(Handler):
-            def do_POST(self) -> None:
-                posted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    server.posted.append(posted)
-                    server.headers.append({**self.headers, "path": self.path})
-                    server.inside += 1
-                    server.most_inside = max(server.inside, server.most_inside)
-                try:
-                    server.answer(self, posted)
-                except OSError:
-                    pass  # who asked has gone
-                finally:
-                    with lock:
-                        server.inside -= 1
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Post)
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-
-
-def send(handler: Handler, body: bytes, status: int = 200, **headers: str) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-def say(handler: Handler, text: str | None, reason: str = "stop") -> None:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
-    send(handler, json.dumps({"object": "chat.completion", "choices": [choice]}).encode())
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv(VARIABLE, KEY)
     monkeypatch.setattr(remote_module, "PAUSE", 0.01)
     server = Server()
     yield server
-    server.http.shutdown()
-    server.http.server_close()
+    server.close()
 
 
 def remote(server: Server, **changes: Any) -> Remote:
@@ -267,8 +213,7 @@ def test_a_call_that_fails_for_good_is_our_own_fault_and_said_once(server: Serve
 
 def test_a_server_that_is_not_there(server: Server) -> None:
     sampler = remote(server)
-    server.http.shutdown()
-    server.http.server_close()
+    server.close()
     assert answers(sampler, ask("a"))[0].outcome is Outcome.FAILED
 
 
