@@ -124,7 +124,8 @@ def shape_of(task: Task, name: programs.Name) -> Record:
     if name == "prefill":
         batch = {"rows": engine.admit_buckets[-1], "length": engine.prompt_buckets[-1], "slots": engine.slots}
         return {"mesh": mesh, "batch": batch, "attention": engine.attention}
-    return {"mesh": mesh, "batch": {"slots": engine.slots, "length": engine.capacity}}
+    batch = {"slots": engine.slots, "length": engine.capacity}
+    return {"mesh": mesh, "batch": batch, "attention": engine.decode_attention}
 
 
 def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Record:
@@ -156,8 +157,8 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
     }
     return {
         "hbm": hbm | {"total": sum(hbm.values()), "chip": task.where.chip.hbm},
-        "flops": cost.products + cost.kernels + cost.ragged,
-        "bytes": cost.hbm,
+        "flops": cost.products + cost.kernels + cost.ragged + estimate.FILLED * cost.attended,
+        "bytes": cost.hbm + estimate.FILLED * cost.cached,
         "received": sum(cost.collectives.values()),
         "seconds": asdict(seconds) | {"overlapped": seconds.overlapped, "serial": seconds.serial},
         "model_flops": work,

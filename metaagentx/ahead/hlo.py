@@ -51,13 +51,15 @@ class Cost:
     ragged: float = (
         0.0  # FLOPs of Pallas' products of runs of rows, each with its expert's matrix, if all rows have one
     )
-    hbm: float = 0.0  # bytes read from and written to HBM
+    hbm: float = 0.0  # bytes read from and written to HBM, without the next
+    cached: float = 0.0  # bytes of caches that Pallas' decode kernels read if every slot is full
+    attended: float = 0.0  # FLOPs of these kernels if every slot is full
     cycles: float = 0.0  # the compiler's estimate of everything but kernels and collectives
     collectives: dict[int, float] = field(default_factory=dict)  # group size -> bytes that a chip must receive
 
     def add(self, other: Cost, times: int = 1) -> None:
         """Take in another cost, `times` times."""
-        for name in ("products", "kernels", "ragged", "hbm", "cycles"):
+        for name in ("products", "kernels", "ragged", "hbm", "cached", "attended", "cycles"):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
         for size, moved in other.collectives.items():
             self.collectives[size] = self.collectives.get(size, 0.0) + times * moved
@@ -104,6 +106,9 @@ class Program:
             cost.products = sum(self._products(line))
             cost.kernels, cost.ragged = _attention_kernel(line), _ragged_kernel(line)
             cost.hbm = self._traffic(home, line)
+            if reached := _paged_kernel(line):
+                cost.cached, cost.attended, pages = reached
+                cost.hbm -= pages
             if found := re.search(r'"estimated_cycles":"(\d+)"', line.rest):
                 cost.cycles = float(found.group(1))
             inner = self._collective_inside(line)
@@ -176,7 +181,9 @@ class Program:
                 at = user.operands.index(name)
                 names = {int(i.rest.split(")")[0]): i.name for i in inner.values() if i.op == "parameter"}
                 moved += self._read(inner, names[at])
-            elif not (user.op == "dynamic-update-slice" and user.operands[0] == name):
+            elif user.op == "dynamic-update-slice" and user.operands[0] == name:
+                moved += self._read(lines, user.name)  # what reads the updated array in the same fusion
+            else:
                 return math.inf
         return moved
 
@@ -273,6 +280,20 @@ def _attention_kernel(line: Instruction) -> float:
     fused = any(len(dims) > len(queries) for _, dims in _shapes(line.shape))
     products = {"fwd": 2, "dq": 3, "dkv": 5 if fused else 4}[found.group(1)]
     return products * 2.0 * math.prod(queries) * queries[-2] / 2
+
+
+def _paged_kernel(line: Instruction) -> tuple[float, float, float] | None:
+    """Of a ragged paged attention kernel, whose slots have one query each: bytes and FLOPs over full slots, all pages.
+
+    Its operands are lengths [S], pages of each slot [S, n], three more, queries [S, N, H] and pages [P, page, 2 K, H].
+    """
+    found = re.search(r"operand_layout_constraints=\{(.*?)\}, \w+=", line.rest)
+    if not line.name.startswith("ragged_paged_attention_kernel") or not found:
+        return None
+    _, (_, table), *_, (_, queries), (dtype, pages) = _shapes(found.group(1))
+    tokens = math.prod(table) * pages[1]
+    read = float(BYTES[dtype] * tokens * pages[2] * pages[3])
+    return read, 4.0 * tokens * queries[1] * queries[2], float(BYTES[dtype] * math.prod(pages))
 
 
 def _ragged_kernel(line: Instruction) -> float:

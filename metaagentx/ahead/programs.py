@@ -23,7 +23,7 @@ from metaagentx.learn.state import TrainState, abstract
 from metaagentx.policy import params
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.hf_config import read_config
-from metaagentx.rollout import engine
+from metaagentx.rollout import programs as sampling
 from metaagentx.rollout.state import EngineState, Weights, empty_state
 from metaagentx.settings import Settings, SettingsError
 
@@ -43,11 +43,15 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     model = constants(settings)
     weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
     if name == "decode":
-        return engine._decode.lower(model, settings.engine.chunk, weights, state, _array(mesh, jnp.int32, 1))
+        options = settings.engine
+        return sampling._decode.lower(
+            *(model, options.decode_attention, options.chunk, options.capacity, weights, state),
+            *(_array(mesh, jnp.int32, 1), _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
+        )
     rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
     prompts, numbers = _array(mesh, jnp.int32, rows, width), _array(mesh, jnp.int32, rows)
-    attention = settings.engine.attention
-    return engine._fill.lower(model, attention, weights, state, prompts, numbers, numbers, numbers)
+    kernels = settings.engine.attention, settings.engine.decode_attention
+    return sampling._fill.lower(model, *kernels, weights, state, prompts, numbers, numbers, numbers)
 
 
 def constants(settings: Settings) -> ModelConfig:
@@ -108,7 +112,8 @@ def train_state(settings: Settings, mesh: Mesh) -> TrainState:
 
 def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
-    make = partial(empty_state, constants(settings), settings.engine.slots, settings.engine.capacity)
+    options = settings.engine
+    make = partial(empty_state, constants(settings), options.decode_attention, options.slots, options.capacity)
     return _bound(jax.eval_shape(make), mesh)
 
 

@@ -3,15 +3,16 @@
 Letters: B rows, T tokens of a row, S keys, N query heads, K key-value heads, G query heads of one, H head_dim.
 
 "dense" holds the scores of a whole row, [T, T], and is the reference. "blocked" holds one square of them at a time and
-runs anywhere; "splash" is Pallas' kernel for TPUs. The latter two need no positions: a segment's tokens lie side by
-side in their row, in order, so that within a segment "at an earlier position" is "at a smaller index".
+runs anywhere; "splash" is Pallas' kernel for TPUs; "cudnn" is NVIDIA's for 16-bit numbers on GPUs and "triton" Pallas'
+for GPUs. All but the first need no positions: a segment's tokens lie side by side in their row, in order, so that
+within a segment "at an earlier position" is "at a smaller index". `kernels` says which to take where.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +28,15 @@ NAME = "attention"  # of what a kernel returns, for policies of recomputation
 LANES = 128  # of a TPU's vector registers: "splash" pads rows to a multiple
 
 
-def within(kernel: Kernel, positions: jax.Array, segments: jax.Array) -> Attend:
-    """How the rows of a packed batch attend within themselves; `positions` and `segments` as in `model.forward`."""
+def within(kernel: Kernel, positions: jax.Array, segments: jax.Array, alone: bool = False) -> Attend:
+    """How the rows of a packed batch attend within themselves; `positions` and `segments` as in `model.forward`.
+
+    With `alone` every row is one segment and then padding, whose outputs nobody reads: "cudnn" then needs no mask.
+    """
     if kernel == "dense":
         return functools.partial(attend_within, visible(positions, segments))
-    attend = blocked if kernel == "blocked" else splash
+    kernels = {"blocked": blocked, "splash": splash, "triton": triton, "cudnn": functools.partial(fused, alone=alone)}
+    attend = kernels[kernel]
 
     def attend_rows(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, KeyValue]:
         return attend(segments, q, k, v), (k, v)
@@ -166,12 +171,80 @@ def splash(segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, interp
 
         return jax.vmap(row)(owner, q, k, v)
 
-    axes = ("batch", "kv_heads", None, None)
-    grouped = reshape(q * width**-0.5, (rows, kv_heads, group, length, width), (*axes, None))
     owner = pad(place(segments, "batch", None)[:, :, None], fill=-1)[..., 0]
-    operands = owner, pad(grouped), pad(k), pad(v)
-    if cut(axes, k.shape) is not None:
+    y = _on_each_device(local, owner, pad(_grouped(q * width**-0.5, kv_heads)), pad(k), pad(v))[..., :length, :]
+    return reshape(y, (rows, heads, length, width), ("batch", "heads", None, None))
+
+
+def fused(
+    segments: jax.Array,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    alone: bool = False,
+    implementation: Literal["cudnn", "xla"] = "cudnn",
+) -> jax.Array:
+    """Causal attention by cuDNN (`jax.nn.dot_product_attention`), forward and backward on a GPU.
+
+    Arguments as of `blocked`, in 16 bits, and `alone` as of `within`: without it a mask [B, T, T] is made, which cuDNN
+    wants as numbers. Another `implementation` is the same computation anywhere, for tests.
+    """
+    length, odd = q.shape[2], q.shape[2] % 2  # cuDNN masks even lengths only
+
+    def pad(x: jax.Array, fill: int = 0) -> jax.Array:
+        return jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((0, odd), (0, 0)), constant_values=fill)
+
+    def local(owner: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        merged = q.reshape(q.shape[0], -1, *q.shape[3:])
+        mask = None if alone else (owner[:, :, None] == owner[:, None, :])[:, None]
+        operands = (x.swapaxes(1, 2) for x in (merged, k, v))
+        y = jax.nn.dot_product_attention(*operands, mask=mask, is_causal=True, implementation=implementation)
+        return y.swapaxes(1, 2).reshape(q.shape)
+
+    owner = pad(place(segments, "batch", None)[:, :, None], fill=-1)[..., 0]
+    y = _on_each_device(local, owner, pad(_grouped(q, k.shape[1])), pad(k), pad(v))[..., :length, :]
+    return reshape(y, q.shape, ("batch", "heads", None, None))
+
+
+def triton(segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, interpret: bool = False) -> jax.Array:
+    """Causal attention by Pallas' kernel for GPUs (`jax.experimental.pallas.ops.gpu`), forward and backward.
+
+    Arguments as of `blocked`; H is a power of two. `interpret` runs the kernel's Python on any device, for tests.
+    """
+    from jax.experimental.pallas.ops.gpu import attention as pallas
+
+    length, width, group = q.shape[2], q.shape[3], q.shape[1] // k.shape[1]
+    size = 64 if q.dtype.itemsize == 2 else 32  # of a block: a few of them are on the chip at once
+    missing = -length % size
+    sizes = pallas.BlockSizes(size, size, *(min(size, 32),) * 4)
+
+    def pad(x: jax.Array, fill: int = 0) -> jax.Array:
+        return jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((0, missing), (0, 0)), constant_values=fill)
+
+    def local(owner: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        """The kernel knows no groups: every query head gets its keys and values."""
+        merged = q.reshape(q.shape[0], -1, *q.shape[3:])
+        operands = (x.swapaxes(1, 2) for x in (merged, jnp.repeat(k, group, axis=1), jnp.repeat(v, group, axis=1)))
+        y = pallas.mha(*operands, owner, width**-0.5, True, sizes, interpret=interpret)
+        return y.swapaxes(1, 2).reshape(q.shape)
+
+    owner = pad(place(segments, "batch", None)[:, :, None], fill=-1)[..., 0]
+    y = _on_each_device(local, owner, pad(_grouped(q, k.shape[1])), pad(k), pad(v))[..., :length, :]
+    return reshape(y, q.shape, ("batch", "heads", None, None))
+
+
+def _grouped(q: jax.Array, kv_heads: int) -> jax.Array:
+    """[B, N, T, H] as [B, K, G, T, H]: on a mesh, with the keys and values of the same heads on each device."""
+    shape = (q.shape[0], kv_heads, q.shape[1] // kv_heads, *q.shape[2:])
+    return reshape(q, shape, ("batch", "kv_heads", None, None, None))
+
+
+def _on_each_device(
+    local: Callable[..., jax.Array], owner: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array
+) -> jax.Array:
+    """`local` of each device's rows and key-value heads: a result like q [B, K, G, T, H]."""
+    operands = owner, q, k, v
+    if cut(("batch", "kv_heads", None, None), k.shape) is not None:
         specs = tuple(jax.typeof(x).sharding.spec for x in operands)
         local = jax.shard_map(local, in_specs=specs, out_specs=specs[1], check_vma=False)
-    y = local(*operands)[..., :length, :]
-    return reshape(y, (rows, heads, length, width), ("batch", "heads", None, None))
+    return local(*operands)

@@ -9,7 +9,10 @@ from typing import Literal
 
 # What a backward pass recomputes: see `model.forward`.
 Remat = Literal["none", "dots", "attention", "full"]
-Kernel = Literal["dense", "blocked", "splash"]  # how a row's attention over itself is computed: see `attention`
+Kernel = Literal[
+    "dense", "blocked", "splash", "cudnn", "triton"
+]  # how a row's attention over itself is computed: see `attention`
+DecodeKernel = Literal["dense", "paged", "cudnn"]  # how one token's over its slot's cache is: see `cache`
 
 
 @dataclass(frozen=True, slots=True)

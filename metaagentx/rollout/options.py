@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from metaagentx.policy.config import Kernel
+from metaagentx.policy.config import DecodeKernel, Kernel
 from metaagentx.tools.exchange import check_url, check_variable
 
 
@@ -23,33 +23,56 @@ class SamplingOptions:
             raise ValueError(f"sampling.max_tokens must be at least 1, not {self.max_tokens}")
 
 
+Share = Literal["prefix", "prompt", "none"]
+DuringTools = Literal["keep", "leave"]
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Static shapes of the engine: fixed at start, so that a steady-state step compiles nothing."""
+    """What the engine does with its slots, and its static shapes: fixed at start, so that later nothing compiles."""
 
     slots: int = 256  # calls decoded side by side
     capacity: int = 128  # tokens of cache per slot: prompt and reply together
     prompt_buckets: tuple[int, ...] = (32, 64, 128)  # prefill lengths
     admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts prefilled, or slots filled, at once
     chunk: int = 4  # decode steps per dispatch
+    capacity_buckets: tuple[int, ...] = ()  # narrower caches that decoding reads while all calls are short
+    ahead: int = 0  # dispatches that the device may have before the host has read the last: 0 or 1
+    waves: bool = False  # calls start only when all slots are free: how batch-synchronous sampling would do
+    share: Share = "prefix"  # what prompts copy instead of computing it: any beginning | equal "prompt"s | "none"
+    share_unit: int = 16  # a shared beginning is a multiple of so many tokens
+    during_tools: DuringTools = "keep"  # while a dialogue's tool works: "keep" its row for it | "leave" it to others
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
     attention: Kernel = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU)
+    decode_attention: DecodeKernel = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
 
     def __post_init__(self) -> None:
-        for name in ("slots", "capacity", "chunk"):
+        for name in ("slots", "capacity", "chunk", "share_unit"):
             if getattr(self, name) < 1:
                 raise ValueError(f"engine.{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("prompt_buckets", "admit_buckets"):
+        if self.ahead not in (0, 1):
+            raise ValueError(f"engine.ahead must be 0 or 1, not {self.ahead}")
+        for name in ("prompt_buckets", "admit_buckets", "capacity_buckets"):
             buckets = getattr(self, name)
-            if not buckets or min(buckets) < 1 or list(buckets) != sorted(set(buckets)):
+            if min(buckets, default=1) < 1 or list(buckets) != sorted(set(buckets)):
                 raise ValueError(f"engine.{name} must be increasing positive numbers, not {buckets}")
-        if self.attention not in get_args(Kernel):
-            raise ValueError(
-                f"engine.attention must be one of {', '.join(map(repr, get_args(Kernel)))}, not {self.attention!r}"
-            )
+            if not buckets and name != "capacity_buckets":
+                raise ValueError(f"engine.{name} must not be empty")
+        kernels = ("attention", Kernel), ("decode_attention", DecodeKernel)
+        for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools)):
+            kinds = get_args(kind)
+            if getattr(self, name) not in kinds:
+                raise ValueError(
+                    f"engine.{name} must be one of {', '.join(map(repr, kinds))}, not {getattr(self, name)!r}"
+                )
         if self.prompt_buckets[-1] > self.capacity:
             raise ValueError(
                 f"engine.prompt_buckets ends at {self.prompt_buckets[-1]}, above engine.capacity ({self.capacity})"
+            )
+        if self.capacity_buckets and self.capacity_buckets[-1] >= self.capacity:
+            raise ValueError(
+                f"engine.capacity_buckets ends at {self.capacity_buckets[-1]}, not below engine.capacity "
+                f"({self.capacity}), which is the last bucket anyway"
             )
 
 

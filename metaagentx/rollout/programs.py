@@ -1,0 +1,153 @@
+"""The compiled programs of one engine, and the state that they hand on to each other.
+
+Numbers of rows and tokens are rounded up to buckets, so that there are few programs and all are known at start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from metaagentx.policy.config import ModelConfig
+from metaagentx.rollout.buckets import fit, portions
+from metaagentx.rollout.options import EngineOptions
+from metaagentx.rollout.rows import Place, Prompt
+from metaagentx.rollout.sampled import CallIds
+from metaagentx.rollout.state import Report, Weights, decode, empty_state, fill, fork, refill, start
+
+_empty = jax.jit(empty_state, static_argnums=(0, 1, 2, 3))
+_fill = jax.jit(fill, static_argnums=(0, 1, 2), donate_argnums=4)
+_refill = jax.jit(refill, static_argnums=(0, 1, 2), donate_argnums=4)
+_fork = jax.jit(fork, static_argnums=(0, 1), donate_argnums=2)
+_start = jax.jit(start, donate_argnums=0)
+_decode = jax.jit(decode, static_argnums=(0, 1, 2, 3), donate_argnums=5)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request(Prompt):
+    """One queued call."""
+
+    ticket: int
+    ids: CallIds
+    bound: int
+    temperature: float
+
+
+Placed = tuple[Request, Place]
+
+
+class Programs:
+    """The device's side of an engine. Nothing here waits for the device."""
+
+    def __init__(self, config: ModelConfig, options: EngineOptions, eos: NDArray[np.int32]) -> None:
+        self.config, self.options, self.eos = config, options, eos
+        self.widths = (*options.capacity_buckets, options.capacity)  # that a dispatch of `decode` may attend to
+        self.state = _empty(config, options.decode_attention, options.slots, options.capacity)
+
+    def prepare(self, weights: Weights) -> int:
+        """Compile every program there is, largest first, without touching any slot; how many there are."""
+        rows = self.options.admit_buckets[::-1]
+        widths = self.options.prompt_buckets[::-1]
+        nothing: list[Callable[[], object]] = [
+            partial(self._decode, weights, width, np.zeros(self.options.slots, bool), 0) for width in self.widths[::-1]
+        ]
+        for width in widths:
+            nothing += [partial(self._fill, weights, count, width, ()) for count in rows]
+            if self.options.share == "prefix":
+                rests = [rest for rest in widths if rest < width]
+                nothing += [partial(self._refill, weights, count, width, rest, ()) for rest in rests for count in rows]
+            if self.options.share != "none":
+                nothing += [partial(self._fork, count, width, ()) for count in rows]
+        nothing += [partial(self._start, count, ()) for count in rows]
+        for run in nothing:
+            run()
+        jax.block_until_ready(self.state)
+        return len(nothing)
+
+    def place(self, weights: Weights, placed: Iterable[Placed]) -> jax.Array:
+        """Put each call's prompt into its row, and start the call. Returns what is known when all has been done."""
+        placed = list(placed)
+        levels: dict[int, list[Placed]] = {}
+        for entry in placed:
+            levels.setdefault(entry[1].level, []).append(entry)
+        for _, level in sorted(levels.items()):
+            self._put(weights, level)
+        for begin, end, rows in portions(len(placed), self.options.admit_buckets):
+            first = self._start(rows, placed[begin:end])
+        return first
+
+    def decode(self, weights: Weights, reach: int, cancel: NDArray[np.bool_], leave: int) -> Report:
+        """Decode one chunk with rows that become no longer than `reach`; the rest as in `state.decode`."""
+        return self._decode(weights, fit(reach, self.widths) or self.widths[-1], cancel, leave)
+
+    def _put(self, weights: Weights, level: Sequence[Placed]) -> None:
+        """Fill rows that do not depend on each other, by buckets of whole prompts and of what is computed of them."""
+        widths = self.options.prompt_buckets
+        groups: dict[tuple[int, int], list[Placed]] = {}
+        for prompt, place in level:
+            size = len(prompt.tokens)
+            whole, rest = fit(size, widths) or widths[-1], fit(size - place.shared, widths) or widths[-1]
+            key = (0, whole) if place.shared == size else (rest if place.shared else whole, whole)
+            if place.shared < size or place.source != place.slot:
+                groups.setdefault(key, []).append((prompt, place))
+        # Copies first: they want the logits of rows in which a longer prompt may go on.
+        for (rest, width), entries in sorted(groups.items()):
+            for begin, end, rows in portions(len(entries), self.options.admit_buckets):
+                part = entries[begin:end]
+                if not rest:
+                    self._fork(rows, width, part)
+                elif rest == width:
+                    self._fill(weights, rows, width, part)
+                else:
+                    self._refill(weights, rows, width, rest, part)
+
+    def _fill(self, weights: Weights, rows: int, width: int, part: Sequence[Placed]) -> None:
+        options = self.options
+        prompts, _, lengths, _, slots, adapter = self._table(rows, width, part)
+        kernels = options.attention, options.decode_attention
+        self.state = _fill(self.config, *kernels, weights, self.state, prompts, lengths, slots, adapter)
+
+    def _refill(self, weights: Weights, rows: int, width: int, rest: int, part: Sequence[Placed]) -> None:
+        kernel = self.options.decode_attention
+        table = self._table(rows, rest, part)
+        self.state = _refill(self.config, kernel, width, weights, self.state, *table)
+
+    def _fork(self, rows: int, width: int, part: Sequence[Placed]) -> None:
+        source, slots = np.zeros(rows, np.int32), np.full(rows, self.options.slots, np.int32)
+        source[: len(part)] = [place.source for _, place in part]
+        slots[: len(part)] = [place.slot for _, place in part]
+        self.state = _fork(self.options.decode_attention, width, self.state, source, slots)
+
+    def _start(self, rows: int, part: Sequence[Placed]) -> jax.Array:
+        # Columns: slot, length, bound, adapter, then the six ids.
+        table = np.zeros((rows, 10), np.int64)
+        table[:, 0], table[:, 1:3] = self.options.slots, 1
+        if part:
+            table[: len(part)] = [(place.slot, len(r.tokens), r.bound, r.adapter, *r.ids) for r, place in part]
+        temperature = np.zeros(rows, np.float32)
+        temperature[: len(part)] = [request.temperature for request, _ in part]
+        slots, lengths, bound, adapter = table[:, :4].astype(np.int32).T
+        ids = table[:, 4:].astype(np.uint32)  # -1, "not there", becomes the largest number
+        self.state, first = _start(self.state, self.eos, slots, lengths, ids, bound, temperature, adapter)
+        return first
+
+    def _decode(self, weights: Weights, width: int, cancel: NDArray[np.bool_], leave: int) -> Report:
+        statics = self.config, self.options.decode_attention, self.options.chunk, width
+        self.state, report = _decode(*statics, weights, self.state, self.eos, cancel, np.int32(leave))
+        return report
+
+    def _table(self, rows: int, width: int, part: Sequence[Placed]) -> tuple[NDArray[np.int32], ...]:
+        """What is computed of each prompt [rows, width]; then, each [rows]: where that begins, how much it is, the
+        source, the slot, the adapter."""
+        tokens, numbers = np.zeros((rows, width), np.int32), np.zeros((5, rows), np.int32)
+        numbers[1], numbers[3] = 1, self.options.slots
+        for row, (prompt, place) in enumerate(part):
+            rest = prompt.tokens[place.shared :]
+            tokens[row, : len(rest)] = rest
+            numbers[:, row] = place.shared, len(rest), max(place.source, 0), place.slot, prompt.adapter
+        return tokens, *numbers
