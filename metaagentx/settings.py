@@ -65,6 +65,27 @@ class MeshOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """Where replies are sampled. Unless said otherwise, on the devices that train, and with their newest weights."""
+
+    devices: int = 0  # the last so many are set apart for it: they sample while the others update; 0: all do both
+    tensor: int = 1  # of devices set apart: ways in which one copy of the weights is cut, as mesh.tensor
+    staleness: int = 0  # of devices set apart: updates that the weights which sample may be behind; 0: in turn
+
+    def __post_init__(self) -> None:
+        if min(self.devices, self.staleness) < 0 or self.tensor < 1:
+            raise ValueError(
+                "generation.devices and generation.staleness must be 0 or above, generation.tensor at least 1, not "
+                f"{self.devices}, {self.staleness}, {self.tensor}"
+            )
+        if self.devices % self.tensor:
+            raise ValueError(f"generation.tensor ({self.tensor}) must divide generation.devices ({self.devices})")
+        if not self.devices and (self.tensor > 1 or self.staleness):
+            key = "staleness" if self.staleness else "tensor"
+            raise ValueError(f"generation.{key} is of devices set apart: give generation.devices too")
+
+
+@dataclass(frozen=True, slots=True)
 class PretrainedOptions:
     """A published checkpoint to start from. Its own config.json gives the model's constants."""
 
@@ -203,6 +224,7 @@ class Settings:
     policies: PolicyOptions = PolicyOptions()
     seed: int = 0
     mesh: MeshOptions = MeshOptions()
+    generation: GenerationOptions = GenerationOptions()
     data: DataOptions = DataOptions()
     task: TaskOptions = TaskOptions()
     limits: Limits = Limits()
@@ -227,6 +249,11 @@ class Settings:
         if self.cold_start.into == "adapters" and self.policies.layout != "adapters":
             raise ValueError(
                 f"cold_start.into 'adapters' wants policies.layout 'adapters', not {self.policies.layout!r}"
+            )
+        if self.generation.staleness and not self.loss.importance_cap:
+            raise ValueError(
+                f"generation.staleness ({self.generation.staleness}) wants loss.importance_cap above 0: tokens of older "
+                "weights count by what the newest think of them"
             )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), not {self.seed}")

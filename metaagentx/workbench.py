@@ -39,6 +39,7 @@ from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import tiny_pieces
 from metaagentx.tasks.task import Question, Task
 from metaagentx.tools.sandbox import SandboxUnavailable
+from metaagentx.transfer import Stay, Transfer, Way, regroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Workbench:
     toolbox: Tools
     language: Language
     servers: Mapping[str, Remote]  # of the roles that have one
+    way: Way  # of weights to where replies are sampled
 
     @property
     def compute(self) -> Compute:
@@ -71,13 +73,29 @@ class Workbench:
 
         found: dict[str, Engine | Remote] = dict(self.servers)
         engine: Engine | None = None
-        for role in ROLES:
-            if role not in found:
-                if engine is None or self.settings.policies.layout == "split":
-                    engine = Engine(self.model, self.settings.engine, (self.chat.end,), self.lora)
-                found[role] = engine
-        policies.load(found, weights, version)
+        with self.sampling():
+            for role in ROLES:
+                if role not in found:
+                    if engine is None or self.settings.policies.layout == "split":
+                        engine = Engine(self.model, self.settings.engine, (self.chat.end,), self.lora)
+                    found[role] = engine
+        self.load(found, self.way.bring(weights), version)
         return found
+
+    def load(self, engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
+        """Give the engines these weights, which `way` has brought."""
+        with self.sampling():
+            policies.load(engines, weights, version)
+
+    def warm(self, engines: Mapping[str, Engine | Remote]) -> None:
+        """Compile every program of the engines."""
+        with self.sampling():
+            for engine in distinct(engines):
+                engine.warmup()
+
+    def sampling(self) -> contextlib.AbstractContextManager[object]:
+        """The mesh of the devices that sample in force, if they are set apart."""
+        return jax.set_mesh(self.way.target) if isinstance(self.way, Transfer) else contextlib.nullcontext()
 
     def sample(
         self,
@@ -92,20 +110,21 @@ class Workbench:
     ) -> Rollout:
         """`rollout.sample` with the parts and settings of this run; what is given here stands in for a setting."""
         settings = self.settings
-        return sample(
-            self.task,
-            questions,
-            engines,
-            self.chat,
-            self.toolbox,
-            self.language,
-            tree or settings.tree,
-            sampling or settings.sampling.by_role(),
-            seed=settings.seed if seed is None else seed,
-            step=step,
-            designs=designs,
-            share=told if jax.process_count() > 1 else alone,
-        )
+        with self.sampling():
+            return sample(
+                self.task,
+                questions,
+                engines,
+                self.chat,
+                self.toolbox,
+                self.language,
+                tree or settings.tree,
+                sampling or settings.sampling.by_role(),
+                seed=settings.seed if seed is None else seed,
+                step=step,
+                designs=designs,
+                share=told if jax.process_count() > 1 else alone,
+            )
 
     def expect(self, *splits: str) -> None:
         """That there are questions in these splits, that a designer's prompt fits for all of them, and servers answer.
@@ -172,7 +191,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     check comes first, and no weights are read.
     """
     _keep_compilations()
-    mesh = _mesh(settings)
+    mesh, target = _meshes(settings)
     try:
         model, chat = _speaker(settings)
         servers = _servers(settings, chat)
@@ -185,7 +204,9 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
     names = around.toolbox.names()
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
-    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language, servers)
+    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language, servers, Stay())
+    if mesh is not None and target is not None:
+        bench = dataclasses.replace(bench, way=Transfer(model, bench.lora, mesh, target))
     if jax.process_count() > 1:
         bench = dataclasses.replace(bench, task=PrimaryTask(task))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -239,11 +260,21 @@ def _within_context(settings: Settings, model: ModelConfig) -> ModelConfig:
     return dataclasses.replace(model, max_length=wanted)
 
 
-def _mesh(settings: Settings) -> Mesh | None:
-    devices = jax.device_count()
+def _meshes(settings: Settings) -> tuple[Mesh | None, Mesh | None]:
+    """The mesh that trains, None for a single device; and the one that samples, None for the same."""
+    devices, options = jax.devices(), settings.generation
+    rest = len(devices) - options.devices
+    if options.devices and jax.process_count() > 1:
+        raise SettingsError(f"config.generation.devices ({options.devices}) sets devices of a single process apart")
+    if rest < 1:
+        raise SettingsError(f"config.generation.devices ({options.devices}) leaves none of {len(devices)} to train on")
     try:
-        sizes = settings.mesh.sizes(devices)
-        return None if devices == 1 else make_mesh(*sizes)
+        sizes = settings.mesh.sizes(rest)
+        if not options.devices:
+            return (None if rest == 1 else make_mesh(*sizes)), None
+        mesh = make_mesh(*sizes, devices[:rest])
+        regroup(mesh, options.tensor)
+        return mesh, make_mesh(options.devices // options.tensor, 1, options.tensor, devices[rest:])
     except ValueError as error:
         raise SettingsError(f"config.{error}; choose others with --config.mesh.fsdp=... and the like") from error
 
