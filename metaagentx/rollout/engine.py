@@ -129,8 +129,8 @@ class Engine:
         self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)
         self._forget()
 
-    def warmup(self) -> int:
-        """Compile every program there is, largest first; how many there are."""
+    def warmup(self) -> list[jax.stages.Compiled]:
+        """Compile every program there is, largest first; none runs."""
         return self._programs.prepare(self._loaded())
 
     def room(self, reply: int) -> int:
