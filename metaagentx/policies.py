@@ -22,6 +22,7 @@ from metaagentx.policy import adapters
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.remote import Remote
 from metaagentx.settings import PolicyOptions, Settings
 
 SHARED, BASE = "shared", "base"  # names of weights that serve both roles
@@ -44,12 +45,13 @@ class Weights:
 
 def around(params: Params, options: PolicyOptions, model: ModelConfig, key: jax.Array, mesh: Mesh | None) -> Weights:
     """New weights in the layout of `options`, that all act as `params` do. Keeps `params`."""
+    here = [role for role in ROLES if role not in options.servers.by_role()]
     if options.layout == "shared":
         return Weights({SHARED: params}, {})
     if options.layout == "split":
-        return Weights({"designer": params, "executor": jax.tree.map(jnp.copy, params)}, {})
+        return Weights({role: jax.tree.map(jnp.copy, params) if role != here[0] else params for role in here}, {})
     keys = dict(zip(ROLES, jax.random.split(key, len(ROLES)), strict=True))
-    return Weights({BASE: params}, {role: adapters.initialise(model, options.lora, keys[role], mesh) for role in ROLES})
+    return Weights({BASE: params}, {role: adapters.initialise(model, options.lora, keys[role], mesh) for role in here})
 
 
 def served(policy: str) -> tuple[str, ...]:
@@ -73,13 +75,12 @@ def acting(states: States, base: Params | None) -> Weights:
     return Weights(params, {}) if base is None else Weights({BASE: base}, params)
 
 
-def load(engines: Mapping[str, Engine], weights: Weights, version: int) -> None:
-    """Give the engines of both roles these weights."""
-    if weights.base is not None:
-        engines[ROLES[0]].load(weights.base, version, weights.adapters)
-    else:
-        for policy, params in weights.full.items():
-            engines[served(policy)[0]].load(params, version)
+def load(engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
+    """Give the engines these weights; servers have their own."""
+    for policy, params in weights.full.items():
+        roles = ROLES if policy == BASE else served(policy)
+        engine = next(engine for role in roles if isinstance(engine := engines[role], Engine))
+        engine.load(params, version, weights.adapters or None)
 
 
 def train_step(

@@ -23,8 +23,9 @@ from metaagentx.learn.options import (
     RoleOptions,
     StageOptions,
 )
+from metaagentx.learn.schedule import ever_trains
 from metaagentx.policy.config import LoraOptions, ModelConfig
-from metaagentx.rollout.options import EngineOptions, SamplingOptions, TreeOptions
+from metaagentx.rollout.options import EngineOptions, SamplingOptions, ServerOptions, TreeOptions
 from metaagentx.tasks.open import TaskOptions
 from metaagentx.workflow.ir import Limits
 
@@ -100,16 +101,27 @@ class PretrainedOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleServers:
+    designer: ServerOptions = ServerOptions()
+    executor: ServerOptions = ServerOptions()
+
+    def by_role(self) -> dict[str, ServerOptions]:
+        """The roles that a server answers for."""
+        return {role: server for role in ("designer", "executor") if (server := getattr(self, role)).url}
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyOptions:
     """Which weights serve which role.
 
     "shared": one set of weights serves both. "split": each role has its own. "adapters": one frozen base, and a LoRA
-    adapter for each role.
+    adapter for each role. A role with a server has no weights here.
     """
 
     layout: Literal["shared", "split", "adapters"] = "shared"
     lora: LoraOptions = LoraOptions()  # of layout "adapters"
     master: bool = True  # whether training keeps float32 copies of bfloat16 weights
+    servers: RoleServers = RoleServers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +267,17 @@ class Settings:
             )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), not {self.seed}")
+        served = self.policies.servers.by_role()
+        for role in served:
+            if ever_trains(self.stages, role):
+                raise ValueError(
+                    f"policies.servers.{role}: the {role} trains (stages.mode {self.stages.mode!r}), and a server's "
+                    "replies have no log-probabilities to train on: freeze it, or take its url away"
+                )
+        if len(served) == 2 and self.cold_start.steps:
+            raise ValueError("cold_start.steps must be 0 where servers answer for both roles: there are no weights")
         for role, sampling in self.sampling.by_role().items():
-            if self.stages.mode != "none" and sampling.temperature != 1:
+            if self.stages.mode != "none" and sampling.temperature != 1 and role not in served:
                 raise ValueError(
                     f"sampling.{role}.temperature must be 1 while training (it biases the policy ratio), not "
                     f"{sampling.temperature}; evaluate.temperature is free"

@@ -39,6 +39,7 @@ from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.report.records import episode
 from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import Rollout
 from metaagentx.settings import Settings, differences, plain
 from metaagentx.workbench import Workbench, open_workbench
@@ -96,7 +97,8 @@ def reinforce(
 
     def save() -> None:
         record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
-        checkpoints.save(step, states, record)
+        if states:  # none where servers answer for both roles
+            checkpoints.save(step, states, record)
 
     underway: deque[tuple[Step, int]] = deque()  # steps whose update is not waited for yet, and the tokens up to them
 
@@ -194,7 +196,7 @@ class Step:
 
 def one_step(
     bench: Workbench,
-    engines: Mapping[str, Engine],
+    engines: Mapping[str, Engine | Remote],
     states: States,
     base: Params | None,
     pipeline: Pipeline,
@@ -234,7 +236,7 @@ def one_step(
     pipeline = pipeline.after(step + 1, policies.acting(states, base))
     clock.lap("update")
 
-    ages = [step - trajectory.version for trajectory in assigned.trajectories] or [0]
+    ages = [step - trajectory.version for role in batches for trajectory in assigned.of(role)[0]] or [0]
     known = rollout.metrics | design_mix(rollout.trees) | clock.laps()
     known |= {f"credit/{name}": value for name, value in assigned.metrics.items()}
     known |= {"train/staleness_mean": sum(ages) / len(ages), "train/staleness_max": float(max(ages))}

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from metaagentx import policies
+from metaagentx.learn.schedule import ROLES
 from metaagentx.learn.update import Compute
 from metaagentx.mesh import make_mesh
 from metaagentx.policies import Weights
@@ -32,6 +33,7 @@ from metaagentx.rollout.conversation import as_mappings
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
+from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.settings import Settings, SettingsError
 from metaagentx.tasks.open import open_task, surroundings
@@ -53,6 +55,7 @@ class Workbench:
     toolbox: Tools
     language: Language
     biases: Biases | None  # of the roles that have any
+    servers: Mapping[str, Remote]  # of the roles that have one
     way: Way  # of weights to where replies are sampled
 
     @property
@@ -68,25 +71,30 @@ class Workbench:
         options = self.settings.policies
         return options.lora if options.layout == "adapters" else None
 
-    def engines(self, weights: Weights, version: int) -> dict[str, Engine]:
-        """A new engine for each role, with these weights: one for both where they share the weights or their base."""
+    def engines(self, weights: Weights, version: int) -> dict[str, Engine | Remote]:
+        """Each role's server, or a new engine with these weights: one for both where they share them or their base."""
 
-        def engine() -> Engine:
-            truncated = self.settings.sampling.truncated
-            return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora, self.biases, truncated)
-
+        found: dict[str, Engine | Remote] = dict(self.servers)
+        engine: Engine | None = None
         with self.sampling():
-            first = engine()
-            engines = {"designer": first, "executor": engine() if self.settings.policies.layout == "split" else first}
-        self.load(engines, self.way.bring(weights), version)
-        return engines
+            for role in ROLES:
+                if role not in found:
+                    if engine is None or self.settings.policies.layout == "split":
+                        engine = self._engine()
+                    found[role] = engine
+        self.load(found, self.way.bring(weights), version)
+        return found
 
-    def load(self, engines: Mapping[str, Engine], weights: Weights, version: int) -> None:
+    def _engine(self) -> Engine:
+        truncated = self.settings.sampling.truncated
+        return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora, self.biases, truncated)
+
+    def load(self, engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
         """Give the engines these weights, which `way` has brought."""
         with self.sampling():
             policies.load(engines, weights, version)
 
-    def warm(self, engines: Mapping[str, Engine]) -> None:
+    def warm(self, engines: Mapping[str, Engine | Remote]) -> None:
         """Compile every program of the engines."""
         with self.sampling():
             for engine in distinct(engines):
@@ -99,7 +107,7 @@ class Workbench:
     def sample(
         self,
         questions: Sequence[Question],
-        engines: Mapping[str, Engine],
+        engines: Mapping[str, Engine | Remote],
         *,
         step: int,
         seed: int | None = None,
@@ -126,13 +134,25 @@ class Workbench:
             )
 
     def expect(self, *splits: str) -> None:
-        """That there are questions in these splits, and that a designer's prompt fits the engine for all of them.
+        """That there are questions in these splits, that a designer's prompt fits for all of them, and servers answer.
 
         Raises:
-          SettingsError: naming the split, or the question with the longest text.
+          SettingsError: naming the split, the question with the longest text, or the server.
         """
+        try:
+            for server in self.servers.values():
+                server.check()
+        except ValueError as error:
+            raise SettingsError(f"config.{error}") from error
         engine = self.settings.engine
         room = min(engine.prompt_buckets[-1], engine.capacity - 1)
+        advice = (
+            f"config.engine.prompt_buckets (now up to {engine.prompt_buckets[-1]}) and config.engine.capacity "
+            f"({engine.capacity}, prompt and reply)"
+        )
+        if "designer" in self.servers:
+            room = self.servers["designer"].context - 1
+            advice = f"config.policies.servers.designer.context (now {room + 1}, prompt and reply)"
         for split in splits:
             size = self.task.size(split)
             if not size:
@@ -145,8 +165,7 @@ class Workbench:
             if length > room:
                 raise SettingsError(
                     f"the designer's prompt of {split} question {longest.id} has {length} tokens, there is room for "
-                    f"{room}: raise config.engine.prompt_buckets (now up to {engine.prompt_buckets[-1]}) and "
-                    f"config.engine.capacity ({engine.capacity}, prompt and reply), or shorten the question"
+                    f"{room}: raise {advice}, or shorten the question"
                 )
 
     def first_params(self) -> Params:
@@ -157,8 +176,8 @@ class Workbench:
         return params.initialise(self.model, jax.random.key(settings.seed), self.mesh)
 
     def fresh_weights(self) -> Weights:
-        """`first_params` in the layout of the run's policies."""
-        return self.around(self.first_params())
+        """`first_params` in the layout of the run's policies; none where servers answer for both roles."""
+        return Weights({}, {}) if len(self.servers) == len(ROLES) else self.around(self.first_params())
 
     def around(self, params: Params) -> Weights:
         """`params` in the layout of the run's policies."""
@@ -166,9 +185,9 @@ class Workbench:
         return policies.around(params, self.settings.policies, self.model, key, self.mesh)
 
 
-def distinct(engines: Mapping[str, Engine]) -> list[Engine]:
-    """Every engine once, however many roles it serves."""
-    return list({id(engine): engine for engine in engines.values()}.values())
+def distinct(engines: Mapping[str, Engine | Remote]) -> list[Engine]:
+    """Every engine of this program once, however many roles it serves."""
+    return list({id(engine): engine for engine in engines.values() if isinstance(engine, Engine)}.values())
 
 
 @contextlib.contextmanager
@@ -183,6 +202,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     try:
         model, chat = _speaker(settings)
         added = _biases(settings, model, chat)
+        servers = _servers(settings, chat)
         data_dir = Path(settings.data.directory).expanduser()
         around = surroundings(settings.task, data_dir)
         task = open_task(settings.task, data_dir, settings.limits, around)
@@ -192,7 +212,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
     names = around.toolbox.names()
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
-    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language, added, Stay())
+    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language, added, servers, Stay())
     if mesh is not None and target is not None:
         bench = dataclasses.replace(bench, way=Transfer(model, bench.lora, mesh, target))
     if jax.process_count() > 1:
@@ -225,6 +245,13 @@ def _biases(settings: Settings, model: ModelConfig, chat: Chat) -> Biases | None
         return biases(settings.sampling.by_role(), REPLIES, chat.tokenizer, model.vocab_size, chat.end)
     except ValueError as error:
         raise SettingsError(f"config.{error}") from error
+
+
+def _servers(settings: Settings, chat: Chat) -> dict[str, Remote]:
+    """Who answers for the roles that have a server; nobody is asked yet."""
+    capacity, share = settings.engine.capacity, told if jax.process_count() > 1 else alone
+    servers = settings.policies.servers.by_role()
+    return {role: Remote(role, options, chat, capacity, share) for role, options in servers.items()}
 
 
 def _check_targets(settings: Settings, model: ModelConfig) -> None:

@@ -19,6 +19,11 @@ class Phase:
     trains: Mapping[str, float]  # role -> scale of its learning rate
 
 
+def ever_trains(options: StageOptions, role: str) -> bool:
+    """Whether any step trains the role."""
+    return any(phase(options, step).trains[role] > 0 for step in (0, options.length))
+
+
 def phase(options: StageOptions, step: int) -> Phase:
     """The phase at `step` (from 0). `stagewise` alternates every `length` steps (MetaAgent-X: executor first)."""
     if options.mode == "joint":

@@ -108,9 +108,14 @@ class Engine:
         self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)
         self._forget()
 
-    def warmup(self) -> int:
-        """Compile every program there is, largest first; how many there are."""
+    def warmup(self) -> list[jax.stages.Compiled]:
+        """Compile every program there is, largest first; none runs."""
         return self._programs.prepare(self._loaded())
+
+    def room(self, reply: int) -> int:
+        """Tokens of the longest prompt beside a reply of `reply` tokens; half of the capacity is for prompts anyway."""
+        capacity = self.options.capacity
+        return min(self.options.prompt_buckets[-1], max(capacity - reply, capacity // 2))
 
     def submit(self, ask: Ask) -> None:
         """Queue one call; its reply comes out of a later `step`. An empty prompt is an error."""

@@ -108,6 +108,7 @@ def measure_spent(spent: Spent, questions: int) -> dict[str, float]:
         "rollout/calls_per_question": spent.calls / max(1, questions),
         "rollout/tokens_per_question": spent.tokens / max(1, questions),
         "rollout/refused_calls": float(spent.refused),
+        "rollout/failed_calls": float(spent.failed),
         "tools/calls": float(spent.tool_calls),
         "tools/failures": float(spent.tool_failures),
         "tools/seconds": spent.tool_seconds,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from metaagentx.policy.config import DecodeChoice, KernelChoice
+from metaagentx.tools.exchange import check_url, check_variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +137,31 @@ class TreeOptions:
             raise ValueError(f"tree.cost_form must be 'additive' or 'product', not {self.cost_form!r}")
         if self.cost_unit not in ("tokens", "calls"):
             raise ValueError(f"tree.cost_unit must be 'tokens' or 'calls', not {self.cost_unit!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """An OpenAI-compatible server (vLLM, SGLang, a hosted API) that answers for a role, which then does not train."""
+
+    url: str = ""  # what /chat/completions is added to: "http://localhost:8000/v1"; "": this run's weights answer
+    model: str = ""  # as the server calls it
+    key_variable: str = ""  # the environment variable that holds the key, never the key itself; "": none is needed
+    length_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # the server's word for a reply's bound
+    context: int = 0  # tokens of prompt and reply, as this run's tokenizer counts; 0: engine.capacity
+    in_flight: int = 32  # calls at a time
+    seconds: float = 300.0  # of one attempt
+    retries: int = 4  # after no answer, or one of status 408, 429 or 5xx
+
+    def __post_init__(self) -> None:
+        # The key may have been written where its name belongs: that message does not repeat the value.
+        check_variable(self.key_variable, "key_variable")
+        if self.url:
+            check_url(self.url, "url", plain=not self.key_variable)
+            if "?" in self.url:
+                raise ValueError("url may hold no query: /chat/completions is added to it")
+        if bool(self.url) != bool(self.model):
+            raise ValueError("url and model must both be given, or neither")
+        if self.in_flight < 1 or self.context < 0 or not 0 < self.seconds <= 3600 or not 0 <= self.retries <= 10:
+            raise ValueError(
+                "in_flight must be at least 1, context 0 or above, seconds in (0, 3600] and retries from 0 to 10"
+            )

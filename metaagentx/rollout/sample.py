@@ -15,6 +15,7 @@ from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories, measure_trees
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
+from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.rollout.tree import forest
@@ -45,7 +46,7 @@ class Rollout:
 def sample(
     task: Task,
     questions: Sequence[Question],
-    engines: Mapping[str, Engine],
+    engines: Mapping[str, Engine | Remote],
     chat: Dialogue,
     toolbox: Tools,
     language: Language,
@@ -86,14 +87,12 @@ def sample(
     return Rollout(trees, trajectories, metrics)
 
 
-def prompt_room(engine: Engine, chat: Dialogue, longest: int, reply: int) -> Room:
+def prompt_room(engine: Engine | Remote, chat: Dialogue, longest: int, reply: int) -> Room:
     """Room for prompts in tokens of `chat`.
 
-    At most `longest`, if that is not 0, and at most what the engine takes beside a reply of `reply` tokens; half of the
-    engine's capacity is for prompts, whatever the reply.
+    At most `longest`, if that is not 0, and at most what the engine takes beside a reply of `reply` tokens.
     """
-    shapes = engine.options
-    most = min(shapes.prompt_buckets[-1], max(shapes.capacity - reply, shapes.capacity // 2))
+    most = engine.room(reply)
 
     def extend(reply: Reply, messages: tuple[Message, ...]) -> int:
         return reply.tokens + len(chat.extend((), as_mappings(messages), not reply.outcome.open))

@@ -88,6 +88,7 @@ class Spent:
     tool_seconds: float = 0.0  # from the start of each tool to its result, all together
     idle_seconds: float = 0.0  # in which nothing but tools was under way
     refused: int = 0  # calls that got no sample: too long or over budget
+    failed: int = 0  # calls that got none by our own fault: a server that does not answer
 
 
 @dataclass(slots=True)
@@ -232,6 +233,8 @@ class Table:
         task, _, conversation, prompt = self.waiting.pop(ticket)
         if len(sampled.tokens):
             conversation.add(prompt, sampled)
+        elif sampled.outcome is Outcome.FAILED:
+            self.spent.failed += 1
         else:
             self.spent.refused += 1
         text = self.chat.decode(sampled.tokens.tolist()) if sampled.outcome.spoken else ""

@@ -167,7 +167,7 @@ def test_a_reply_ends_with_the_token_that_completes_a_stop_string(expected):
 def test_every_program_is_compiled_at_warmup(made):
     engine = made(SHARED)
     # Two widths filled and copied, the narrow one put after a beginning, each for 2 numbers of rows; starts; decoding.
-    assert engine.warmup() == (2 + 2 + 1) * 2 + 2 + 2
+    assert len(engine.warmup()) == (2 + 2 + 1) * 2 + 2 + 2
     with count_compilations() as compilations:
         for seed in range(5):
             serve(engine, dialogues(seed, 50), np.random.default_rng(seed))
