@@ -57,9 +57,7 @@ def grow(
     return designs
 
 
-def design(
-    question: Question, task: Task, options: TreeOptions, language: Language, room: Room
-) -> Process[Grown]:
+def design(question: Question, task: Task, options: TreeOptions, language: Language, room: Room) -> Process[Grown]:
     """One sampled design and its executions. A response that is no valid design is not run, and keeps its diagnosis."""
     reply: Reply = yield Call("designer", "designer", tuple(task.designer_messages(question)))
     parsed = language.read(reply.text)
