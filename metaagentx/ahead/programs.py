@@ -47,8 +47,8 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     if name == "decode":
         options, kernel = settings.engine, attention("decode", settings, mesh)
         return sampling._decode.lower(
-            *(model, kernel, options.chunk, options.capacity, weights, state),
-            *(_array(mesh, jnp.int32, 1), _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
+            *(model, kernel, options.chunk, options.capacity, truncated(settings), weights, state),
+            *(_array(mesh, jnp.int32, 1), None, _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
         )
     rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
     prompts, numbers = _array(mesh, jnp.int32, rows, width), _array(mesh, jnp.int32, rows)
@@ -125,10 +125,13 @@ def train_state(settings: Settings, mesh: Mesh) -> TrainState:
 def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
     options = settings.engine
-    make = partial(
-        empty_state, constants(settings), attention("decode", settings, mesh), options.slots, options.capacity
-    )
-    return _bound(jax.eval_shape(make), mesh)
+    shape = attention("decode", settings, mesh), options.slots, options.capacity
+    return _bound(jax.eval_shape(partial(empty_state, constants(settings), *shape, truncated(settings))), mesh)
+
+
+def truncated(settings: Settings) -> bool:
+    """Whether any role samples with top-k or top-p."""
+    return any(sampling.truncated for sampling in settings.sampling.by_role().values())
 
 
 def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str, jax.ShapeDtypeStruct]]:

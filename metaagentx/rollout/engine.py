@@ -19,6 +19,7 @@ from metaagentx.policy.adapters import stack
 from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.decode import separate
 from metaagentx.policy.params import Params, whole
+from metaagentx.rollout.bias import Biases
 from metaagentx.rollout.options import EngineOptions
 from metaagentx.rollout.programs import Placed, Programs, Request
 from metaagentx.rollout.replies import Expected, Replies
@@ -88,22 +89,31 @@ class Engine:
       options: static shapes.
       eos_ids: ids that end a reply.
       lora: if roles have adapters, what these are.
+      biases: of the calls that have any.
+      truncated: whether calls may have a top_k or top_p.
     """
 
     def __init__(
-        self, config: ModelConfig, options: EngineOptions, eos_ids: Iterable[int], lora: LoraOptions | None = None
+        self,
+        config: ModelConfig,
+        options: EngineOptions,
+        eos_ids: Iterable[int],
+        lora: LoraOptions | None = None,
+        biases: Biases | None = None,
+        truncated: bool = False,
     ) -> None:
         if options.capacity > config.max_length:
             raise ValueError(
                 f"engine.capacity ({options.capacity}) must not be above model.max_length ({config.max_length})"
             )
         self.config, self.options, self.lora = config, options, lora
+        self.biases, self.truncated = biases, truncated
         self.eos = np.array(sorted(set(eos_ids)), np.int32)
         self.version = -1
         self.work = Work()
         self._weights: Weights | None = None
         self._adapters: dict[str, int] = {}  # by role
-        self._programs = Programs(config, options, self.eos)
+        self._programs = Programs(config, options, self.eos, None if biases is None else biases.table, truncated)
         self._queue: deque[Request] = deque()
         self._refused: list[int] = []  # tickets of prompts that do not fit
         self._flights: deque[Flight] = deque()
@@ -147,7 +157,8 @@ class Engine:
             self._refused.append(ask.ticket)
             return
         adapter = self._adapters.get(ask.role, -1)
-        self._queue.append(Request(prompt, adapter, ask.conversation, ask.ticket, ask.ids, bound, sampling.temperature))
+        bias = 0 if self.biases is None else self.biases.row(ask.role, sampling)
+        self._queue.append(Request(prompt, adapter, ask.conversation, ask.ticket, ask.ids, bound, sampling, bias))
 
     def hold(self, conversation: int) -> None:
         """A tool works for this dialogue: with `engine.during_tools` "keep", its row waits for the next turn."""
@@ -177,7 +188,8 @@ class Engine:
         """Every row is free and holds nothing."""
         options = self.options
         self._rows = Rows(options.slots, options.capacity, options.prompt_buckets, options.share, options.share_unit)
-        self._replies = Replies(options.slots, options.capacity)
+        reshaped = self.truncated or self.biases is not None
+        self._replies = Replies(options.slots, options.capacity, reshaped)
         self._running: dict[int, Request] = {}  # by slot
         self._flights.clear()  # nothing that runs is in them
 
@@ -249,10 +261,11 @@ class Engine:
         request, replies = self._running.pop(slot), self._replies
         length = int(replies.length[slot])
         tokens, logprobs = replies.tokens[slot, :length].copy(), replies.logprobs[slot, :length].copy()
+        kept = None if replies.kept is None else replies.kept[slot, :length].copy()
         self._rows.end(slot, tokens)
         self.work.generated_tokens += length
         if int(tokens[-1]) not in self.eos:
             outcome = Outcome.CUT
         else:
             outcome = Outcome.OK if length > 1 else Outcome.EMPTY
-        return request.ticket, Sampled(tokens, logprobs, outcome)
+        return request.ticket, Sampled(tokens, logprobs, outcome, kept)

@@ -37,8 +37,8 @@ class Rollout:
         rewards = [[design.reward, *(execution.reward for execution in design.executions)] for design in designs]
         found = hashlib.sha256(repr(rewards).encode())
         for row in self.trajectories:
-            for array in (row.tokens, row.loss_mask, row.logprobs):
-                found.update(array.tobytes())
+            for array in (row.tokens, row.loss_mask, row.logprobs, row.kept):
+                found.update(b"" if array is None else array.tobytes())
         return found.hexdigest()
 
 
@@ -96,7 +96,7 @@ def prompt_room(engine: Engine, chat: Dialogue, longest: int, reply: int) -> Roo
     most = min(shapes.prompt_buckets[-1], max(shapes.capacity - reply, shapes.capacity // 2))
 
     def extend(reply: Reply, messages: tuple[Message, ...]) -> int:
-        return reply.tokens + len(chat.extend((), as_mappings(messages), reply.outcome != Outcome.CUT))
+        return reply.tokens + len(chat.extend((), as_mappings(messages), not reply.outcome.open))
 
     return Room(min(longest or most, most), lambda messages: len(chat.begin(as_mappings(messages))), extend)
 

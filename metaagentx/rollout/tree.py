@@ -17,7 +17,6 @@ from metaagentx.workflow.ir import Design, Workflow
 from metaagentx.workflow.protocol import Call, Fork, Outcome, Process, Reply, RunResult
 from metaagentx.workflow.room import CHARACTERS, Room
 
-
 Grown: TypeAlias = Callable[[], DesignRollout]
 """A design whose runs have ended: called, it waits for their grades."""
 
