@@ -19,7 +19,7 @@ from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.rollout.tree import forest
 from metaagentx.tasks.task import Question, Task
-from metaagentx.workflow.protocol import Message, Outcome, Reply
+from metaagentx.workflow.protocol import Message, Reply
 from metaagentx.workflow.room import Room
 
 
