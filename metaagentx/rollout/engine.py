@@ -188,8 +188,8 @@ class Engine:
         rows, queue = self._rows, self._queue
         if self.options.waves and self._running:
             return []
-        if not rows.free and rows.kept:
-            rows.release(next(iter(rows.kept)))  # or calls might wait for a row that is never asked for
+        if not rows.free and len(rows.kept) > len(self._running):
+            rows.release(next(iter(rows.kept)))  # a dialogue may not come back, and at most half the rows wait for any
         free, kept, wave, left = len(rows.free), set(rows.kept), [], deque[Request]()
         while queue and (free or kept):
             request = queue.popleft()

@@ -36,7 +36,7 @@ class EngineOptions:
     admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts prefilled, or slots filled, at once
     chunk: int = 4  # decode steps per dispatch
     capacity_buckets: tuple[int, ...] = ()  # narrower caches that decoding reads while all calls are short
-    ahead: int = 0  # dispatches that the device may have before the host has read the last: 0 or 1
+    ahead: int = 1  # dispatches that the device has still to do when the host reads one: 0 or 1
     waves: bool = False  # calls start only when all slots are free: how batch-synchronous sampling would do
     share: Share = "prefix"  # what prompts copy instead of computing it: any beginning | equal "prompt"s | "none"
     share_unit: int = 16  # a shared beginning is a multiple of so many tokens
