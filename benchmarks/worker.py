@@ -66,8 +66,9 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        self._pipe.close()
-        self._process.wait()
+        if not self._pipe.closed:
+            self._pipe.close()
+            self._process.wait()
 
     def _send(self, message: Any) -> None:
         self._pipe.send_bytes(pickle.dumps(message))
