@@ -69,7 +69,8 @@ class GenerationOptions:
     """Where replies are sampled. Unless said otherwise, on the devices that train, and with their newest weights."""
 
     devices: int = 0  # the last so many are set apart for it: they sample while the others update; 0: all do both
-    tensor: int = 1  # of devices set apart: ways in which one copy of the weights is cut, as mesh.tensor
+    per_host: bool = False  # each process samples some of the questions, on its own devices; else all do it as one
+    tensor: int = 1  # of either: ways in which one copy of the weights is cut, as mesh.tensor
     staleness: int = 0  # of devices set apart: updates that the weights which sample may be behind; 0: in turn
 
     def __post_init__(self) -> None:
@@ -78,11 +79,16 @@ class GenerationOptions:
                 "generation.devices and generation.staleness must be 0 or above, generation.tensor at least 1, not "
                 f"{self.devices}, {self.staleness}, {self.tensor}"
             )
+        if self.devices and self.per_host:
+            raise ValueError("generation.devices are of a single process, generation.per_host of several: give one")
         if self.devices % self.tensor:
             raise ValueError(f"generation.tensor ({self.tensor}) must divide generation.devices ({self.devices})")
-        if not self.devices and (self.tensor > 1 or self.staleness):
-            key = "staleness" if self.staleness else "tensor"
-            raise ValueError(f"generation.{key} is of devices set apart: give generation.devices too")
+        if self.staleness and not self.devices:
+            raise ValueError("generation.staleness is of devices set apart: give generation.devices too")
+        if self.tensor > 1 and not (self.devices or self.per_host):
+            raise ValueError(
+                "generation.tensor wants generation.devices or generation.per_host; else it is mesh.tensor"
+            )
 
 
 @dataclass(frozen=True, slots=True)

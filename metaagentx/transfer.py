@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
@@ -44,14 +45,16 @@ class Stay:
 
 
 class Transfer:
-    """From the mesh `source` to `target`, a mesh of other devices with every axis but data and tensor of size 1.
+    """From the mesh `source` to `target`: other devices, or this process's own, in copies that are cut by tensor alone.
 
-    While weights move, each device of `source` holds one more piece of them: 1 / tensor of the whole.
+    While weights move, each device of `source` holds one more piece of them: 1 / tensor of the whole. A process's own
+    devices then hold a copy between them, and it stays.
     """
 
     def __init__(self, model: ModelConfig, lora: LoraOptions | None, source: Mesh, target: Mesh) -> None:
         self.model, self.lora, self.target = model, lora, target
         self._between = regroup(source, target.shape["tensor"])
+        self._stays = not set(source.devices.flat).isdisjoint(target.devices.flat)
         self._base: tuple[Params, Params] | None = None  # the last base and what came of it: it crosses once
 
     def bring(self, weights: Weights) -> Weights:
@@ -69,10 +72,11 @@ class Transfer:
         return self._base[1]
 
     def _move(self, tree: Params, lora: LoraOptions | None) -> Params:
-        if jax.tree.leaves(tree)[0].sharding.device_set == set(self.target.devices.flat):
+        if jax.tree.leaves(tree)[0].sharding.mesh == self.target:
             return tree
         pieces = _recut(self.model, lora, self._between)(tree)
-        moved: Params = jax.device_put(pieces, layout(self.model, lora, self.target))
+        there = layout(self.model, lora, self.target)
+        moved: Params = jax.tree.map(_own, pieces, there) if self._stays else jax.device_put(pieces, there)
         return moved
 
 
@@ -96,7 +100,30 @@ def regroup(mesh: Mesh, tensor: int) -> Mesh:
     return Mesh(np.reshape(devices, (-1, 1, tensor)), AXES, axis_types=mesh.axis_types)
 
 
+def own_part(mesh: Mesh, process: int) -> Mesh:
+    """The copies of a mesh as `regroup` makes it that a process holds.
+
+    Raises:
+      ValueError: naming `generation.tensor`, if a copy is spread over several processes.
+    """
+    holders = [{device.process_index for device in copy.flat} for copy in mesh.devices]
+    if any(len(several) > 1 for several in holders):
+        tensor = mesh.shape["tensor"]
+        raise ValueError(f"generation.tensor ({tensor}) must divide each process's devices, which lie side by side")
+    own = mesh.devices[[several == {process} for several in holders]]
+    return Mesh(own, AXES, axis_types=mesh.axis_types)
+
+
+def _own(x: jax.Array, there: NamedSharding) -> jax.Array:
+    """The pieces of `x` on the devices of `there`, which hold all of it, as an array of theirs. Nothing is copied."""
+    pieces = {shard.device: shard.data for shard in x.addressable_shards}
+    return jax.make_array_from_single_device_arrays(
+        x.shape, there, [pieces[device] for device in there.mesh.devices.flat]
+    )
+
+
 @lru_cache(maxsize=8)
 def _recut(model: ModelConfig, lora: LoraOptions | None, mesh: Mesh) -> Any:
+    # A copy even of what is cut as it should be: updates donate the one, and `free` deletes the other.
     shardings: dict[str, NamedSharding] = dict(layout(model, lora, mesh))
-    return jax.jit(lambda tree: tree, out_shardings=shardings)
+    return jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=shardings)

@@ -30,6 +30,7 @@ from metaagentx.primary import PrimaryTask, told
 from metaagentx.rollout.at_work import Tools, alone
 from metaagentx.rollout.bias import Biases, biases
 from metaagentx.rollout.conversation import as_mappings
+from metaagentx.rollout.division import WHOLE
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
@@ -40,7 +41,8 @@ from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import REPLIES, tiny_pieces
 from metaagentx.tasks.task import Question, Task
 from metaagentx.tools.sandbox import SandboxUnavailable
-from metaagentx.transfer import Stay, Transfer, Way, regroup
+from metaagentx.transfer import Stay, Transfer, Way, own_part, regroup
+from metaagentx.wire import by_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ class Workbench:
                 seed=settings.seed if seed is None else seed,
                 step=step,
                 designs=designs,
-                share=told if jax.process_count() > 1 else alone,
+                share=told if _in_lockstep(settings) else alone,
+                division=by_process() if settings.generation.per_host else WHOLE,
             )
 
     def expect(self, *splits: str) -> None:
@@ -215,7 +218,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
     bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language, added, servers, Stay())
     if mesh is not None and target is not None:
         bench = dataclasses.replace(bench, way=Transfer(model, bench.lora, mesh, target))
-    if jax.process_count() > 1:
+    if _in_lockstep(settings):
         bench = dataclasses.replace(bench, task=PrimaryTask(task))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench
@@ -285,13 +288,22 @@ def _meshes(settings: Settings) -> tuple[Mesh | None, Mesh | None]:
         raise SettingsError(f"config.generation.devices ({options.devices}) leaves none of {len(devices)} to train on")
     try:
         sizes = settings.mesh.sizes(rest)
-        if not options.devices:
-            return (None if rest == 1 else make_mesh(*sizes)), None
+        if not options.devices and rest == 1:
+            return None, None
         mesh = make_mesh(*sizes, devices[:rest])
+        if options.per_host:
+            return mesh, own_part(regroup(mesh, options.tensor), jax.process_index())
+        if not options.devices:
+            return mesh, None
         regroup(mesh, options.tensor)
         return mesh, make_mesh(options.devices // options.tensor, 1, options.tensor, devices[rest:])
     except ValueError as error:
         raise SettingsError(f"config.{error}; choose others with --config.mesh.fsdp=... and the like") from error
+
+
+def _in_lockstep(settings: Settings) -> bool:
+    """Whether several processes run one scheduler side by side, for which process 0 alone runs tools and grades."""
+    return jax.process_count() > 1 and not settings.generation.per_host
 
 
 def _keep_compilations() -> None:

@@ -44,11 +44,13 @@ ROOMS = {
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
     "transfer": Rule(("transfer", "policies", "policy", "mesh")),
     "pipeline": Rule(("pipeline", "transfer", "policies")),
+    "wire": Rule(("wire", "hosts", "rollout", "workflow")),
     "workbench": Rule(
         (
             "workbench",
             "policies",
             "transfer",
+            "wire",
             "settings",
             "mesh",
             "primary",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from metaagentx.rollout.at_work import Share, Tools, alone
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.conversation import Dialogue, as_mappings
+from metaagentx.rollout.division import WHOLE, Division, Part, add, join
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories, measure_trees
@@ -58,33 +59,42 @@ def sample(
     designs: Sequence[str] = (),
     bounds: Bounds | None = None,
     share: Share = alone,
+    division: Division = WHOLE,
 ) -> Rollout:
     """Grow the trees of `questions`. `engines` and `sampling` have the keys "designer" and "executor".
 
-    `designs`: a short-form design for each question; then no designer is asked.
+    `designs`: a short-form design for each question; then no designer is asked. `share`: where several processes sample
+    all of it side by side. `division`: where each samples some of the questions.
 
     The same arguments and weights give the same rollout, whatever ran before.
     """
     distinct = list({id(engine): engine for engine in engines.values()}.values())
-    for engine in distinct:
-        engine.take_work()
-    begun = time.perf_counter()
-    with count_compilations() as compilations:
-        room = prompt_room(engines["executor"], chat, options.prompt_tokens, sampling["executor"].max_tokens)
-        process = forest(questions, task, options, language, designs, room)
-        trees, trajectories, spent = run(
-            process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds, share=share
-        )
-    seconds = time.perf_counter() - begun
-    attach(trees, trajectories)
+
+    def part() -> Part:
+        for engine in distinct:
+            engine.take_work()
+        begun = time.perf_counter()
+        with count_compilations() as compilations:
+            room = prompt_room(engines["executor"], chat, options.prompt_tokens, sampling["executor"].max_tokens)
+            own = division.own(len(questions))
+            process = forest(questions, task, options, language, designs, room, own)
+            trees, trajectories, spent = run(
+                process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds, share=share
+            )
+        seconds, work = time.perf_counter() - begun, add([engine.take_work() for engine in distinct])
+        return Part([trees[number].designs for number in own], trajectories, work, spent, seconds, compilations.count)
+
+    whole = join(division.exchange(part))
+    trees = [Tree(question, grown) for question, grown in zip(questions, whole.designs, strict=True)]
+    attach(trees, whole.trajectories)
     metrics = {
         **measure_trees(trees),
-        **measure_trajectories(trajectories),
-        **measure_engines([engine.take_work() for engine in distinct], seconds),
-        **measure_spent(spent, len(trees)),
-        "rollout/compilations": float(compilations.count),
+        **measure_trajectories(whole.trajectories),
+        **measure_engines([whole.work], whole.seconds),
+        **measure_spent(whole.spent, len(trees)),
+        "rollout/compilations": float(whole.compilations),
     }
-    return Rollout(trees, trajectories, metrics)
+    return Rollout(trees, whole.trajectories, metrics)
 
 
 def prompt_room(engine: Engine | Remote, chat: Dialogue, longest: int, reply: int) -> Room:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -28,17 +28,25 @@ def forest(
     language: Language,
     designs: Sequence[str] = (),
     room: Room = CHARACTERS,
+    own: Container[int] | None = None,
 ) -> Process[list[Tree]]:
     """The trees of many questions, side by side. Grading begins as a run ends, and is waited for when all have ended.
 
     `designs`: a short-form design for each, instead of sampled ones. `room`: how long an agent's prompt may become.
+    `own`: the numbers of the questions whose trees grow, the others stay without designs; None: of all.
     """
     given = designs or [options.fixed_design] * len(questions)
-    trees = yield Fork(
-        tuple(grow(q, task, options, language, room, design) for q, design in zip(questions, given, strict=True)),
-        "question",
-    )
+    branches = [grow(q, task, options, language, room, design) for q, design in zip(questions, given, strict=True)]
+    if own is not None:
+        branches = [branch if number in own else elsewhere() for number, branch in enumerate(branches)]
+    trees = yield Fork(tuple(branches), "question")
     return [Tree(q, [design() for design in tree]) for q, tree in zip(questions, trees, strict=True)]
+
+
+def elsewhere() -> Process[tuple[Grown, ...]]:
+    """A tree that grows in another process."""
+    yield from ()
+    return ()
 
 
 def grow(
