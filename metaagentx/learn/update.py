@@ -211,9 +211,21 @@ def logprobs(
     else:
         raise ValueError("an adapter needs both `base` and `Compute.lora`, weights need neither")
     hidden = forward(
-        weights, compute.config, batch.tokens, batch.positions, batch.segments, compute.remat, compute.attention
+        weights,
+        compute.config,
+        batch.tokens,
+        batch.positions,
+        batch.segments,
+        compute.remat,
+        compute.attention,
+        batch.stems,
     )
-    return token_logprobs(weights, compute.config, hidden, batch.targets, compute.chunk, with_entropy)
+    trunk = 0 if batch.stems is None else batch.stems.trunk  # in which nothing is predicted
+    found = token_logprobs(
+        weights, compute.config, hidden[:, trunk:], batch.targets[:, trunk:], compute.chunk, with_entropy
+    )
+    logp, entropy = (jnp.pad(x, ((0, 0), (trunk, 0))) for x in found)
+    return logp, entropy
 
 
 def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
