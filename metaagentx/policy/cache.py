@@ -58,8 +58,9 @@ def attend(
     """One token of every slot: write it at its position, and attend to the positions up to it.
 
     Args:
-      positions: [S] int32 in [0, width).
-      width: no slot's position reaches it; beyond it nothing is read.
+      positions: [S] int32 in [0, C).
+      width: beyond it nothing is read. No position of a slot that matters reaches it; what other slots gather is
+        anything, but their tokens too are written where they belong.
       q: [S, N, 1, H], rotated.
       k, v: [S, K, 1, H], k rotated.
 

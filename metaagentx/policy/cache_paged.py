@@ -133,7 +133,7 @@ def _attend_local(
     y = kernel(
         q,
         tokens.reshape(slots * owned, PAGE, *rest),
-        positions + 1,
+        jnp.minimum(positions + 1, width),
         first[:, None] + jnp.arange(read_at_most, dtype=jnp.int32)[None],
         jnp.arange(slots + 1, dtype=jnp.int32),  # one query of each slot
         jnp.full(1, slots, jnp.int32),

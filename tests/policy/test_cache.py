@@ -143,6 +143,17 @@ def test_what_lies_beyond_a_slots_position_is_never_read(kernel):
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("kernel", ["dense", *ATTEND])
+def test_a_slot_beyond_the_width_is_written_all_the_same_and_changes_nothing_for_others(kernel):
+    config = model()
+    q, k, v = token(config)
+    attend, inside = {"dense": dense, **ATTEND}[kernel], POSITIONS < 200
+    narrow, layer = attend(full(config, kernel), POSITIONS, 200, q, k, v)
+    wide, expected = attend(full(config, kernel), POSITIONS, WIDTH, q, k, v)
+    np.testing.assert_allclose(narrow[inside], wide[inside], atol=2e-6)
+    jax.tree.map(np.testing.assert_array_equal, layer, expected)
+
+
 @pytest.mark.parametrize("kernel", ATTEND)
 def test_every_layout_on_a_mesh_is_that_of_one_device(kernel):
     config = model(kv_heads=4)
