@@ -22,8 +22,7 @@ from typing import Any
 
 _TICK = os.sysconf("SC_CLK_TCK")
 ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 } | {"TOKENIZERS_PARALLELISM": "false"}
 
 

@@ -155,9 +155,7 @@ class PackOptions:
             if getattr(self, key) < 1:
                 raise ValueError(f"pack.{key} must be at least 1, not {getattr(self, key)}")
         if self.prompt_length < 0:
-            raise ValueError(
-                f"pack.prompt_length must be 0 (prompts are not shared) or above, not {self.prompt_length}"
-            )
+            raise ValueError(f"pack.prompt_length must be 0 (nothing is shared) or above, not {self.prompt_length}")
         if self.prompt_length and self.attention not in ("dense", "blocked"):
             raise ValueError(
                 f"pack.attention {self.attention!r} cannot attend to shared prompts (pack.prompt_length "

@@ -175,6 +175,8 @@ def policy_loss(
     """The loss of one micro-batch [R, L], a plain sum, and what it knows of every token."""
     options = recipe.loss
     logp, entropy = logprobs(params, batch, recipe.compute, base)
+    if not role.entropy:
+        entropy = jax.lax.stop_gradient(entropy)
     old = jax.lax.stop_gradient(logp) if batch.old is None else batch.old
     if options.ratio == "sequence":
         ratio = sequence_ratio(logp, old, batch.mask, batch.segments)
@@ -200,7 +202,7 @@ def policy_loss(
 def logprobs(
     params: Params, batch: Batch, compute: Compute, base: Params | None = None, with_entropy: bool = True
 ) -> tuple[jax.Array, jax.Array]:
-    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32.
+    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32, where there is loss.
 
     `params` are weights, or with `base` an adapter of it.
     """
@@ -220,12 +222,9 @@ def logprobs(
         compute.attention,
         batch.stems,
     )
-    trunk = 0 if batch.stems is None else batch.stems.trunk  # in which nothing is predicted
-    found = token_logprobs(
-        weights, compute.config, hidden[:, trunk:], batch.targets[:, trunk:], compute.chunk, with_entropy
+    return token_logprobs(
+        weights, compute.config, hidden, batch.targets, compute.chunk, with_entropy, wanted=batch.mask
     )
-    logp, entropy = (jnp.pad(x, ((0, 0), (trunk, 0))) for x in found)
-    return logp, entropy
 
 
 def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:

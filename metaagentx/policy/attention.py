@@ -2,8 +2,8 @@
 
 Letters: B rows, T tokens of a row, S keys, N query heads, K key-value heads, G query heads of one, H head_dim.
 
-"dense" holds the scores of a whole row, [T, T], and is the reference. "blocked" holds one square of them at a time and
-runs anywhere; "splash" is Pallas' kernel for TPUs; "cudnn" is NVIDIA's for 16-bit numbers on GPUs and "triton" Pallas'
+"dense" holds the scores of a whole row, [T, T], and is the reference. "blocked" holds one square of them at a time, of
+short rows one strip, and runs anywhere; "splash" is Pallas' kernel for TPUs; "cudnn" is NVIDIA's for 16-bit numbers on GPUs and "triton" Pallas'
 for GPUs. All but the first need no positions: a segment's tokens lie side by side in their row, in order, so that
 within a segment "at an earlier position" is "at a smaller index". `kernels` says which to take where.
 
@@ -28,6 +28,8 @@ from metaagentx.policy.config import Kernel
 KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, K, T, H]
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, KeyValue]]
 
+SHORT = 1024  # tokens of the longest row that "blocked" takes in strips
+STRIP = 128  # queries of a strip
 BLOCK = 512  # queries, and keys, of one square of scores in "blocked"
 NAME = "attention"  # of what a kernel returns, for policies of recomputation
 LANES = 128  # of a TPU's vector registers: "splash" pads rows to a multiple
@@ -172,6 +174,41 @@ def blocked(
     _, y = jax.lax.scan(over_keys, None, (numbers, cut_up(grouped), owners, begun))
     y = jnp.moveaxis(y, 0, -3).reshape(rows, kv_heads, group, blocks * size, width)[..., :length, :]
     return reshape(y, (rows, heads, length, width), ("batch", "heads", None, None))
+
+
+def strips(
+    segments: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array, size: int = STRIP, stems: Stems | None = None
+) -> jax.Array:
+    """Causal attention of `size` queries at a time over the blocks of keys that they may see.
+
+    Arguments as of `blocked`. On CPUs it is the faster one, but holds more, and is as long a program as a row is long.
+    """
+    length = q.shape[2]
+    needed = _squares(-(-length // size), size, stems)
+    segments = place(segments, "batch", None)
+    stem = jnp.zeros_like(segments) if stems is None else place(stems.of, "batch", None)
+
+    @functools.partial(jax.checkpoint, static_argnums=(0, 1))
+    def strip(first: int, seen: tuple[slice, ...], q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        def cut_out(x: jax.Array, axis: int) -> jax.Array:
+            """The keys that are seen."""
+            parts = [jax.lax.slice_in_dim(x, s.start, s.stop, axis=axis) for s in seen]
+            return jnp.concatenate(parts, axis=axis)
+
+        here = slice(first, first + q.shape[2])
+        index, others = np.arange(length)[here], np.concatenate([np.arange(length)[s] for s in seen])
+        owners = cut_out(segments, 1)
+        mask = (segments[:, here, None] == owners[:, None]) & (index[:, None] >= others[None])[None]
+        if stems is not None:
+            mask |= continues(stem[:, here], owners)
+        return attention(q, cut_out(k, 2), cut_out(v, 2), mask)
+
+    parts = []
+    for i, row in enumerate(needed):
+        first, last = i * size, min(length, (i + 1) * size)
+        seen = tuple(slice(j * size, min(length, (j + 1) * size)) for j in np.flatnonzero(row))
+        parts.append(strip(first, seen, q[:, :, first:last], k, v))
+    return jnp.concatenate(parts, axis=2)
 
 
 def _squares(blocks: int, size: int, stems: Stems | None) -> NDArray[np.bool_]:
