@@ -47,7 +47,7 @@ parity: $(STAMP)
 	$(BIN)/python -m pytest tests/parity tests/test_aot.py -m "not slow" $(ARGS)
 
 # An environment of their own, since peers may ask for other versions of what we use.
-peers: $(STAMP)
+peers:
 	test -x .venv/peers/bin/python || $(PYTHON) -m venv .venv/peers
 	.venv/peers/bin/python -m pip install --quiet torch==2.13.0 ./third_party/pycosat \
 	  --editable '.[peers$(ACCELERATOR:%=,%)]'
