@@ -30,6 +30,7 @@ class Batch:
     advantages: Array  # [R, L] float32
     weights: Array  # [R, L] float32, the normaliser: the loss is the plain sum of weights * token loss
     sampler: Array  # [R, L] float32, the sampler's log-probability of the target
+    kept: Array | None = None  # [R, L] float32, `sampler` minus the log-probability it was drawn with; None: 0
     old: Array | None = None  # [R, L] float32, the trainer's when the batch was new; None: it is new
 
 
@@ -62,7 +63,13 @@ def pack(
         np.asarray(advantages, np.float32)[keep],
         weights[keep],
         options,
+        # Of all trajectories: whether there is this array does not depend on what was left out.
+        kept=None if all(t.kept is None for t in trajectories) else [_kept(t) for t in kept],
     )
+
+
+def _kept(trajectory: Trajectory) -> NDArray[np.float32]:
+    return np.zeros_like(trajectory.logprobs) if trajectory.kept is None else trajectory.kept
 
 
 def token_weights(counts: NDArray[np.int64], runs: Sequence[tuple[int, ...]], loss: LossOptions) -> NDArray[np.float32]:
@@ -96,6 +103,7 @@ def pack_rows(
     advantages: NDArray[np.float32],
     weights: NDArray[np.float32],
     options: PackOptions,
+    kept: Sequence[NDArray[np.float32]] | None = None,
 ) -> Batch:
     """n sequences, each with per-token [L_i] arrays and one advantage and token weight, laid into rows.
 
@@ -133,6 +141,7 @@ def pack_rows(
         advantages=spread(advantages),
         weights=spread(weights),
         sampler=lay(join(logprobs, np.float32)[follows] * sampled, where, np.float32),
+        kept=None if kept is None else lay(join(kept, np.float32)[follows] * sampled, where, np.float32),
     )
 
 

@@ -17,7 +17,6 @@ from metaagentx.workflow.ir import Design, Workflow
 from metaagentx.workflow.protocol import Call, Fork, Outcome, Process, Reply, RunResult
 from metaagentx.workflow.room import CHARACTERS, Room
 
-
 Grown: TypeAlias = Callable[[], DesignRollout]
 """A design whose runs have ended: called, it waits for their grades."""
 
@@ -57,9 +56,7 @@ def grow(
     return designs
 
 
-def design(
-    question: Question, task: Task, options: TreeOptions, language: Language, room: Room
-) -> Process[Grown]:
+def design(question: Question, task: Task, options: TreeOptions, language: Language, room: Room) -> Process[Grown]:
     """One sampled design and its executions. A response that is no valid design is not run, and keeps its diagnosis."""
     reply: Reply = yield Call("designer", "designer", tuple(task.designer_messages(question)))
     parsed = language.read(reply.text)
