@@ -31,6 +31,7 @@ TARGETS = {
     "D3/tunix": Target("decode at batch 32, tokens/s against Tunix at equal capacity", 1.2, 1.5),
     "D4/hf": Target("recorded trees, useful tokens/s against transformers in waves", 2.2, 3.4),
     "D4/tunix": Target("recorded trees, useful tokens/s against Tunix's rollout in waves", 2.2, 3.4),
+    "D4/waves": Target("recorded trees, useful tokens/s against the same engine in waves, nothing shared", 2.2, 3.4),
     "D5/1": Target("decode at batch 1, tokens/s against llama.cpp with Q4_1 weights", 0.4, 0.9),
     "D5/8": Target("decode at batch 8, tokens/s against llama.cpp with Q4_1 weights", 0.65, 1.1),
     "D5/32": Target("decode at batch 32, tokens/s against llama.cpp with Q4_1 weights", 1.1, 1.5),

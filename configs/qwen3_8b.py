@@ -47,7 +47,8 @@ def get_config() -> ConfigDict:
     config.engine.prompt_buckets = (1024, 4096, LENGTH)
     config.engine.admit_buckets = (16, 64)
     config.engine.chunk = 16
-    config.engine.attention = "splash"
+    config.engine.attention = "auto"
+    config.engine.decode_attention = "auto"
     config.engine.whole = True
     config.sampling.designer.max_tokens = LENGTH
     config.sampling.executor.max_tokens = LENGTH
@@ -68,7 +69,7 @@ def get_config() -> ConfigDict:
     config.pack.micro_rows = 64
     config.pack.chunk = 1024
     config.pack.remat = "attention"
-    config.pack.attention = "splash"
+    config.pack.attention = "auto"
 
     config.cold_start.steps = 500
     config.cold_start.demonstrations = 11_000  # 3 K designs and 8 K executions

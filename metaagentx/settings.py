@@ -224,6 +224,11 @@ class Settings:
                     f"sampling.{role}.temperature must be 1 while training (it biases the policy ratio), not "
                     f"{sampling.temperature}; evaluate.temperature is free"
                 )
+            if sampling.valid == "language" and self.task.kind != "tiny":
+                raise ValueError(
+                    f"sampling.{role}.valid may be 'language' where the task knows every token of a reply, which "
+                    f"task.kind 'tiny' does, not {self.task.kind!r}; sampling.{role}.only lists tokens"
+                )
         if self.model is not None and self.engine.capacity > self.model.max_length:
             raise ValueError(
                 f"engine.capacity ({self.engine.capacity}) must not exceed model.max_length ({self.model.max_length})"

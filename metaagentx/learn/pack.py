@@ -34,6 +34,7 @@ class Batch:
     advantages: Array  # [R, L] float32
     weights: Array  # [R, L] float32, the normaliser: the loss is the plain sum of weights * token loss
     sampler: Array  # [R, L] float32, the sampler's log-probability of the target
+    kept: Array | None = None  # [R, L] float32, `sampler` minus the log-probability it was drawn with; None: 0
     old: Array | None = None  # [R, L] float32, the trainer's when the batch was new; None: it is new
     stems: Stems | None = None  # which segment continues which; None: none does
 
@@ -68,7 +69,13 @@ def pack(
         weights[keep],
         options,
         shared=options.prompt_length > 0,
+        # Of all trajectories: whether there is this array does not depend on what was left out.
+        kept=None if all(t.kept is None for t in trajectories) else [_kept(t) for t in kept],
     )
+
+
+def _kept(trajectory: Trajectory) -> NDArray[np.float32]:
+    return np.zeros_like(trajectory.logprobs) if trajectory.kept is None else trajectory.kept
 
 
 def token_weights(counts: NDArray[np.int64], runs: Sequence[tuple[int, ...]], loss: LossOptions) -> NDArray[np.float32]:
@@ -103,6 +110,7 @@ def pack_rows(
     weights: NDArray[np.float32],
     options: PackOptions,
     shared: bool = False,
+    kept: Sequence[NDArray[np.float32]] | None = None,
 ) -> Batch:
     """n sequences, each with per-token [L_i] arrays and one advantage and token weight, laid into rows.
 
@@ -155,6 +163,7 @@ def pack_rows(
         weights=spread(weights),
         sampler=lay(join(logprobs, np.float32)[follows] * sampled, where, np.float32),
         stems=None if of is None else Stems(of, trunk=trunk, branch=options.row_length),
+        kept=None if kept is None else lay(join(kept, np.float32)[follows] * sampled, where, np.float32),
     )
 
 

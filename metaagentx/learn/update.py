@@ -184,7 +184,8 @@ def policy_loss(
         ratio = token_ratio(logp, old)
 
     gain = surrogate(ratio, batch.advantages, options.clip_low, options.clip_high)
-    token_loss = -importance_weight(old, batch.sampler, options.importance_cap) * gain - role.entropy * entropy
+    drawn = batch.sampler if batch.kept is None else batch.sampler - batch.kept
+    token_loss = -importance_weight(old, drawn, options.importance_cap) * gain - role.entropy * entropy
     tokens = {
         "logp": logp,
         "entropy": entropy,

@@ -33,7 +33,7 @@ def prefill(
       lengths: [U] int32 tokens of each prompt, at least 1.
     """
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
-    attend = within(kernel, positions, (positions < lengths[:, None]).astype(jnp.int32))
+    attend = within(kernel, positions, (positions < lengths[:, None]).astype(jnp.int32), alone=True)
     return _through(params, config, tokens, positions, lengths, [attend] * config.layers)
 
 
@@ -56,6 +56,7 @@ def extend(
     Returns:
       (logits [U, V] float32 after each prompt, of each layer the keys and values of all its tokens, each [U, K, W, H])
     """
+    begin = place(begin, "batch")
     positions = begin[:, None] + jnp.arange(tokens.shape[1])[None]
     attends = [functools.partial(_attend_after, begin, positions, rows) for rows in context]
     return _through(params, config, tokens, positions, lengths, attends)

@@ -6,10 +6,12 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from metaagentx.rollout.engine import Work
+import numpy as np
+
 from metaagentx.rollout.scheduler import Spent
 from metaagentx.rollout.shape import SHAPES, shape
 from metaagentx.rollout.trajectory import Trajectory, Tree
+from metaagentx.rollout.work import Work
 from metaagentx.workflow.ir import Design, Diagnosis
 from metaagentx.workflow.protocol import Outcome
 
@@ -59,7 +61,10 @@ def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
 
 
 def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Per role: conversations, tokens generated, share that was cut."""
+    """Per role: conversations, tokens generated, share that was cut.
+
+    `kept_mass`: the policy's mass on what top-k, top-p and masks let it draw, on average over tokens.
+    """
     metrics: dict[str, float] = {}
     by_role: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
@@ -68,6 +73,9 @@ def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]
         metrics[f"rollout/{role}/trajectories"] = float(len(rows))
         metrics[f"rollout/{role}/tokens"] = float(sum(row.generated for row in rows))
         metrics[f"rollout/{role}/tokens_per_trajectory"] = metrics[f"rollout/{role}/tokens"] / len(rows)
+        if any(row.kept is not None for row in rows):
+            kept = np.concatenate([row.kept[row.loss_mask] for row in rows if row.kept is not None])
+            metrics[f"rollout/{role}/kept_mass"] = float(np.mean(np.exp(kept)))
         metrics[f"rollout/{role}/cut"] = mean([row.outcome == Outcome.CUT for row in rows])
     return metrics
 

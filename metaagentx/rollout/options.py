@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from metaagentx.policy.config import DecodeKernel, Kernel
+from metaagentx.policy.config import DecodeChoice, KernelChoice
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingOptions:
-    """How one role samples. Training at temperature 1 keeps the policy ratio unbiased."""
+    """How one role samples. Order as in transformers' `generate`: bias, temperature, top-k, top-p."""
 
-    temperature: float = 1.0
+    temperature: float = 1.0  # 0: greedy
     max_tokens: int = 64  # bound on new tokens of one reply
+    top_k: int = 0  # draw from so many most likely tokens; 0: from all
+    top_p: float = 1.0  # draw from the fewest most likely tokens that have this share of the mass; 1: from all
+    stop: tuple[str, ...] = ()  # a reply ends where its text first holds one of these
+    bias: tuple[tuple[str, float], ...] = ()  # tokens, as text or piece, and what is added to their logits
+    only: tuple[str, ...] = ()  # the tokens that a reply may have, beside the one that ends it; (): all
+    valid: Literal["any", "language"] = "any"  # "language": only tokens that a reply of this role in the task can have
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise ValueError(f"sampling.temperature must be 0 (greedy) or above, not {self.temperature}")
         if self.max_tokens < 1:
             raise ValueError(f"sampling.max_tokens must be at least 1, not {self.max_tokens}")
+        if self.top_k < 0:
+            raise ValueError(f"sampling.top_k must be 0 (off) or above, not {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"sampling.top_p must be above 0 and at most 1 (off), not {self.top_p}")
+        if "" in self.stop:
+            raise ValueError(f"sampling.stop must not hold an empty string: every reply would end at once: {self.stop}")
+        if len({token for token, _ in self.bias}) < len(self.bias):
+            raise ValueError(f"sampling.bias must name each token once, not {self.bias}")
+        if not all(math.isfinite(value) for _, value in self.bias):
+            raise ValueError(
+                f"sampling.bias must be of finite numbers (sampling.only leaves tokens out), not {self.bias}"
+            )
+
+    @property
+    def truncated(self) -> bool:
+        """Whether top-k or top-p leave tokens out."""
+        return self.top_k > 0 or self.top_p < 1
+
+    @property
+    def biased(self) -> bool:
+        """Whether anything is added to the logits."""
+        return bool(self.bias or self.only) or self.valid != "any"
 
 
 Share = Literal["prefix", "prompt", "none"]
 DuringTools = Literal["keep", "leave"]
+Layers = Literal["auto", "separate", "stacked"]  # how the weights are held that the engine samples with
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +66,16 @@ class EngineOptions:
     admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts prefilled, or slots filled, at once
     chunk: int = 4  # decode steps per dispatch
     capacity_buckets: tuple[int, ...] = ()  # narrower caches that decoding reads while all calls are short
-    ahead: int = 0  # dispatches that the device may have before the host has read the last: 0 or 1
+    ahead: int = 1  # dispatches that the device has still to do when the host reads one: 0 or 1
     waves: bool = False  # calls start only when all slots are free: how batch-synchronous sampling would do
     share: Share = "prefix"  # what prompts copy instead of computing it: any beginning | equal "prompt"s | "none"
     share_unit: int = 16  # a shared beginning is a multiple of so many tokens
     during_tools: DuringTools = "keep"  # while a dialogue's tool works: "keep" its row for it | "leave" it to others
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
-    attention: Kernel = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU)
-    decode_attention: DecodeKernel = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
+    layers: Layers = "auto"  # sample from a copy with "separate" layers | the "stacked" ones; auto: a copy on a CPU
+    # What suits the platform ("auto"), or a kernel by name: see docs/models.md.
+    attention: KernelChoice = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU) | "cudnn", "triton" (GPU)
+    decode_attention: DecodeChoice = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
 
     def __post_init__(self) -> None:
         for name in ("slots", "capacity", "chunk", "share_unit"):
@@ -57,8 +89,8 @@ class EngineOptions:
                 raise ValueError(f"engine.{name} must be increasing positive numbers, not {buckets}")
             if not buckets and name != "capacity_buckets":
                 raise ValueError(f"engine.{name} must not be empty")
-        kernels = ("attention", Kernel), ("decode_attention", DecodeKernel)
-        for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools)):
+        kernels = ("attention", KernelChoice), ("decode_attention", DecodeChoice)
+        for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools), ("layers", Layers)):
             kinds = get_args(kind)
             if getattr(self, name) not in kinds:
                 raise ValueError(

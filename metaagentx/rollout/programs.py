@@ -10,22 +10,25 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from metaagentx.policy import kernels
 from metaagentx.policy.config import ModelConfig
 from metaagentx.rollout.buckets import fit, portions
-from metaagentx.rollout.options import EngineOptions
+from metaagentx.rollout.draw import Knobs
+from metaagentx.rollout.options import EngineOptions, SamplingOptions
 from metaagentx.rollout.rows import Place, Prompt
 from metaagentx.rollout.sampled import CallIds
 from metaagentx.rollout.state import Report, Weights, decode, empty_state, fill, fork, refill, start
 
-_empty = jax.jit(empty_state, static_argnums=(0, 1, 2, 3))
+_empty = jax.jit(empty_state, static_argnums=(0, 1, 2, 3, 4))
 _fill = jax.jit(fill, static_argnums=(0, 1, 2), donate_argnums=4)
 _refill = jax.jit(refill, static_argnums=(0, 1, 2), donate_argnums=4)
 _fork = jax.jit(fork, static_argnums=(0, 1), donate_argnums=2)
-_start = jax.jit(start, donate_argnums=0)
-_decode = jax.jit(decode, static_argnums=(0, 1, 2, 3), donate_argnums=5)
+_start = jax.jit(start, static_argnums=0, donate_argnums=1)
+_decode = jax.jit(decode, static_argnums=(0, 1, 2, 3, 4), donate_argnums=6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,19 +38,35 @@ class Request(Prompt):
     ticket: int
     ids: CallIds
     bound: int
-    temperature: float
+    sampling: SamplingOptions
+    bias: int  # a row of the engine's table; 0: none
 
 
 Placed = tuple[Request, Place]
 
 
 class Programs:
-    """The device's side of an engine. Nothing here waits for the device."""
+    """The device's side of an engine. Nothing here waits for the device.
 
-    def __init__(self, config: ModelConfig, options: EngineOptions, eos: NDArray[np.int32]) -> None:
-        self.config, self.options, self.eos = config, options, eos
+    Args:
+      biases: [N, V] float32, and `truncated`: as `draw` takes them.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        options: EngineOptions,
+        eos: NDArray[np.int32],
+        biases: NDArray[np.float32] | None,
+        truncated: bool,
+    ) -> None:
+        self.config, self.options, self.eos, self.truncated = config, options, eos, truncated
+        self.biases = None if biases is None else jnp.asarray(biases)
+        self.kernel = kernels.for_prompts(options.attention, config, options.prompt_buckets[-1])
+        self.decode_kernel = kernels.for_decoding(options.decode_attention, config)
         self.widths = (*options.capacity_buckets, options.capacity)  # that a dispatch of `decode` may attend to
-        self.state = _empty(config, options.decode_attention, options.slots, options.capacity)
+        kept = truncated or biases is not None
+        self.state = _empty(config, self.decode_kernel, options.slots, options.capacity, kept)
 
     def prepare(self, weights: Weights) -> int:
         """Compile every program there is, largest first, without touching any slot; how many there are."""
@@ -107,21 +126,19 @@ class Programs:
                     self._refill(weights, rows, width, rest, part)
 
     def _fill(self, weights: Weights, rows: int, width: int, part: Sequence[Placed]) -> None:
-        options = self.options
         prompts, _, lengths, _, slots, adapter = self._table(rows, width, part)
-        kernels = options.attention, options.decode_attention
-        self.state = _fill(self.config, *kernels, weights, self.state, prompts, lengths, slots, adapter)
+        statics = self.config, self.kernel, self.decode_kernel
+        self.state = _fill(*statics, weights, self.state, prompts, lengths, slots, adapter)
 
     def _refill(self, weights: Weights, rows: int, width: int, rest: int, part: Sequence[Placed]) -> None:
-        kernel = self.options.decode_attention
         table = self._table(rows, rest, part)
-        self.state = _refill(self.config, kernel, width, weights, self.state, *table)
+        self.state = _refill(self.config, self.decode_kernel, width, weights, self.state, *table)
 
     def _fork(self, rows: int, width: int, part: Sequence[Placed]) -> None:
         source, slots = np.zeros(rows, np.int32), np.full(rows, self.options.slots, np.int32)
         source[: len(part)] = [place.source for _, place in part]
         slots[: len(part)] = [place.slot for _, place in part]
-        self.state = _fork(self.options.decode_attention, width, self.state, source, slots)
+        self.state = _fork(self.decode_kernel, width, self.state, source, slots)
 
     def _start(self, rows: int, part: Sequence[Placed]) -> jax.Array:
         # Columns: slot, length, bound, adapter, then the six ids.
@@ -129,16 +146,16 @@ class Programs:
         table[:, 0], table[:, 1:3] = self.options.slots, 1
         if part:
             table[: len(part)] = [(place.slot, len(r.tokens), r.bound, r.adapter, *r.ids) for r, place in part]
-        temperature = np.zeros(rows, np.float32)
-        temperature[: len(part)] = [request.temperature for request, _ in part]
+        knobs = Knobs.of([request.sampling for request, _ in part], [request.bias for request, _ in part], rows)
         slots, lengths, bound, adapter = table[:, :4].astype(np.int32).T
         ids = table[:, 4:].astype(np.uint32)  # -1, "not there", becomes the largest number
-        self.state, first = _start(self.state, self.eos, slots, lengths, ids, bound, temperature, adapter)
+        calls = slots, lengths, ids, bound, knobs, adapter
+        self.state, first = _start(self.truncated, self.state, self.eos, *calls, self.biases)
         return first
 
     def _decode(self, weights: Weights, width: int, cancel: NDArray[np.bool_], leave: int) -> Report:
-        statics = self.config, self.options.decode_attention, self.options.chunk, width
-        self.state, report = _decode(*statics, weights, self.state, self.eos, cancel, np.int32(leave))
+        statics = self.config, self.decode_kernel, self.options.chunk, width, self.truncated
+        self.state, report = _decode(*statics, weights, self.state, self.eos, self.biases, cancel, np.int32(leave))
         return report
 
     def _table(self, rows: int, width: int, part: Sequence[Placed]) -> tuple[NDArray[np.int32], ...]:

@@ -25,11 +25,12 @@ class Expected:
 
 
 class Replies:
-    """The tokens of the last call of each of S slots."""
+    """The tokens of the last call of each of S slots. `reshaped`: whether reports say what mass was kept."""
 
-    def __init__(self, slots: int, capacity: int) -> None:
+    def __init__(self, slots: int, capacity: int, reshaped: bool) -> None:
         self.tokens = np.zeros((slots, capacity), np.int32)
         self.logprobs = np.zeros((slots, capacity), np.float32)
+        self.kept = np.zeros((slots, capacity), np.float32) if reshaped else None
         self.length = np.zeros(slots, np.int32)
         self.running = np.zeros(slots, bool)
         self._starts = np.zeros(slots, np.int64)
@@ -55,7 +56,14 @@ class Replies:
         row, column = np.nonzero(new)
         where = row, self.length[row] + column - np.where(expected.fresh[row], 0, 1)
         self.tokens[where], self.logprobs[where] = report.tokens[new], report.logprobs[new]
+        if self.kept is not None and report.kept is not None:
+            self.kept[where] = report.kept[new]
         self.length += np.sum(new, axis=1, dtype=np.int32)
         ended = np.flatnonzero(current & ~report.active)
         self.running[ended] = False
         return ended
+
+    def cut(self, slot: int, length: int) -> None:
+        """The call in `slot` has ended with so many tokens, whatever the device goes on to do."""
+        self.length[slot] = length
+        self.running[slot] = False

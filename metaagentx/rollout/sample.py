@@ -19,7 +19,7 @@ from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.rollout.tree import forest
 from metaagentx.tasks.task import Question, Task
-from metaagentx.workflow.protocol import Message, Outcome, Reply
+from metaagentx.workflow.protocol import Message, Reply
 from metaagentx.workflow.room import Room
 
 
@@ -37,8 +37,8 @@ class Rollout:
         rewards = [[design.reward, *(execution.reward for execution in design.executions)] for design in designs]
         found = hashlib.sha256(repr(rewards).encode())
         for row in self.trajectories:
-            for array in (row.tokens, row.loss_mask, row.logprobs):
-                found.update(array.tobytes())
+            for array in (row.tokens, row.loss_mask, row.logprobs, row.kept):
+                found.update(b"" if array is None else array.tobytes())
         return found.hexdigest()
 
 
@@ -96,7 +96,7 @@ def prompt_room(engine: Engine, chat: Dialogue, longest: int, reply: int) -> Roo
     most = min(shapes.prompt_buckets[-1], max(shapes.capacity - reply, shapes.capacity // 2))
 
     def extend(reply: Reply, messages: tuple[Message, ...]) -> int:
-        return reply.tokens + len(chat.extend((), as_mappings(messages), reply.outcome != Outcome.CUT))
+        return reply.tokens + len(chat.extend((), as_mappings(messages), not reply.outcome.open))
 
     return Room(min(longest or most, most), lambda messages: len(chat.begin(as_mappings(messages))), extend)
 

@@ -9,6 +9,7 @@ the fork paths alone.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -206,7 +207,7 @@ class Table:
             prompt = self.encode(request.messages)
         sampling = self.sampling[request.role]
         if request.max_tokens is not None and request.max_tokens < sampling.max_tokens:
-            sampling = SamplingOptions(sampling.temperature, request.max_tokens)
+            sampling = dataclasses.replace(sampling, max_tokens=request.max_tokens)
         self.waiting[self.tickets] = (task, request, conversation, prompt)
         ids = identify(task.path, task.calls, self.seed, self.step)
         conversation.messages += request.messages
@@ -233,8 +234,7 @@ class Table:
             conversation.add(prompt, sampled)
         else:
             self.spent.refused += 1
-        visible = sampled.outcome in (Outcome.OK, Outcome.CUT)
-        text = self.chat.decode(sampled.tokens.tolist()) if visible else ""
+        text = self.chat.decode(sampled.tokens.tolist()) if sampled.outcome.spoken else ""
         conversation.messages.append(Message("assistant", text))
         self.spent.tokens += len(sampled.tokens)
         self.ready.append((task, Reply(text, sampled.outcome, len(sampled.tokens))))

@@ -19,7 +19,7 @@ from metaagentx.policy.config import DecodeKernel, Kernel, LoraOptions, ModelCon
 from metaagentx.policy.decode import decode_step
 from metaagentx.policy.params import Params
 from metaagentx.policy.prefill import extend, prefill
-from metaagentx.rollout.draw import call_keys, draw
+from metaagentx.rollout.draw import Knobs, call_keys, draw
 
 
 class Weights(struct.PyTreeNode):
@@ -47,10 +47,11 @@ class EngineState(struct.PyTreeNode):
     position: jax.Array  # [S] int32, where `token` goes
     token: jax.Array  # [S] int32, the last one drawn, not yet in the cache
     logprob: jax.Array  # [S] float32, of `token` at temperature 1
+    kept: jax.Array | None  # [S] float32, of `token`; see `draw`; None where no call is truncated or biased
     active: jax.Array  # [S] bool
     count: jax.Array  # [S] int32, tokens generated
     bound: jax.Array  # [S] int32, tokens to generate at most
-    temperature: jax.Array  # [S] float32, 0 is greedy
+    knobs: Knobs  # of the calls
     adapter: jax.Array  # [S] int32, of the call; -1 for none
     keys: jax.Array  # [S] random keys of the calls
 
@@ -60,13 +61,16 @@ class Report(struct.PyTreeNode):
 
     tokens: jax.Array  # [S, 1 + T] int32: the last one drawn before, then the slot's `count` new ones
     logprobs: jax.Array  # [S, 1 + T] float32, of `tokens` at temperature 1
+    kept: jax.Array | None  # [S, 1 + T] float32, of `tokens`
     count: jax.Array  # [S] int32
     active: jax.Array  # [S] bool, after it
     steps: jax.Array  # [] int32, decode steps that were made
 
 
-def empty_state(config: ModelConfig, decode_kernel: DecodeKernel, slots: int, capacity: int) -> EngineState:
-    """No slot active."""
+def empty_state(
+    config: ModelConfig, decode_kernel: DecodeKernel, slots: int, capacity: int, reshaped: bool
+) -> EngineState:
+    """No slot active. `reshaped`: whether calls may draw from anything but the plain distribution."""
 
     def full(dtype: jnp.dtype, *shape: int) -> jax.Array:
         return jnp.zeros((slots, *shape), dtype)
@@ -77,10 +81,11 @@ def empty_state(config: ModelConfig, decode_kernel: DecodeKernel, slots: int, ca
         position=full(jnp.int32),
         token=full(jnp.int32),
         logprob=full(jnp.float32),
+        kept=full(jnp.float32) if reshaped else None,
         active=full(jnp.bool_),
         count=full(jnp.int32),
         bound=full(jnp.int32),
-        temperature=full(jnp.float32),
+        knobs=jax.tree.map(jnp.asarray, Knobs.of([], [], slots)),
         adapter=full(jnp.int32),
         keys=call_keys(full(jnp.uint32, 6)),
     )
@@ -159,24 +164,27 @@ def _keep(
 
 
 def start(
+    truncated: bool,
     state: EngineState,
     eos: jax.Array,
     slots: jax.Array,
     lengths: jax.Array,
     ids: jax.Array,
     bound: jax.Array,
-    temperature: jax.Array,
+    knobs: Knobs,
     adapter: jax.Array,
+    biases: jax.Array | None,
 ) -> tuple[EngineState, jax.Array]:
     """Start calls in slots that hold their prompts: draw the first token. Also returns these tokens [A].
 
     Args:
+      truncated, biases: as `draw` takes them.
       eos: [E] int32, ids that end a reply.
       slots: [A] int32, distinct; S for padding.
       lengths: [A] int32, tokens of the prompt.
       ids: [A, 6] uint32, what the call's random key is made of.
       bound: [A] int32, at least 1.
-      temperature: [A] float32.
+      knobs: of A calls.
       adapter: [A] int32, -1 for none; the one that the prompt was computed with.
     """
 
@@ -184,15 +192,16 @@ def start(
         return kept.at[slots].set(new, mode="drop")
 
     keys = call_keys(ids)
-    token, logprob = draw(state.logits[slots], temperature, keys, lengths)
+    token, logprob, kept = draw(state.logits[slots], knobs, keys, lengths, biases, truncated)
     state = state.replace(
         position=into(state.position, lengths),
         token=into(state.token, token),
         logprob=into(state.logprob, logprob),
+        kept=jax.tree.map(into, state.kept, kept),
         active=into(state.active, ~jnp.isin(token, eos) & (bound > 1)),
         count=into(state.count, jnp.ones_like(lengths)),
         bound=into(state.bound, bound),
-        temperature=into(state.temperature, temperature),
+        knobs=jax.tree.map(into, state.knobs, knobs),
         adapter=into(state.adapter, adapter),
         keys=into(state.keys, keys),
     )
@@ -204,9 +213,11 @@ def decode(
     kernel: DecodeKernel,
     steps: int,
     width: int,
+    truncated: bool,
     weights: Weights,
     state: EngineState,
     eos: jax.Array,
+    biases: jax.Array | None,
     cancel: jax.Array,
     leave: jax.Array,
 ) -> tuple[EngineState, Report]:
@@ -215,16 +226,21 @@ def decode(
     Args:
       steps: T.
       width: no active slot's position reaches it within T steps.
-      eos: as in `start`.
+      truncated, eos, biases: as in `start`.
       cancel: [S] bool, slots that are active no more.
       leave: [] int32: so few active slots, or none, end the dispatch early.
     """
     params = weights.of(state.adapter)
     state = state.replace(active=state.active & ~cancel)
     column = jnp.arange(1 + steps)[None]
+
+    def first(last: jax.Array) -> jax.Array:
+        return jnp.where(column == 0, last[:, None], 0)
+
     report = Report(
-        tokens=jnp.where(column == 0, state.token[:, None], 0),
-        logprobs=jnp.where(column == 0, state.logprob[:, None], 0),
+        tokens=first(state.token),
+        logprobs=first(state.logprob),
+        kept=jax.tree.map(first, state.kept),
         count=jnp.zeros_like(state.count),
         active=state.active,
         steps=jnp.zeros((), jnp.int32),
@@ -240,20 +256,30 @@ def decode(
         active = state.active
         logits, cache = decode_step(params, config, kernel, state.cache, state.token, state.position, width)
         position = state.position + active
-        token, logprob = draw(logits, state.temperature, state.keys, position)
+        drawn = draw(logits, state.knobs, state.keys, position, biases, truncated)
         count = state.count + active
-        here = active[:, None] & (column == report.steps + 1)
+
+        def last(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(active, new, old)
+
+        def here(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(active[:, None] & (column == report.steps + 1), new[:, None], old)
+
+        token, logprob, kept = jax.tree.map(last, drawn, (state.token, state.logprob, state.kept))
+        tokens, logprobs, masses = jax.tree.map(here, drawn, (report.tokens, report.logprobs, report.kept))
         state = state.replace(
             cache=cache,
             position=position,
-            token=jnp.where(active, token, state.token),
-            logprob=jnp.where(active, logprob, state.logprob),
+            token=token,
+            logprob=logprob,
+            kept=kept,
             active=active & ~jnp.isin(token, eos) & (count < state.bound),
             count=count,
         )
         report = report.replace(
-            tokens=jnp.where(here, token[:, None], report.tokens),
-            logprobs=jnp.where(here, logprob[:, None], report.logprobs),
+            tokens=tokens,
+            logprobs=logprobs,
+            kept=masses,
             count=report.count + active,
             active=state.active,
             steps=report.steps + 1,

@@ -45,7 +45,7 @@ def test_the_training_state_is_laid_out_as_the_real_one(eight):
 
 
 def test_the_slots_are_laid_out_as_the_real_ones(eight):
-    real = jax.jit(empty_state, static_argnums=(0, 1, 2, 3))(MODEL, "dense", 8, 16)
+    real = jax.jit(empty_state, static_argnums=(0, 1, 2, 3, 4))(MODEL, "dense", 8, 16, False)
     mine, theirs = layout(programs.engine_state(SETTINGS, eight)), layout(real)
     assert mine.cache == theirs.cache
     assert jax.tree.map(lambda x: x[:2], mine, is_leaf=lambda x: isinstance(x, tuple)) == jax.tree.map(

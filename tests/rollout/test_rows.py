@@ -26,7 +26,7 @@ class Cache:
         self.after = [()] * slots  # what the logits are after
 
     def put(self, prompts, places, rng):
-        """Level by level; copies first, then in any order, and what lies beyond a prompt is overwritten with anything."""
+        """Level by level; copies first, then in any order, and what lies beyond a prompt becomes anything."""
         for level in sorted({place.level for place in places}):
             here = [i for i, place in enumerate(places) if place.level == level]
             rng.shuffle(here)
