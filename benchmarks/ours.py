@@ -71,7 +71,8 @@ class Ours:
 
     def replay(self) -> dict[str, Any]:
         """One replay from empty caches. Seconds are wall time."""
-        engine, trees, waiting = self.engine, Replay(self.calls), dict[int, Asked]()
+        engine, waiting = self.engine, dict[int, Asked]()
+        trees = self.trees = Replay(self.calls)
         engine.load(self.params, version=engine.version + 1)
         engine.take_work()
 

@@ -38,10 +38,10 @@ PLANS = (
     "a=calc();b=check()",
     "a=plan();b=calc();c=check()",
 )
-WORDS = (
+THOUGHTS = (
     "so the next step is to take the first part and the rest of it then we see that this must be equal to what was "
     "asked because each number in the question counts once and no other way gives a smaller result if we check again"
-).split()
+)
 
 
 class Recorder:
@@ -103,7 +103,7 @@ class Recorder:
             last = "The answer is \\boxed{" + str(self.draw.integers(100)) + "}."
         closing = [*self.chat.encode(f"</think>\n{last}" if ask.role == "designer" else f"\n{last}"), self.chat.end]
         opening = self.chat.encode("<think>") if ask.role == "designer" else []
-        thoughts = self.chat.encode(" ".join(self.draw.choice(WORDS, 2 * MOST)))
+        thoughts = self.chat.encode(" ".join(self.draw.choice(THOUGHTS.split(), 2 * MOST)))
         return [*opening, *thoughts[: max(length - len(opening) - len(closing), 0)], *closing]
 
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.targets import TARGETS
-from benchmarks.worker import ONE_THREAD, Missing, Turn, Worker
+from benchmarks.worker import THREADS, Missing, Turn, Worker
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("metaagentx", "jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "google-tunix")
@@ -102,7 +102,7 @@ class Bench:
         }
         if self.device.platform != "cpu":
             return kept | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # contestants share the device's memory
-        threads = {name: str(len(self.cores)) for name in ONE_THREAD} | {"TOKENIZERS_PARALLELISM": "false"}
+        threads = {name: str(len(self.cores)) for name in THREADS} | {"TOKENIZERS_PARALLELISM": "false"}
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={str(len(self.cores) > 1).lower()}"
         return kept | threads | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.ours import buckets
-from benchmarks.workload import Call, Replay, prompt_lengths, read_workload
+from benchmarks.workload import Replay, prompt_lengths, read_workload
 
 Generate = Callable[[Sequence[Sequence[int]], int], list[list[int]]]  # prompts, tokens of each reply -> replies
 
 
-def in_waves(generate: Generate, calls: Sequence[Call], slots: int) -> dict[str, Any]:
+def in_waves(generate: Generate, trees: Replay, slots: int) -> dict[str, Any]:
     """One replay."""
-    trees, steps, busy = Replay(calls), 0, 0
+    steps = busy = 0
     ready = deque(trees.begin())
     while ready:
         wave = [ready.popleft() for _ in range(min(slots, len(ready)))]
@@ -40,7 +40,8 @@ class TransformersWaves:
 
     def replay(self) -> dict[str, Any]:
         """One replay."""
-        return in_waves(self.peer.generate, self.calls, self.slots)
+        self.trees = Replay(self.calls)
+        return in_waves(self.peer.generate, self.trees, self.slots)
 
 
 class TunixWaves:
@@ -64,7 +65,8 @@ class TunixWaves:
 
     def replay(self) -> dict[str, Any]:
         """One replay."""
-        return in_waves(self.generate, self.calls, self.slots)
+        self.trees = Replay(self.calls)
+        return in_waves(self.generate, self.trees, self.slots)
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         """As the peer's, with rows that are thrown away."""

@@ -6,6 +6,7 @@ anything that makes threads, and does nothing between two turns.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -21,10 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _TICK = os.sysconf("SC_CLK_TCK")
-ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-} | {"TOKENIZERS_PARALLELISM": "false"}
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class Missing(RuntimeError):
@@ -103,10 +101,8 @@ def cpu_seconds() -> float:
 
 
 def _forget_peak() -> None:
-    try:
+    with contextlib.suppress(OSError):  # not permitted in this container: the peak is that of the process so far
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass  # not permitted in this container: the peak is that of the process so far
 
 
 def _peak() -> int:

@@ -75,13 +75,14 @@ def prompt_lengths(calls: Iterable[Call]) -> list[int]:
 
 
 class Replay:
-    """Says which calls can be made, and hears what was replied."""
+    """Says which calls can be made, and hears what was replied: `answered`."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self._rounds: dict[tuple[Place, int], list[Call]] = {}
         for call in calls:
             self._rounds.setdefault((call.place, call.round), []).append(call)
         self._left = {key: len(found) for key, found in self._rounds.items()}
+        self.answered: list[tuple[Asked, tuple[int, ...]]] = []
         self._said: dict[int, tuple[int, ...]] = {}
         self._executions: dict[tuple[int, int], list[Place]] = {}
         for place in dict.fromkeys(call.place for call in calls):
@@ -96,6 +97,7 @@ class Replay:
         """The calls that this reply was the last to be waited for."""
         call = asked.call
         assert len(reply) == call.reply, (len(reply), call)
+        self.answered.append((asked, tuple(reply)))
         self._said[call.conversation] = (*asked.prompt, *reply)
         key = call.place, call.round
         self._left[key] -= 1
