@@ -85,7 +85,7 @@ def empty_state(
         active=full(jnp.bool_),
         count=full(jnp.int32),
         bound=full(jnp.int32),
-        knobs=jax.tree.map(jnp.asarray, Knobs.of([], [], slots)),
+        knobs=Knobs(1 + full(jnp.float32), full(jnp.int32), 1 + full(jnp.float32), full(jnp.int32)),
         adapter=full(jnp.int32),
         keys=call_keys(full(jnp.uint32, 6)),
     )
