@@ -44,6 +44,8 @@ def get_config(variant: str = "shared") -> ConfigDict:
     config.engine.prompt_buckets = (128, 256, 384)
     config.engine.admit_buckets = (4, 16)
     config.engine.chunk = 8
+    config.engine.attention = "auto"
+    config.engine.decode_attention = "auto"
     config.sampling.designer.max_tokens = 64
     config.sampling.executor.max_tokens = 128
 
@@ -62,7 +64,7 @@ def get_config(variant: str = "shared") -> ConfigDict:
     config.pack.micro_rows = 4
     config.pack.chunk = 128
     config.pack.remat = "full"
-    config.pack.attention = "blocked"
+    config.pack.attention = "auto"
 
     config.cold_start.steps = 300
     config.cold_start.demonstrations = 10_000

@@ -16,7 +16,7 @@ from metaagentx import policies
 from metaagentx.learn.update import Compute
 from metaagentx.mesh import make_mesh
 from metaagentx.policies import Weights
-from metaagentx.policy import params, tokenizer
+from metaagentx.policy import kernels, params, tokenizer
 from metaagentx.policy.adapters import target_names
 from metaagentx.policy.chat import Chat
 from metaagentx.policy.config import LoraOptions, ModelConfig
@@ -57,7 +57,8 @@ class Workbench:
     def compute(self) -> Compute:
         """How the trainer cuts up its passes."""
         pack = self.settings.pack
-        return Compute(self.model, pack.micro_rows, pack.chunk, pack.remat, pack.attention, self.lora)
+        attention = kernels.for_packed(pack.attention, self.model, pack.row_length)
+        return Compute(self.model, pack.micro_rows, pack.chunk, pack.remat, attention, self.lora)
 
     @property
     def lora(self) -> LoraOptions | None:

@@ -69,6 +69,6 @@ def training_flops(config: ModelConfig, sequences: int, length: int) -> float:
     return 3 * forward_flops(config, sequences, length)
 
 
-def decode_flops(config: ModelConfig, slots: int, length: int) -> float:
-    """FLOPs of one more token in every slot, over a cache of `length` tokens."""
+def decode_flops(config: ModelConfig, slots: int, length: float) -> float:
+    """FLOPs of one more token in every slot, over `length` tokens each."""
     return slots * (2.0 * multiplied(config) + 4 * config.layers * config.heads * config.head_dim * length)

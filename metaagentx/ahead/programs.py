@@ -20,7 +20,7 @@ from metaagentx.learn.options import RoleOptions
 from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import TrainState, abstract
-from metaagentx.policy import params
+from metaagentx.policy import kernels, params
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.hf_config import read_config
 from metaagentx.rollout import programs as sampling
@@ -39,20 +39,32 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     decode: the program of `engine.chunk` decode steps over all slots.
     """
     if name == "update":
-        return updating._update.lower(train_state(settings, mesh), None, *batches(settings, mesh), recipe(settings))
+        return updating._update.lower(
+            train_state(settings, mesh), None, *batches(settings, mesh), recipe(settings, mesh)
+        )
     model = constants(settings)
     weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
     if name == "decode":
-        options, truncated = settings.engine, settings.sampling.truncated
-        table = biases(settings, mesh)
+        options, kernel = settings.engine, attention("decode", settings, mesh)
+        truncated, table = settings.sampling.truncated, biases(settings, mesh)
         return sampling._decode.lower(
-            *(model, options.decode_attention, options.chunk, options.capacity, truncated, weights, state),
+            *(model, kernel, options.chunk, options.capacity, truncated, weights, state),
             *(_array(mesh, jnp.int32, 1), table, _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
         )
     rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
     prompts, numbers = _array(mesh, jnp.int32, rows, width), _array(mesh, jnp.int32, rows)
-    kernels = settings.engine.attention, settings.engine.decode_attention
-    return sampling._fill.lower(model, *kernels, weights, state, prompts, numbers, numbers, numbers)
+    used = attention("prefill", settings, mesh), attention("decode", settings, mesh)
+    return sampling._fill.lower(model, *used, weights, state, prompts, numbers, numbers, numbers)
+
+
+def attention(name: Name, settings: Settings, mesh: Mesh) -> Any:
+    """The kernel that a program takes on the mesh's devices. Call it under `jax.set_mesh`."""
+    model, engine, platform = constants(settings), settings.engine, mesh.devices.flat[0].platform
+    if name == "update":
+        return kernels.for_packed(settings.pack.attention, model, settings.pack.row_length, platform)
+    if name == "prefill":
+        return kernels.for_prompts(engine.attention, model, engine.prompt_buckets[-1], platform)
+    return kernels.for_decoding(engine.decode_attention, model, platform)
 
 
 def constants(settings: Settings) -> ModelConfig:
@@ -114,7 +126,7 @@ def train_state(settings: Settings, mesh: Mesh) -> TrainState:
 def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
     options = settings.engine
-    shape = options.decode_attention, options.slots, options.capacity
+    shape = attention("decode", settings, mesh), options.slots, options.capacity
     return _bound(jax.eval_shape(partial(empty_state, constants(settings), *shape, settings.sampling.reshaped)), mesh)
 
 
@@ -137,10 +149,11 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())
 
 
-def recipe(settings: Settings) -> updating.Recipe:
+def recipe(settings: Settings, mesh: Mesh) -> updating.Recipe:
     """The static half of an update."""
     pack = settings.pack
-    compute = updating.Compute(constants(settings), pack.micro_rows, pack.chunk, pack.remat, pack.attention)
+    kernel = attention("update", settings, mesh)
+    compute = updating.Compute(constants(settings), pack.micro_rows, pack.chunk, pack.remat, kernel)
     roles = tuple(roles_of(settings).items())
     return updating.Recipe(compute, settings.loss, roles, settings.stages.moments, settings.train.gap_bound)
 

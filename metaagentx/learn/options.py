@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from metaagentx.policy.config import Kernel, Remat
+from metaagentx.policy.config import KernelChoice, Remat
 
 Grouping = Literal["metaagent_x", "per_design", "at_grpo", "per_agent", "m_grpo"]
 Normaliser = Literal["mean_std", "mean", "loo"]
@@ -140,11 +140,11 @@ class PackOptions:
     micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
     chunk: int = 64  # positions of a row whose logits exist at a time
     remat: Remat = "none"  # what the backward pass recomputes: see `policy.model.forward`
-    attention: Kernel = "dense"  # "dense" | "blocked" | "splash" (TPU)
+    attention: KernelChoice = "dense"  # "auto": by platform | "dense" | "blocked" | "splash" | "cudnn" | "triton"
 
     def __post_init__(self) -> None:
         _one_of("pack.remat", self.remat, Remat)
-        _one_of("pack.attention", self.attention, Kernel)
+        _one_of("pack.attention", self.attention, KernelChoice)
         if self.row_length < 2:
             raise ValueError(f"pack.row_length must be at least 2, not {self.row_length}")
         for key in ("micro_rows", "chunk"):

@@ -35,7 +35,12 @@ def within(kernel: Kernel, positions: jax.Array, segments: jax.Array, alone: boo
     """
     if kernel == "dense":
         return functools.partial(attend_within, visible(positions, segments))
-    kernels = {"blocked": blocked, "splash": splash, "triton": triton, "cudnn": functools.partial(fused, alone=alone)}
+    kernels: dict[str, Callable[..., jax.Array]] = {
+        "blocked": blocked,
+        "splash": splash,
+        "triton": triton,
+        "cudnn": functools.partial(fused, alone=alone),
+    }
     attend = kernels[kernel]
 
     def attend_rows(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, KeyValue]:
@@ -197,8 +202,10 @@ def fused(
     def local(owner: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         merged = q.reshape(q.shape[0], -1, *q.shape[3:])
         mask = None if alone else (owner[:, :, None] == owner[:, None, :])[:, None]
-        operands = (x.swapaxes(1, 2) for x in (merged, k, v))
-        y = jax.nn.dot_product_attention(*operands, mask=mask, is_causal=True, implementation=implementation)
+        q_rows, k_rows, v_rows = (x.swapaxes(1, 2) for x in (merged, k, v))
+        y = jax.nn.dot_product_attention(
+            q_rows, k_rows, v_rows, mask=mask, is_causal=True, implementation=implementation
+        )
         return y.swapaxes(1, 2).reshape(q.shape)
 
     owner = pad(place(segments, "batch", None)[:, :, None], fill=-1)[..., 0]

@@ -1,6 +1,6 @@
 """The cache of GPUs: decoding by cuDNN (`jax.nn.dot_product_attention`), which reads what a slot holds.
 
-Letters: S slots, C capacity, U rows, P their length, N query heads, K key-value heads, G query heads of one, H head_dim.
+Letters: S slots, C capacity, U rows, P their length, K key-value heads, N query heads, G = N / K, H head_dim.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ Kernel = Literal[
     "dense", "blocked", "splash", "cudnn", "triton"
 ]  # how a row's attention over itself is computed: see `attention`
 DecodeKernel = Literal["dense", "paged", "cudnn"]  # how one token's over its slot's cache is: see `cache`
+KernelChoice = Literal["auto", Kernel]  # "auto": what suits the platform, see `kernels`
+DecodeChoice = Literal["auto", DecodeKernel]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def prefill(
       lengths: [U] int32 tokens of each prompt, at least 1.
     """
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
-    attend = within(kernel, positions, (positions < lengths[:, None]).astype(jnp.int32))
+    attend = within(kernel, positions, (positions < lengths[:, None]).astype(jnp.int32), alone=True)
     return _through(params, config, tokens, positions, lengths, [attend] * config.layers)
 
 

@@ -9,65 +9,32 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from metaagentx.policy.adapters import stack
 from metaagentx.policy.config import LoraOptions, ModelConfig
+from metaagentx.policy.decode import separate
 from metaagentx.policy.params import Params, whole
 from metaagentx.rollout.bias import Biases
 from metaagentx.rollout.options import EngineOptions
-from metaagentx.rollout.programs import Placed, Programs, Request
+from metaagentx.rollout.programs import Programs, Request
 from metaagentx.rollout.replies import Expected, Replies
 from metaagentx.rollout.rows import Rows
 from metaagentx.rollout.sampled import Ask, Sampled
 from metaagentx.rollout.state import Report, Weights
+from metaagentx.rollout.stop import StopFinder
+from metaagentx.rollout.work import Work
 from metaagentx.workflow.protocol import Outcome
 
 _stack = jax.jit(stack)
 _whole = jax.jit(whole, static_argnums=0)
 
 NOTHING = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), Outcome.TOO_LONG)
-
-
-@dataclass(slots=True)
-class Work:
-    """What an engine did since it was last asked."""
-
-    calls: int = 0
-    prompt_tokens: int = 0  # of the calls started
-    equal_tokens: int = 0  # of these, copied or kept with a whole prompt
-    dialogue_tokens: int = 0  # with the turns before
-    prefix_tokens: int = 0  # with another prompt's beginning
-    generated_tokens: int = 0
-    slot_steps: int = 0  # slots x decode steps
-    busy_slot_steps: int = 0  # of these, with an active call
-    prefill_seconds: float = 0.0  # in which the device was at prompts
-    decode_seconds: float = 0.0  # in which it decoded
-
-    @property
-    def forked_tokens(self) -> int:
-        """Prompt tokens that were copied, or in place already."""
-        return self.equal_tokens + self.dialogue_tokens + self.prefix_tokens
-
-    @property
-    def prefilled_tokens(self) -> int:
-        """Prompt tokens that were computed."""
-        return self.prompt_tokens - self.forked_tokens
-
-    def count(self, placed: Iterable[Placed]) -> None:
-        """Prompts that are put into rows."""
-        for prompt, place in placed:
-            self.prompt_tokens += len(prompt.tokens)
-            if place.shared == len(prompt.tokens):
-                self.equal_tokens += place.shared
-            elif place.own:
-                self.dialogue_tokens += place.shared
-            else:
-                self.prefix_tokens += place.shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +57,7 @@ class Engine:
       lora: if roles have adapters, what these are.
       biases: of the calls that have any.
       truncated: whether calls may have a top_k or top_p.
+      decode: the text of ids, for calls with stop strings.
     """
 
     def __init__(
@@ -100,13 +68,14 @@ class Engine:
         lora: LoraOptions | None = None,
         biases: Biases | None = None,
         truncated: bool = False,
+        decode: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
         if options.capacity > config.max_length:
             raise ValueError(
                 f"engine.capacity ({options.capacity}) must not be above model.max_length ({config.max_length})"
             )
         self.config, self.options, self.lora = config, options, lora
-        self.biases, self.truncated = biases, truncated
+        self.biases, self.truncated, self.decode = biases, truncated, decode
         self.eos = np.array(sorted(set(eos_ids)), np.int32)
         self.version = -1
         self.work = Work()
@@ -117,6 +86,7 @@ class Engine:
         self._refused: list[int] = []  # tickets of prompts that do not fit
         self._flights: deque[Flight] = deque()
         self._read = 0.0  # when the last flight was read
+        self._cancel = np.zeros(options.slots, bool)  # slots that the device has still to be told of
         self._forget()
 
     def load(self, params: Params, version: int, adapters: Mapping[str, Params] | None = None) -> None:
@@ -133,9 +103,11 @@ class Engine:
         if self._weights is not None and roles != self._adapters:
             raise ValueError(f"engine.load: adapters of {[*roles]}, but this engine has those of {[*self._adapters]}")
         self._adapters, self.version = roles, version
+        self._weights = None  # the last copy makes room
         if self.options.whole:
-            self._weights = None  # the last copy makes room
             params = _whole(self.config, params)
+        if self.options.layers == "separate" or (self.options.layers == "auto" and jax.default_backend() == "cpu"):
+            params = separate(params, self.config)
         self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)
         self._forget()
 
@@ -148,6 +120,10 @@ class Engine:
         prompt, sampling = ask.prompt, ask.sampling
         if not len(prompt):
             raise ValueError(f"call {ask.ids}: the prompt is empty")
+        if sampling.stop and self.decode is None:
+            raise ValueError(f"call {ask.ids}: there are stop strings, but the engine has no decoder")
+        if sampling.truncated and not self.truncated:
+            raise ValueError(f"call {ask.ids}: there is a top_k or top_p, but the engine was made without")
         self.work.calls += 1
         bound = min(sampling.max_tokens, self.options.capacity - len(prompt))
         if bound < 1 or len(prompt) > self.options.prompt_buckets[-1]:
@@ -188,6 +164,7 @@ class Engine:
         reshaped = self.truncated or self.biases is not None
         self._replies = Replies(options.slots, options.capacity, reshaped)
         self._running: dict[int, Request] = {}  # by slot
+        self._stops: dict[int, StopFinder] = {}  # by slot, of calls with stop strings
         self._flights.clear()  # nothing that runs is in them
 
     def _loaded(self) -> Weights:
@@ -223,6 +200,9 @@ class Engine:
         for request, place in placed:
             self._running[place.slot] = request
             self._replies.start(place.slot)
+            self._cancel[place.slot] = False
+            if request.sampling.stop and self.decode is not None:
+                self._stops[place.slot] = StopFinder(request.sampling.stop, self.decode, set(self.eos.tolist()))
         return self._programs.place(weights, placed)
 
     def _fly(self, weights: Weights, first: jax.Array | None) -> None:
@@ -233,7 +213,8 @@ class Engine:
             most = len(request.tokens) + max(0, int(lengths[slot]) - 1) + chunks * self.options.chunk
             reach = max(reach, min(most, len(request.tokens) + request.bound - 1))
         leave = len(self._running) - self.options.admit_buckets[0] if self._queue and not self.options.waves else 0
-        report = self._programs.decode(weights, reach, np.zeros(self.options.slots, bool), leave)
+        report = self._programs.decode(weights, reach, self._cancel, leave)
+        self._cancel = np.zeros_like(self._cancel)
         for array in jax.tree.leaves(report):
             array.copy_to_host_async()
         self._flights.append(Flight(report, self._replies.expect(), first, time.perf_counter()))
@@ -251,7 +232,20 @@ class Engine:
         self.work.decode_seconds += self._read - filled
         self.work.slot_steps += int(report.steps) * self.options.slots
         self.work.busy_slot_steps += int(np.sum(report.count))
-        return [self._end(slot) for slot in self._replies.grow(report, flight.expected).tolist()]
+        known = self._replies.length.copy()
+        ended = self._replies.grow(report, flight.expected)
+        return [self._end(slot) for slot in sorted({*ended, *self._stop(known)})]
+
+    def _stop(self, known: NDArray[np.int32]) -> list[int]:
+        """Cut replies whose new tokens, those beyond `known`, complete a stop string; their slots."""
+        stopped = []
+        for slot, finder in self._stops.items():
+            length = finder.feed(self._replies.tokens[slot, known[slot] : self._replies.length[slot]].tolist())
+            if length is not None:
+                self._replies.cut(slot, length)
+                self._cancel[slot] = True
+                stopped.append(slot)
+        return stopped
 
     def _end(self, slot: int) -> tuple[int, Sampled]:
         """The reply of the call in this slot, whose row is free again."""
@@ -261,7 +255,10 @@ class Engine:
         kept = None if replies.kept is None else replies.kept[slot, :length].copy()
         self._rows.end(slot, tokens)
         self.work.generated_tokens += length
-        if int(tokens[-1]) not in self.eos:
+        finder = self._stops.pop(slot, None)
+        if finder is not None and finder.found is not None:
+            outcome = Outcome.STOPPED
+        elif int(tokens[-1]) not in self.eos:
             outcome = Outcome.CUT
         else:
             outcome = Outcome.OK if length > 1 else Outcome.EMPTY

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from metaagentx.rollout.engine import Work
 from metaagentx.rollout.scheduler import Spent
 from metaagentx.rollout.shape import SHAPES, shape
 from metaagentx.rollout.trajectory import Trajectory, Tree
+from metaagentx.rollout.work import Work
 from metaagentx.workflow.ir import Design, Diagnosis
 from metaagentx.workflow.protocol import Outcome
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from metaagentx.policy.config import DecodeKernel, Kernel
+from metaagentx.policy.config import DecodeChoice, KernelChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class SamplingOptions:
 
 Share = Literal["prefix", "prompt", "none"]
 DuringTools = Literal["keep", "leave"]
+Layers = Literal["auto", "separate", "stacked"]  # how the weights are held that the engine samples with
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,10 @@ class EngineOptions:
     share_unit: int = 16  # a shared beginning is a multiple of so many tokens
     during_tools: DuringTools = "keep"  # while a dialogue's tool works: "keep" its row for it | "leave" it to others
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
-    attention: Kernel = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU)
-    decode_attention: DecodeKernel = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
+    layers: Layers = "auto"  # sample from a copy with "separate" layers | the "stacked" ones; auto: a copy on a CPU
+    # What suits the platform ("auto"), or a kernel by name: see docs/models.md.
+    attention: KernelChoice = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU) | "cudnn", "triton" (GPU)
+    decode_attention: DecodeChoice = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
 
     def __post_init__(self) -> None:
         for name in ("slots", "capacity", "chunk", "share_unit"):
@@ -88,8 +91,8 @@ class EngineOptions:
                 raise ValueError(f"engine.{name} must be increasing positive numbers, not {buckets}")
             if not buckets and name != "capacity_buckets":
                 raise ValueError(f"engine.{name} must not be empty")
-        kernels = ("attention", Kernel), ("decode_attention", DecodeKernel)
-        for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools)):
+        kernels = ("attention", KernelChoice), ("decode_attention", DecodeChoice)
+        for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools), ("layers", Layers)):
             kinds = get_args(kind)
             if getattr(self, name) not in kinds:
                 raise ValueError(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from metaagentx.policy import kernels
 from metaagentx.policy.config import ModelConfig
 from metaagentx.rollout.buckets import fit, portions
 from metaagentx.rollout.draw import Knobs
@@ -61,10 +62,11 @@ class Programs:
     ) -> None:
         self.config, self.options, self.eos, self.truncated = config, options, eos, truncated
         self.biases = None if biases is None else jnp.asarray(biases)
+        self.kernel = kernels.for_prompts(options.attention, config, options.prompt_buckets[-1])
+        self.decode_kernel = kernels.for_decoding(options.decode_attention, config)
         self.widths = (*options.capacity_buckets, options.capacity)  # that a dispatch of `decode` may attend to
-        self.state = _empty(
-            config, options.decode_attention, options.slots, options.capacity, truncated or biases is not None
-        )
+        kept = truncated or biases is not None
+        self.state = _empty(config, self.decode_kernel, options.slots, options.capacity, kept)
 
     def prepare(self, weights: Weights) -> int:
         """Compile every program there is, largest first, without touching any slot; how many there are."""
@@ -124,21 +126,19 @@ class Programs:
                     self._refill(weights, rows, width, rest, part)
 
     def _fill(self, weights: Weights, rows: int, width: int, part: Sequence[Placed]) -> None:
-        options = self.options
         prompts, _, lengths, _, slots, adapter = self._table(rows, width, part)
-        kernels = options.attention, options.decode_attention
-        self.state = _fill(self.config, *kernels, weights, self.state, prompts, lengths, slots, adapter)
+        statics = self.config, self.kernel, self.decode_kernel
+        self.state = _fill(*statics, weights, self.state, prompts, lengths, slots, adapter)
 
     def _refill(self, weights: Weights, rows: int, width: int, rest: int, part: Sequence[Placed]) -> None:
-        kernel = self.options.decode_attention
         table = self._table(rows, rest, part)
-        self.state = _refill(self.config, kernel, width, weights, self.state, *table)
+        self.state = _refill(self.config, self.decode_kernel, width, weights, self.state, *table)
 
     def _fork(self, rows: int, width: int, part: Sequence[Placed]) -> None:
         source, slots = np.zeros(rows, np.int32), np.full(rows, self.options.slots, np.int32)
         source[: len(part)] = [place.source for _, place in part]
         slots[: len(part)] = [place.slot for _, place in part]
-        self.state = _fork(self.options.decode_attention, width, self.state, source, slots)
+        self.state = _fork(self.decode_kernel, width, self.state, source, slots)
 
     def _start(self, rows: int, part: Sequence[Placed]) -> jax.Array:
         # Columns: slot, length, bound, adapter, then the six ids.
@@ -154,7 +154,7 @@ class Programs:
         return first
 
     def _decode(self, weights: Weights, width: int, cancel: NDArray[np.bool_], leave: int) -> Report:
-        statics = self.config, self.options.decode_attention, self.options.chunk, width, self.truncated
+        statics = self.config, self.decode_kernel, self.options.chunk, width, self.truncated
         self.state, report = _decode(*statics, weights, self.state, self.eos, self.biases, cancel, np.int32(leave))
         return report
 

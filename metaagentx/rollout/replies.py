@@ -62,3 +62,8 @@ class Replies:
         ended = np.flatnonzero(current & ~report.active)
         self.running[ended] = False
         return ended
+
+    def cut(self, slot: int, length: int) -> None:
+        """The call in `slot` has ended with so many tokens, whatever the device goes on to do."""
+        self.length[slot] = length
+        self.running[slot] = False

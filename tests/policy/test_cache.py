@@ -12,7 +12,8 @@ import pytest
 from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ref_ragged_paged_attention
 
 from metaagentx.mesh import make_mesh, place
-from metaagentx.policy import cache, cache_cudnn, cache_dense, cache_paged
+from metaagentx.policy import cache, cache_cudnn, cache_dense, cache_paged, params
+from metaagentx.policy.decode import decode_step
 from tests.policy import tiny
 
 SLOTS, CAPACITY, WIDTH = 8, 300, 290  # three pages
@@ -99,7 +100,7 @@ def test_attention_over_every_layout_is_dense_attention(kernel, kv_heads, group,
 
 def test_the_packages_reference_reads_the_paged_layout_as_the_kernel_of_these_tests_does():
     config = model(3, 3, 64)
-    some = jnp.int32([1, 3, 7])
+    some = jnp.int32([3, 7])
     layer, operands = full(config, "paged"), [x[some] for x in token(config)]
     layer = layer.replace(tokens=layer.tokens[some])
     expected, _ = paged(layer, POSITIONS[some], WIDTH, *operands)
@@ -107,9 +108,10 @@ def test_the_packages_reference_reads_the_paged_layout_as_the_kernel_of_these_te
     np.testing.assert_allclose(got, expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_the_packages_reference_in_bfloat16_is_nearly_as_near_to_float32_as_dense_attention_is():
     narrow = model(3, 3, 64, "bfloat16")
-    some = jnp.int32([1, 3, 7])
+    some = jnp.int32([3, 7])
     positions, operands = POSITIONS[some], [x[some] for x in token(narrow)]
     layer = jax.tree.map(lambda x: x[some], full(narrow, "dense"))
     exact, _ = dense(wide(layer), positions, WIDTH, *wide(operands))
@@ -172,6 +174,25 @@ def test_every_layout_on_a_mesh_is_that_of_one_device(kernel):
         assert specs == {jax.P(("data", "fsdp"), None, "tensor", None)}
         together = jax.device_get(together)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), together, jax.device_get(alone))
+
+
+@pytest.mark.parametrize("kernel", ATTEND)
+def test_a_model_decodes_alike_with_every_layout(kernel, monkeypatch):
+    monkeypatch.setattr(cache_paged, "attend", functools.partial(cache_paged.attend_by, anywhere))
+    monkeypatch.setattr(cache_cudnn, "attend", by_xla)
+    config = dataclasses.replace(tiny.config(), heads=6, kv_heads=3)
+    weights = params.initialise(config, jax.random.key(0))
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, (3, SLOTS)).astype(np.int32)
+    step = jax.jit(decode_step, static_argnums=(1, 2, 6))
+
+    def replies(kernel):
+        kept, logits = cache.empty_cache(config, kernel, SLOTS, CAPACITY), []
+        for at, drawn in enumerate(tokens):
+            found, kept = step(weights, config, kernel, kept, drawn, np.full(SLOTS, at, np.int32), WIDTH)
+            logits.append(found)
+        return np.stack(logits)
+
+    np.testing.assert_allclose(replies(kernel), replies("dense"), atol=1e-5)
 
 
 def test_decoding_by_cudnn_lowers_for_a_gpu():

@@ -15,11 +15,22 @@ from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import EngineOptions, SamplingOptions
 from metaagentx.rollout.sampled import Ask
+from metaagentx.workflow.protocol import Outcome
 
 EOS, LORA, ROLES = 1, LoraOptions(rank=2, alpha=4.0), ("designer", "executor", "critic")  # the last has no adapter
 LONGEST = 40  # tokens of a prompt
+STOPS = ("db", "ggg", "k")  # of ids as letters
+SAMPLING = (
+    SamplingOptions(),
+    SamplingOptions(0.7, stop=STOPS),
+    SamplingOptions(0.0),
+    SamplingOptions(top_k=5),
+    SamplingOptions(top_p=0.8, stop=STOPS),
+)
 
-PLAIN = EngineOptions(slots=4, capacity=48, prompt_buckets=(LONGEST,), admit_buckets=(4,), chunk=1, share="none")
+PLAIN = EngineOptions(
+    slots=4, capacity=48, prompt_buckets=(LONGEST,), admit_buckets=(4,), chunk=1, ahead=0, share="none"
+)
 SHARED = EngineOptions(
     slots=8, capacity=48, prompt_buckets=(12, LONGEST), admit_buckets=(2, 8), chunk=3, ahead=1, share_unit=1,
     capacity_buckets=(16,),
@@ -37,7 +48,7 @@ SERVED = {
 
 @pytest.fixture(scope="module")
 def made(config, params):
-    """Makes engines with two adapters, which all compile at most once."""
+    """Makes engines with two adapters that take calls of every kind."""
     rng = np.random.default_rng(1)
     pair = {
         role: jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.5, x.shape), x.dtype), adapters.abstract(config, LORA))
@@ -45,11 +56,15 @@ def made(config, params):
     }
 
     def make(options):
-        engine = Engine(config, options, (EOS,), LORA)
+        engine = Engine(config, options, (EOS,), LORA, truncated=True, decode=text)
         engine.load(params, 1, pair)
         return engine
 
     return make
+
+
+def text(ids):
+    return "".join(chr(ord("a") + token) for token in ids)
 
 
 @dataclasses.dataclass
@@ -62,7 +77,7 @@ class Dialogue:
     turn: int = 0
 
     def ask(self, ticket):
-        sampling = SamplingOptions((1.0, 0.7, 0.0)[self.number % 3], 1 + self.number % 9)
+        sampling = dataclasses.replace(SAMPLING[self.number % len(SAMPLING)], max_tokens=1 + self.number % 9)
         ids = (self.seed, 0, 0, 0, self.number, self.turn)
         return Ask(ticket, self.prompt, ids, sampling, ROLES[self.number % len(ROLES)], self.number)
 
@@ -113,6 +128,7 @@ def assert_equal(found, expected):
     for key, sampled in expected.items():
         np.testing.assert_array_equal(found[key].tokens, sampled.tokens)
         np.testing.assert_allclose(found[key].logprobs, sampled.logprobs, atol=1e-5)
+        np.testing.assert_allclose(found[key].kept, sampled.kept, atol=1e-5)
         assert found[key].outcome == sampled.outcome
 
 
@@ -132,6 +148,20 @@ def test_what_a_call_gets_does_not_depend_on_how_it_is_served(made, expected, se
     work = engine.take_work()
     assert work.equal_tokens > 0
     assert (work.prefix_tokens > 0) == (work.dialogue_tokens > 0) == (engine.options.share == "prefix")
+
+
+def test_a_reply_ends_with_the_token_that_completes_a_stop_string(expected):
+    said = [
+        (key, text(sampled.tokens), sampled.outcome)
+        for replies in expected.values()
+        for key, sampled in replies.items()
+    ]
+    stopping = [(words, outcome) for (number, _), words, outcome in said if SAMPLING[number % len(SAMPLING)].stop]
+    assert sum(outcome == Outcome.STOPPED for _, outcome in stopping) > 10
+    for words, outcome in stopping:
+        assert words.endswith(STOPS) == (outcome == Outcome.STOPPED)
+        assert not any(stop in words[:-1] for stop in STOPS)
+    assert any(stop in words[:-1] for _, words, _ in said for stop in STOPS)  # of calls without
 
 
 def test_every_program_is_compiled_at_warmup(made):
