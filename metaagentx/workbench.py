@@ -70,8 +70,15 @@ class Workbench:
         """A new engine for each role, with these weights: one for both where they share the weights or their base."""
 
         def engine() -> Engine:
-            truncated = self.settings.sampling.truncated
-            return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora, self.biases, truncated)
+            return Engine(
+                self.model,
+                self.settings.engine,
+                (self.chat.end,),
+                self.lora,
+                self.biases,
+                self.settings.sampling.truncated,
+                self.chat.decode,
+            )
 
         first = engine()
         engines = {"designer": first, "executor": engine() if self.settings.policies.layout == "split" else first}

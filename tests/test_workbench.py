@@ -18,6 +18,7 @@ from metaagentx.settings import PretrainedOptions, RoleSampling, Settings, Setti
 from metaagentx.tasks.files import FileOptions
 from metaagentx.tasks.pieces import REPLIES, tiny_pieces
 from metaagentx.workbench import open_workbench
+from metaagentx.workflow.protocol import Outcome
 from tests.test_train import small
 
 
@@ -69,6 +70,19 @@ def test_engines_draw_only_what_the_language_of_a_role_has():
             assert row.role == "executor" or pieces.issuperset(written)
             assert row.kept is not None
         assert 0 < rollout.metrics["rollout/designer/kept_mass"] < 0.6
+
+
+def test_replies_end_with_a_stop_string():
+    kept = RoleSampling(executor=SamplingOptions(max_tokens=14, only=("1", "2"), stop=("112",)))
+    with open_workbench(dataclasses.replace(small(), sampling=kept)) as bench:
+        engines = bench.engines(bench.fresh_weights(), version=0)
+        rollout = bench.sample([bench.task.question("train", 0)], engines, step=0, designs=["a=solve()x5"])
+        ended = set()
+        for row in rollout.trajectories:
+            text = bench.chat.decode(row.tokens[row.loss_mask].tolist())
+            ended.add(row.outcome)
+            assert ("112" in text) == text.endswith("112") == (row.outcome == Outcome.STOPPED)
+        assert Outcome.STOPPED in ended
 
 
 def test_a_checkpoint_that_was_cut_is_found_before_questions_are_prepared(published, monkeypatch):
