@@ -88,8 +88,9 @@ class Workbench:
         return found
 
     def _engine(self) -> Engine:
-        truncated = self.settings.sampling.truncated
-        return Engine(self.model, self.settings.engine, (self.chat.end,), self.lora, self.biases, truncated)
+        settings, chat = self.settings, self.chat
+        truncated = settings.sampling.truncated
+        return Engine(self.model, settings.engine, (chat.end,), self.lora, self.biases, truncated, chat.decode)
 
     def load(self, engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
         """Give the engines these weights, which `way` has brought."""

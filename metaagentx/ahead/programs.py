@@ -45,8 +45,8 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     model = constants(settings)
     weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
     if name == "decode":
-        options, kernel, truncated = settings.engine, attention("decode", settings, mesh), settings.sampling.truncated
-        table = biases(settings, mesh)
+        options, kernel = settings.engine, attention("decode", settings, mesh)
+        truncated, table = settings.sampling.truncated, biases(settings, mesh)
         return sampling._decode.lower(
             *(model, kernel, options.chunk, options.capacity, truncated, weights, state),
             *(_array(mesh, jnp.int32, 1), table, _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),

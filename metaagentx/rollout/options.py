@@ -34,6 +34,8 @@ class SamplingOptions:
             raise ValueError(f"sampling.top_p must be above 0 and at most 1 (off), not {self.top_p}")
         if "" in self.stop:
             raise ValueError(f"sampling.stop must not hold an empty string: every reply would end at once: {self.stop}")
+        if any("\ufffd" in string for string in self.stop):
+            raise ValueError(f"sampling.stop must not hold U+FFFD, which stands for half a character: {self.stop}")
         if len({token for token, _ in self.bias}) < len(self.bias):
             raise ValueError(f"sampling.bias must name each token once, not {self.bias}")
         if not all(math.isfinite(value) for _, value in self.bias):
