@@ -24,7 +24,7 @@ KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, K, T, H]
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, KeyValue]]
 
 BLOCK = 512  # queries, and keys, of one square of scores in "blocked"
-NAME = "attention"  # of what a kernel returns, for policies of recomputation
+NAME = "attention"  # of what "splash" returns, for policies of recomputation: other kernels' work is done again
 LANES = 128  # of a TPU's vector registers: "splash" pads rows to a multiple
 
 
