@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from metaagentx.policy.adapters import stack
 from metaagentx.policy.config import LoraOptions, ModelConfig
+from metaagentx.policy.decode import separate
 from metaagentx.policy.params import Params, whole
 from metaagentx.rollout.bias import Biases
 from metaagentx.rollout.options import EngineOptions
@@ -102,9 +103,11 @@ class Engine:
         if self._weights is not None and roles != self._adapters:
             raise ValueError(f"engine.load: adapters of {[*roles]}, but this engine has those of {[*self._adapters]}")
         self._adapters, self.version = roles, version
+        self._weights = None  # the last copy makes room
         if self.options.whole:
-            self._weights = None  # the last copy makes room
             params = _whole(self.config, params)
+        if self.options.layers == "separate" or (self.options.layers == "auto" and jax.default_backend() == "cpu"):
+            params = separate(params, self.config)
         self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)
         self._forget()
 

@@ -53,6 +53,7 @@ class SamplingOptions:
 
 Share = Literal["prefix", "prompt", "none"]
 DuringTools = Literal["keep", "leave"]
+Layers = Literal["auto", "separate", "stacked"]  # how the weights are held that the engine samples with
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class EngineOptions:
     share_unit: int = 16  # a shared beginning is a multiple of so many tokens
     during_tools: DuringTools = "keep"  # while a dialogue's tool works: "keep" its row for it | "leave" it to others
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
+    layers: Layers = "auto"  # sample from a copy with "separate" layers | the "stacked" ones; auto: a copy on a CPU
     # What suits the platform ("auto"), or a kernel by name: see docs/models.md.
     attention: KernelChoice = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU) | "cudnn", "triton" (GPU)
     decode_attention: DecodeChoice = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
@@ -88,7 +90,7 @@ class EngineOptions:
             if not buckets and name != "capacity_buckets":
                 raise ValueError(f"engine.{name} must not be empty")
         kernels = ("attention", KernelChoice), ("decode_attention", DecodeChoice)
-        for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools)):
+        for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools), ("layers", Layers)):
             kinds = get_args(kind)
             if getattr(self, name) not in kinds:
                 raise ValueError(

@@ -65,9 +65,8 @@ class Programs:
         self.kernel = kernels.for_prompts(options.attention, config, options.prompt_buckets[-1])
         self.decode_kernel = kernels.for_decoding(options.decode_attention, config)
         self.widths = (*options.capacity_buckets, options.capacity)  # that a dispatch of `decode` may attend to
-        self.state = _empty(
-            config, self.decode_kernel, options.slots, options.capacity, truncated or biases is not None
-        )
+        kept = truncated or biases is not None
+        self.state = _empty(config, self.decode_kernel, options.slots, options.capacity, kept)
 
     def prepare(self, weights: Weights) -> int:
         """Compile every program there is, largest first, without touching any slot; how many there are."""

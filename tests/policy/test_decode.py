@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import pytest
 
-from metaagentx.policy import decode, model, params
+from metaagentx.policy import adapters, decode, model, params
 from metaagentx.policy import prefill as prefilling
 from metaagentx.policy.cache import empty_cache
+from metaagentx.policy.config import LoraOptions
 from tests.policy import tiny
 
 prefill = jax.jit(prefilling.prefill, static_argnums=(1, 2))
@@ -64,3 +65,23 @@ def test_a_step_writes_one_position_of_each_slot():
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         written = np.argwhere((np.asarray(old) != np.asarray(new)).any(axis=(1, 3)))
         np.testing.assert_array_equal(written, np.stack([np.arange(2), positions], axis=1))
+
+
+def step(weights, config, tokens):
+    cache = empty_cache(config, "dense", len(tokens), CAPACITY)
+    return decode_step(weights, config, "dense", cache, tokens, np.int32([0, 4, 5]), CAPACITY)[0]
+
+
+def test_separate_layers_decode_as_stacked_ones_with_an_adapter_of_each_slot_too():
+    config, options = tiny.config(), LoraOptions(rank=2, alpha=4.0)
+    weights, tokens = params.initialise(config, jax.random.key(0)), np.int32([1, 2, 3])
+    separate = decode.separate(weights, config)
+    assert separate["embed"] is weights["embed"]
+    np.testing.assert_allclose(step(separate, config, tokens), step(weights, config, tokens), atol=1e-6)
+
+    adapter = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), adapters.abstract(config, options))
+    several, rows = adapters.stack([adapter, jax.tree.map(lambda x: 2 * x, adapter)]), np.int32([-1, 0, 1])
+    one, other = (step(adapters.attach_several(w, several, rows, options), config, tokens) for w in (weights, separate))
+    np.testing.assert_allclose(other, one, atol=1e-5)
+    changed = np.abs(one - step(weights, config, tokens)).max(axis=-1)
+    assert changed[0] < 1e-5 and changed[1:].min() > 0.1
