@@ -31,7 +31,7 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, KeyValue]]
 SHORT = 1024  # tokens of the longest row that "blocked" takes in strips
 STRIP = 128  # queries of a strip
 BLOCK = 512  # queries, and keys, of one square of scores in "blocked"
-NAME = "attention"  # of what a kernel returns, for policies of recomputation
+NAME = "attention"  # of what "splash" returns, for policies of recomputation: other kernels' work is done again
 LANES = 128  # of a TPU's vector registers: "splash" pads rows to a multiple
 
 
