@@ -1,6 +1,6 @@
 """llama.cpp, as the npm package node-llama-cpp carries it, with the Q4_1 weights of SmolLM2-135M-Instruct as they are.
 
-    npm install --prefix benchmarks/peers
+npm install --prefix benchmarks/peers
 """
 
 from __future__ import annotations
@@ -53,13 +53,15 @@ class LlamaCpp:
         self._read()
 
     def _ask(self, request: dict[str, Any]) -> Any:
-        assert self.process is not None and self.process.stdin is not None
+        assert self.process is not None
+        assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return self._read()
 
     def _read(self) -> Any:
-        assert self.process is not None and self.process.stdout is not None
+        assert self.process is not None
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"llama.cpp ended with {self.process.wait()}")
