@@ -13,7 +13,8 @@ start (8 demonstrations each) and two of reinforcement, minutes each. It is mean
 
 Variants, `--config=configs/smollm2_gym.py:NAME`: `shared` (default; one set of weights), `split` (a set for each role),
 `adapters` (the cold start's weights frozen below a LoRA adapter for each role), `lora` (the published weights frozen,
-the cold start trains the adapters too).
+the cold start trains the adapters too). On two devices, `--config.generation.devices=1 --config.generation.staleness=1`
+has one sample while the other updates, with weights that are one update old.
 """
 
 from __future__ import annotations

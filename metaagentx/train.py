@@ -3,7 +3,8 @@
     python -m metaagentx.train --config=configs/tiny.py --workdir=runs/tiny
 
 Cold start, then reinforcement: sample the trees, grade, credit, pack, update, log, save. Killed at any moment, the same
-command goes on where it was and ends with the same weights, bit for bit.
+command goes on where it was and ends with the same weights, bit for bit. (With `generation.staleness` that is true of a
+kill; told to stop between two checkpoints, a run saves there, and samples its next step with the newest weights.)
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def note_writes(listing: Path) -> None:
 
 
 def break_second() -> None:
-    """Let the engines of the second process fail after some calls."""
+    """Let the engines of the second process fail at its second call."""
     import jax
 
     from metaagentx.rollout.engine import Engine
@@ -35,7 +35,7 @@ def break_second() -> None:
 
     def broken(engine: Engine, ask: object) -> None:
         calls.append(ask)
-        if jax.process_index() == 1 and len(calls) > 5:
+        if jax.process_index() == 1 and len(calls) > 1:
             raise RuntimeError("broken here")
         submit(engine, ask)
 

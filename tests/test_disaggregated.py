@@ -173,7 +173,8 @@ def test_a_frozen_base_crosses_once_and_what_trains_is_freed(tmp_path):
     ("given", "expected"),
     [
         ({"generation__staleness": 1}, "generation.staleness is of devices set apart: give generation.devices"),
-        ({"generation__tensor": 2}, "generation.tensor is of devices set apart"),
+        ({"generation__tensor": 2}, "generation.tensor wants generation.devices or generation.per_host"),
+        ({"generation__devices": 1, "generation__per_host": True}, "generation.devices are of a single process"),
         ({"generation__devices": -1}, "generation.devices and generation.staleness must be 0 or above"),
         (
             {"generation__devices": 3, "generation__tensor": 2},
