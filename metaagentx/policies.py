@@ -6,7 +6,7 @@ trains: one `TrainState` for each policy, named by what it serves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import flax.struct
 import jax
@@ -14,13 +14,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from metaagentx.learn.options import RoleOptions
-from metaagentx.learn.pack import Batch
-from metaagentx.learn.schedule import ROLES, Phase
+from metaagentx.learn.pack import Batch, blank
+from metaagentx.learn.schedule import ROLES, Phase, phases
 from metaagentx.learn.state import TrainState, create
-from metaagentx.learn.update import Compute, Metrics, Recipe, freeze_old, update
+from metaagentx.learn.update import Compute, Metrics, Recipe, call, freeze_old, update
 from metaagentx.policy import adapters
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
+from metaagentx.rollout.compilation import Call
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.remote import Remote
 from metaagentx.settings import PolicyOptions, Settings
@@ -92,14 +93,12 @@ def train_step(
     compute: Compute,
 ) -> tuple[States, Metrics]:
     """Every policy's update on the batches of its roles; `states` are donated. Metrics are named `role/metric`."""
-    roles, count = settings.roles.by_role(), settings.train.updates
+    count = settings.train.updates
     stepped: States = {}
     metrics: Metrics = {}
     for policy, state in states.items():
         own = {role: batches[role] for role in served(policy) if role in batches}
-        recipe = Recipe(
-            compute, settings.loss, tuple(_of(policy, roles).items()), settings.stages.moments, settings.train.gap_bound
-        )
+        recipe = _recipe(policy, settings, compute)
         if count > 1:
             own = {role: freeze_old(state.params, batch, compute, base) for role, batch in own.items()}
         state, found = update(state, own, phase, recipe, base)
@@ -109,6 +108,21 @@ def train_step(
         stepped[policy] = state
         metrics |= found | gaps
     return stepped, metrics
+
+
+def largest_steps(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
+    """The program of every policy's update in every phase, on batches of the largest bucket."""
+    for phase in phases(settings.stages):
+        batches = {role: blank(settings.pack, settings.loss) for role, scale in phase.trains.items() if scale > 0}
+        for policy, state in states.items():
+            own = {role: batches[role] for role in served(policy) if role in batches}
+            if found := call(state, own, phase, _recipe(policy, settings, compute), base):
+                yield found
+
+
+def _recipe(policy: str, settings: Settings, compute: Compute) -> Recipe:
+    roles = tuple(_of(policy, settings.roles.by_role()).items())
+    return Recipe(compute, settings.loss, roles, settings.stages.moments, settings.train.gap_bound)
 
 
 def _of(policy: str, roles: Mapping[str, RoleOptions]) -> dict[str, RoleOptions]:

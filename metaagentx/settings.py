@@ -23,7 +23,7 @@ from metaagentx.learn.options import (
     RoleOptions,
     StageOptions,
 )
-from metaagentx.learn.schedule import ever_trains
+from metaagentx.learn.schedule import phases
 from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.rollout.options import EngineOptions, SamplingOptions, ServerOptions, TreeOptions
 from metaagentx.tasks.open import TaskOptions
@@ -275,7 +275,7 @@ class Settings:
             raise ValueError(f"seed must be in [0, 2^32), not {self.seed}")
         served = self.policies.servers.by_role()
         for role in served:
-            if ever_trains(self.stages, role):
+            if any(phase.trains[role] > 0 for phase in phases(self.stages)):
                 raise ValueError(
                     f"policies.servers.{role}: the {role} trains (stages.mode {self.stages.mode!r}), and a server's "
                     "replies have no log-probabilities to train on: freeze it, or take its url away"

@@ -52,6 +52,7 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
     claim(workdir, plain(settings), differences)
     with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
         bench.expect("train", "validation", *(["test"] if settings.evaluate.final else []))
+        bench.memory()
 
         # ----- Cold start: imitate a noisy teacher in both roles
         cold = sft.cold_start(bench, workdir, writer, stop)
@@ -119,14 +120,14 @@ def reinforce(
             )
 
     with Progress(options.steps, start=step, active=is_primary()) as progress:
-        # ----- Compile every program of the engine, and measure the cold start
+        # ----- Compile every program, and measure the cold start
         progress.update(step, phase="compiling")
         pipeline = Pipeline(settings.generation.staleness, bench.way).after(step, policies.acting(states, base))
         engines = bench.engines(*pipeline.newest)
-        bench.warm(engines)
+        memory = bench.prepare(engines, states, base)
         if step == 0:
             score = validate(bench, engines, 0)
-            writer.write(0, score.metrics(), phase="start")
+            writer.write(0, score.metrics() | memory, phase="start")
             progress.update(0, phase="start", accuracy=score.accuracy)
 
         while step < options.steps and not 0 < options.token_budget <= tokens:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from jax.sharding import Mesh
 from metaagentx import policies
 from metaagentx.learn.schedule import ROLES
 from metaagentx.learn.update import Compute
+from metaagentx.memory import Plan, measured, plans
 from metaagentx.mesh import make_mesh
-from metaagentx.policies import Weights
+from metaagentx.policies import States, Weights
 from metaagentx.policy import kernels, params, tokenizer
 from metaagentx.policy.adapters import target_names
 from metaagentx.policy.chat import Chat
@@ -29,6 +31,7 @@ from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokeni
 from metaagentx.primary import PrimaryTask, told
 from metaagentx.rollout.at_work import Tools, alone
 from metaagentx.rollout.bias import Biases, biases
+from metaagentx.rollout.compilation import compile_all
 from metaagentx.rollout.conversation import as_mappings
 from metaagentx.rollout.division import WHOLE
 from metaagentx.rollout.engine import Engine
@@ -97,11 +100,32 @@ class Workbench:
         with self.sampling():
             policies.load(engines, weights, version)
 
-    def warm(self, engines: Mapping[str, Engine | Remote]) -> None:
-        """Compile every program of the engines."""
+    def memory(self) -> list[Plan]:
+        """What devices will hold: those that train, and those that sample if they are others.
+
+        Raises:
+          SettingsError: it is more than they have.
+        """
+        target = self.way.target if isinstance(self.way, Transfer) else None
+        return [plan.check() for plan in plans(self.settings, self.model, self.mesh, target)]
+
+    def prepare(self, engines: Mapping[str, Engine | Remote], states: States, base: Params | None) -> dict[str, float]:
+        """Compile every program of the engines, and the largest of every update. Returns metrics: `memory/...`.
+
+        Raises:
+          SettingsError: the programs and what devices hold are more than they have.
+        """
+        planned = self.memory()
         with self.sampling():
-            for engine in distinct(engines):
-                engine.warmup()
+            sampling = [program for engine in distinct(engines) for program in engine.warmup()]
+        updates = compile_all(policies.largest_steps(states, base, self.settings, self.compute))
+        if len(planned) == 1:
+            found = [measured(planned[0], update=updates, sampling=sampling)]
+        else:
+            found = [measured(planned[0], update=updates), measured(planned[1], sampling=sampling)]
+        for plan in found:
+            logging.info("%s", plan.check())
+        return {name: value for plan in found for name, value in plan.metrics().items()}
 
     def sampling(self) -> contextlib.AbstractContextManager[object]:
         """The mesh of the devices that sample in force, if they are set apart."""

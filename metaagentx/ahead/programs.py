@@ -6,7 +6,6 @@ role has weights of its own, they are those of one role, and the other's state a
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
@@ -20,6 +19,7 @@ from metaagentx.learn.options import RoleOptions
 from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import TrainState, abstract
+from metaagentx.memory import held
 from metaagentx.policy import kernels, params
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.hf_config import read_config
@@ -170,11 +170,6 @@ def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
     else:
         own = held(state) - (0 if settings.engine.whole else held(state.params))
     return own + (held(state) + slots + copy if settings.policies.layout == "split" else 0)
-
-
-def held(tree: Any) -> int:
-    """Bytes of arrays on one chip."""
-    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _array(mesh: Mesh, dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import flax.struct
@@ -76,6 +77,12 @@ def pack(
 
 def _kept(trajectory: Trajectory) -> NDArray[np.float32]:
     return np.zeros_like(trajectory.logprobs) if trajectory.kept is None else trajectory.kept
+
+
+def blank(options: PackOptions, loss: LossOptions) -> Batch:
+    """A batch of the largest bucket without any sequence."""
+    largest = replace(options, row_buckets=options.row_buckets[-1:])
+    return pack((), np.zeros(0, np.float32), largest, loss, keep_zero=False)
 
 
 def token_weights(counts: NDArray[np.int64], runs: Sequence[tuple[int, ...]], loss: LossOptions) -> NDArray[np.float32]:

@@ -19,9 +19,10 @@ class Phase:
     trains: Mapping[str, float]  # role -> scale of its learning rate
 
 
-def ever_trains(options: StageOptions, role: str) -> bool:
-    """Whether any step trains the role."""
-    return any(phase(options, step).trains[role] > 0 for step in (0, options.length))
+def phases(options: StageOptions) -> list[Phase]:
+    """Every phase that there is, once, in the order in which they come."""
+    both = phase(options, 0), phase(options, options.length)
+    return list({each.name: each for each in both}.values())
 
 
 def phase(options: StageOptions, step: int) -> Phase:

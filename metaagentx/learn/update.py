@@ -77,11 +77,20 @@ def update(
       trainer / sampler, and the gap between the two: `gap_mean`, `gap_max` (of the absolute difference of
       log-probabilities), `gap_k3` (KL(sampler || trainer)), `gap_exceeded`; scalars on the device, named `role/metric`.
     """
-    scales = {role: scale for role, scale in phase.trains.items() if scale > 0 and role in batches}
-    if not scales:
+    found = call(state, batches, phase, recipe, base)
+    if found is None:
         return replace(state, step=state.step + 1), {}
+    program, arguments = found
+    return program(*arguments)
+
+
+def call(
+    state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe: Recipe, base: Params | None = None
+) -> tuple[Any, tuple[Any, ...]] | None:
+    """The program of such an `update`, and what it is called with; None where none of the batches trains."""
+    scales = {role: scale for role, scale in phase.trains.items() if scale > 0 and role in batches}
     micro = {role: split(batches[role], recipe.compute.micro_rows) for role in scales}
-    return _update(state, base, micro, scales, recipe)
+    return (_update, (state, base, micro, scales, recipe)) if scales else None
 
 
 def split(batch: Batch, micro_rows: int) -> Batch:
