@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -32,7 +34,7 @@ def token_logprobs(
     """Log-probability of each target under the plain distribution (temperature 1), and that distribution's entropy.
 
     Logits exist for `chunk` positions of each row at a time, and are recomputed in the backward pass. Rows begin with
-    what is `wanted`, while this is computed: chunks in which no row has any are skipped.
+    what is `wanted`, while this is computed, and end where no row has any, to a quarter of their length.
 
     Args:
       hidden: [B, T, D], as `model.forward` returns it.
@@ -73,16 +75,21 @@ def token_logprobs(
         expected = jnp.sum(jnp.exp(logits - total[:, :, None]) * logits, axis=-1)
         return logprob, total - expected
 
-    def step(_: None, part: tuple[jax.Array, jax.Array, jax.Array | None]) -> tuple[None, tuple[jax.Array, jax.Array]]:
-        h, target, live = part
-        if live is None:
-            return None, score(h, target)
-        zeros = jnp.zeros_like(target, jnp.float32)
-        return None, jax.lax.cond(jnp.any(live), score, lambda h, target: (zeros, zeros), h, target)
+    def first(count: int, parts: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        """The results of so many chunks, and zeros for the rest."""
+        _, found = jax.lax.scan(lambda _, part: (None, score(*part)), None, tuple(x[:count] for x in parts))
+        return tuple(jnp.pad(x, ((0, chunks - count), (0, 0), (0, 0))) for x in found)
 
     with jax.named_scope("logprobs"):
         parts = cut_up(place(hidden, "batch", None, None)), cut_up(place(targets, "batch", None))
-        _, (logprob, entropy) = jax.lax.scan(step, None, (*parts, None if wanted is None else cut_up(wanted)))
+        if wanted is None:
+            logprob, entropy = first(chunks, parts)
+        else:
+            # One choice for all, not one a chunk: each would add zeros to the gradient of the whole vocabulary.
+            counts = sorted({-(-chunks * quarter // 4) for quarter in (1, 2, 3, 4)})
+            most = jnp.max(jnp.sum(wanted, axis=1))
+            which = jnp.sum(most > jnp.array([count * chunk for count in counts[:-1]], jnp.int32))
+            logprob, entropy = jax.lax.switch(which, [partial(first, count) for count in counts], parts)
 
     def join(x: jax.Array) -> jax.Array:
         x = jnp.moveaxis(x, 0, 1).reshape(rows, chunks * chunk)[:, :length]
