@@ -1,6 +1,6 @@
 """llama.cpp, as the npm package node-llama-cpp carries it, with the Q4_1 weights of SmolLM2-135M-Instruct as they are.
 
-    npm install --prefix benchmarks/peers
+npm install --prefix benchmarks/peers
 """
 
 from __future__ import annotations
