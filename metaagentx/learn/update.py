@@ -175,6 +175,8 @@ def policy_loss(
     """The loss of one micro-batch [R, L], a plain sum, and what it knows of every token."""
     options = recipe.loss
     logp, entropy = logprobs(params, batch, recipe.compute, base)
+    if not role.entropy:
+        entropy = jax.lax.stop_gradient(entropy)
     old = jax.lax.stop_gradient(logp) if batch.old is None else batch.old
     if options.ratio == "sequence":
         ratio = sequence_ratio(logp, old, batch.mask, batch.segments)
@@ -201,7 +203,7 @@ def policy_loss(
 def logprobs(
     params: Params, batch: Batch, compute: Compute, base: Params | None = None, with_entropy: bool = True
 ) -> tuple[jax.Array, jax.Array]:
-    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32.
+    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32, where there is loss.
 
     `params` are weights, or with `base` an adapter of it.
     """
@@ -212,9 +214,18 @@ def logprobs(
     else:
         raise ValueError("an adapter needs both `base` and `Compute.lora`, weights need neither")
     hidden = forward(
-        weights, compute.config, batch.tokens, batch.positions, batch.segments, compute.remat, compute.attention
+        weights,
+        compute.config,
+        batch.tokens,
+        batch.positions,
+        batch.segments,
+        compute.remat,
+        compute.attention,
+        batch.stems,
     )
-    return token_logprobs(weights, compute.config, hidden, batch.targets, compute.chunk, with_entropy)
+    return token_logprobs(
+        weights, compute.config, hidden, batch.targets, compute.chunk, with_entropy, wanted=batch.mask
+    )
 
 
 def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:

@@ -54,9 +54,10 @@ def deviation(narrow, exact):
     return np.sqrt(np.mean(np.square(np.float32(narrow) - exact)))
 
 
+@pytest.mark.parametrize("by_blocks", [attention.blocked, attention.strips])
 @pytest.mark.parametrize("size", [8, LENGTH, 512])
-def test_blocked_attention_is_dense_attention_and_so_are_its_gradients(size):
-    attend = functools.partial(attention.blocked, jnp.asarray(SEGMENTS), size=size)
+def test_blocked_attention_is_dense_attention_and_so_are_its_gradients(by_blocks, size):
+    attend = functools.partial(by_blocks, jnp.asarray(SEGMENTS), size=size)
     assert_close(outcome(attend, *inputs()), outcome(dense, *inputs()), atol=2e-6)
 
 
@@ -181,3 +182,22 @@ def test_kernels_of_gpus_on_a_mesh_are_those_of_one_device(name):
             jax.jit(functools.partial(laid_out, lambda s, q, k, v, _: attend(s, q, k, v), 0))(*operands)
         )
     np.testing.assert_allclose(np.where(REAL, together, 0), alone, atol=2e-6)
+
+
+@pytest.mark.parametrize("by_blocks", [attention.blocked, attention.strips])
+@pytest.mark.parametrize(("trunk", "branch", "size"), [(9, 14, 4), (9, 14, 16), (13, 8, 8), (21, 4, 6)])
+def test_blocks_of_a_tree_are_dense_attention_and_so_are_its_gradients(by_blocks, trunk, branch, size):
+    """Two stems side by side in the trunk, one of which segments of every branch continue."""
+    index = np.arange(LENGTH)
+    branches = (index - trunk) // branch
+    segments = np.where(index < trunk, 1 + (index > trunk // 2), 3 + branches)
+    of = np.where(index < trunk, 0, 1 + branches % 2)
+    segments, of = (np.broadcast_to(x.astype(np.int32), SEGMENTS.shape) for x in (segments, of))
+    positions = np.broadcast_to(index.astype(np.int32), SEGMENTS.shape)
+    stems = attention.Stems(jnp.asarray(of), trunk, branch)
+
+    def reference(q, k, v):
+        return attention.within("dense", positions, segments, stems=stems)(q, k, v)[0]
+
+    attend = functools.partial(by_blocks, jnp.asarray(segments), size=size, stems=stems)
+    assert_close(outcome(attend, *inputs()), outcome(reference, *inputs()), atol=2e-6)
