@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from benchmarks.grpo import CLIP, LEARNING_RATE, Sample
 from benchmarks.ours import UNIT, Ours
+from benchmarks.peaks import update_flops
 from benchmarks.waves import TransformersWaves, TunixWaves
 from benchmarks.workload import Replay, prompt_lengths
 
@@ -40,14 +43,17 @@ class OursStep:
         self.rollout = Ours(dtype, questions, shrink, slots, options)
         calls = self.rollout.calls
         lengths = [before + call.reply for before, call in zip(prompt_lengths(calls), calls, strict=True)]
+        self.tokens = sum(lengths)
         width = -(-max(lengths) // UNIT) * UNIT
-        rows = sum(lengths) // width + MICRO  # packing leaves gaps
+        rows = self.tokens // width + MICRO  # packing leaves gaps
         self.pack = PackOptions(width, (rows - rows % MICRO + MICRO,), MICRO, UNIT, "full", "blocked")
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""
         self.rollout.params = self.trainer.state.params
-        return timed(self.rollout.replay, lambda: self.trainer.step(samples_of(self.rollout.trees), self.pack))
+        found = timed(self.rollout.replay, lambda: self.trainer.step(samples_of(self.rollout.trees), self.pack))
+        weights = sum(array.size for array in jax.tree.leaves(self.trainer.state.params))
+        return found | {"update_flops": update_flops(weights, self.tokens, found["update_seconds"])}
 
 
 class TorchStep:
