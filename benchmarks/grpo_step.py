@@ -15,6 +15,7 @@ from metaagentx.learn.state import create
 from metaagentx.learn.update import Compute, Recipe, update
 from metaagentx.policy.gguf import read_gguf_config
 from metaagentx.policy.hub import find_smollm2
+from metaagentx.policy.kernels import for_packed
 from metaagentx.policy.load import load
 from metaagentx.rollout.trajectory import Trajectory
 from metaagentx.workflow.protocol import Outcome
@@ -35,7 +36,8 @@ class Ours:
 
     def step(self, samples: Sequence[Sample], options: PackOptions) -> float:
         """One update on all samples, packed as `options` says."""
-        compute = Compute(self.config, options.micro_rows, options.chunk, options.remat, options.attention)
+        attention = for_packed(options.attention, self.config, options.row_length)
+        compute = Compute(self.config, options.micro_rows, options.chunk, options.remat, attention)
         recipe = Recipe(compute, self.loss, tuple(self.roles.items()), "per_role", gap_bound=np.inf)
         trajectories = [_trajectory(sample, number) for number, sample in enumerate(samples)]
         advantages = np.array([sample.advantage for sample in samples], np.float32)

@@ -152,7 +152,10 @@ def pack_rows(
     def spread(values: NDArray) -> NDArray:
         return lay(each(values)[follows] * sampled, where, np.float32)
 
-    of = lay(each(places.stem)[own], at[own], np.int32) if shared else None
+    stems = None
+    if shared:
+        of: Array = lay(each(places.stem)[own], at[own], np.int32)
+        stems = Stems(of, trunk=trunk, branch=options.row_length)
     return Batch(
         tokens=lay(ids, at, np.int32),
         positions=lay(within, at, np.int32),
@@ -162,7 +165,7 @@ def pack_rows(
         advantages=spread(advantages),
         weights=spread(weights),
         sampler=lay(join(logprobs, np.float32)[follows] * sampled, where, np.float32),
-        stems=None if of is None else Stems(of, trunk=trunk, branch=options.row_length),
+        stems=stems,
         kept=None if kept is None else lay(join(kept, np.float32)[follows] * sampled, where, np.float32),
     )
 

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 
 @dataclass(slots=True)
 class Places:
-    """Where each of n sequences lies; all are [n] int64. Those without a stem lie in one piece."""
+    """Where each of n sequences lies; arrays are [n] int64. Those without a stem lie in one piece."""
 
+    rows: int  # used
     row: NDArray[np.int64]
     offset: NDArray[np.int64]  # in the row, of what is not the stem
     segment: NDArray[np.int64]  # its number in the row, from 1
     length: NDArray[np.int64]  # of the stem; 0: none
     start: NDArray[np.int64]  # of the stem, in the row
     stem: NDArray[np.int64]  # the stem's number in the row; 0: none
-    rows: int  # used
 
     @classmethod
     def empty(cls, count: int) -> Places:
-        return cls(*(np.zeros(count, np.int64) for _ in range(6)), rows=0)
+        return cls(0, *(np.zeros(count, np.int64) for _ in range(6)))
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from metaagentx.policy.config import Kernel
 KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, K, T, H]
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, KeyValue]]
 
-SHORT = 1024  # tokens of the longest row that "blocked" takes in strips
+SHORT = 2048  # tokens of the longest row that "blocked" takes in strips
 STRIP = 128  # queries of a strip
 BLOCK = 512  # queries, and keys, of one square of scores in "blocked"
 NAME = "attention"  # of what a kernel returns, for policies of recomputation
