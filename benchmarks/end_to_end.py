@@ -22,6 +22,7 @@ from pathlib import Path
 
 from benchmarks import timing
 from benchmarks.peaks import PEAKS
+from benchmarks.tree import cadence
 from benchmarks.workload import read_workload, totals
 from metaagentx.metrics import JsonLines
 
@@ -61,7 +62,7 @@ def main() -> None:
     workload = {"questions": given.questions, "shrink": given.shrink, "slots": given.slots}
     bench.facts["workload"] = workload | totals(read_workload(given.questions, given.shrink))
     workload["dtype"] = bench.device.dtype
-    options = {"chunk": 8, "ahead": int(bench.device.platform != "cpu")}
+    options = cadence(bench.device)
     contestants = {
         "metaagentx": bench.start("metaagentx", f"{STEPS}:OursStep", **workload, options=options),
         "torch": bench.start("torch", f"{STEPS}:TorchStep", **workload),
