@@ -17,9 +17,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks import timing
+from benchmarks.peaks import PEAKS
+from benchmarks.tree import cadence
 from benchmarks.workload import read_workload, totals
 from metaagentx.metrics import JsonLines
 
@@ -59,7 +62,7 @@ def main() -> None:
     workload = {"questions": given.questions, "shrink": given.shrink, "slots": given.slots}
     bench.facts["workload"] = workload | totals(read_workload(given.questions, given.shrink))
     workload["dtype"] = bench.device.dtype
-    options = {"chunk": 8, "ahead": int(bench.device.platform != "cpu")}
+    options = cadence(bench.device)
     contestants = {
         "metaagentx": bench.start("metaagentx", f"{STEPS}:OursStep", **workload, options=options),
         "torch": bench.start("torch", f"{STEPS}:TorchStep", **workload),
@@ -67,7 +70,7 @@ def main() -> None:
     }
     turns = bench.compare(
         "one step",
-        {name: (lambda worker=worker: worker.turn("step")) for name, worker in contestants.items() if worker},
+        {name: partial(worker.turn, "step") for name, worker in contestants.items() if worker},
         bench.seconds,
         "seconds",
     )
@@ -76,6 +79,9 @@ def main() -> None:
     for name in ("torch", "tunix"):
         if {name, "metaagentx"} <= taken.keys():
             bench.ratio(f"E1/{name}", taken[name], taken["metaagentx"])
+    if bench.device.kind in PEAKS and "metaagentx" in turns:
+        peak = PEAKS[bench.device.kind].flops
+        bench.ratio("G2/update", [turn.value["update_flops"] / peak for turn in turns["metaagentx"]])
     for worker in bench.workers:
         worker.close()
     for name in given.runs:

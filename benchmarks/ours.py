@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.peaks import decode_bandwidth
 from benchmarks.workload import Asked, Replay, prompt_lengths, read_workload
 from metaagentx.policy import params
 from metaagentx.policy.gguf import read_gguf_config
@@ -98,6 +99,8 @@ class Ours:
                 for asked in more:
                     ask(asked)
         seconds, work = time.perf_counter() - begun, engine.take_work()
+        weights, cache = self.bytes()
+        steps = work.slot_steps // engine.options.slots
         return {
             "tokens": work.generated_tokens,
             "prompt_tokens": work.prompt_tokens,
@@ -105,6 +108,15 @@ class Ours:
             "occupancy": work.busy_slot_steps / work.slot_steps,
             "prefill_seconds": work.prefill_seconds,
             "decode_seconds": work.decode_seconds,
+            "decode_bandwidth": decode_bandwidth(weights, cache, steps, work.decode_seconds),
             "host_seconds": seconds - work.prefill_seconds - work.decode_seconds,
             "compilations": compilations.count,
         }
+
+    def bytes(self) -> tuple[int, int]:
+        """Of the weights, and of the cache rows that the tokens of all replies attend to."""
+        config = self.engine.config
+        lengths = zip(prompt_lengths(self.calls), self.calls, strict=True)
+        reads = sum(call.reply * (2 * before + call.reply) // 2 for before, call in lengths)
+        row = 2 * config.layers * config.kv_heads * config.head_dim * np.dtype(config.dtype).itemsize
+        return sum(array.nbytes for array in jax.tree.leaves(self.params)), reads * row

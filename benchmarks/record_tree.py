@@ -80,7 +80,7 @@ class Recorder:
         before = self.said.get(ask.conversation, [])
         prompt = ask.prompt.tolist()
         assert prompt[: len(before)] == before
-        text = self.chat.tokenizer.decode(prompt[len(before) :])
+        text = str(self.chat.tokenizer.decode(prompt[len(before) :]))
         assert self.chat.tokenizer.encode(text, add_special_tokens=False) == prompt[len(before) :], text
         drawn = self.draw.lognormal(math.log(MEAN) - SPREAD**2 / 2, SPREAD)
         reply = self.reply(ask, min(max(round(drawn), LEAST), MOST))

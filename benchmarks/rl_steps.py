@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from benchmarks.grpo import CLIP, LEARNING_RATE, Sample
 from benchmarks.ours import UNIT, Ours
+from benchmarks.peaks import update_flops
 from benchmarks.waves import TransformersWaves, TunixWaves
 from benchmarks.workload import Replay, prompt_lengths
 
-MICRO = 4  # samples, or rows of ours, of one pass forward and backward
+MICRO = 4  # samples of one pass of a peer, forward and backward; ours is a row, of about as many tokens
 
 
 def samples_of(trees: Replay) -> list[Sample]:
@@ -40,14 +43,17 @@ class OursStep:
         self.rollout = Ours(dtype, questions, shrink, slots, options)
         calls = self.rollout.calls
         lengths = [before + call.reply for before, call in zip(prompt_lengths(calls), calls, strict=True)]
+        self.tokens = sum(lengths)
         width = -(-max(lengths) // UNIT) * UNIT
-        rows = sum(lengths) // width + MICRO  # packing leaves gaps
-        self.pack = PackOptions(width, (rows - rows % MICRO + MICRO,), MICRO, UNIT, "full", "blocked")
+        rows = -(-self.tokens // width) + 3  # packing leaves gaps; a row that nothing came into is skipped
+        self.pack = PackOptions(width, (rows,), micro_rows=1, chunk=width, remat="none", attention="blocked")
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""
         self.rollout.params = self.trainer.state.params
-        return timed(self.rollout.replay, lambda: self.trainer.step(samples_of(self.rollout.trees), self.pack))
+        found = timed(self.rollout.replay, lambda: self.trainer.step(samples_of(self.rollout.trees), self.pack))
+        weights = sum(array.size for array in jax.tree.leaves(self.trainer.state.params))
+        return found | {"update_flops": update_flops(weights, self.tokens, found["update_seconds"])}
 
 
 class TorchStep:
@@ -74,7 +80,7 @@ class TorchStep:
 
 
 class TunixStep:
-    """Tunix's sampler in waves, and its trainer."""
+    """Tunix's sampler in waves, and its trainer. It need not hand its weights on: they were loaded twice."""
 
     def __init__(self, dtype: str, questions: int, shrink: float, slots: int) -> None:
         from benchmarks.peers.tunix_grpo import TunixGrpo

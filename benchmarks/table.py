@@ -1,7 +1,7 @@
 """What the benchmarks found, as tables in Markdown.
 
-    python -m benchmarks.table             # prints them
-    python -m benchmarks.table --write     # puts them into docs/benchmarks.md, between its markers
+python -m benchmarks.table             # prints them
+python -m benchmarks.table --write     # puts them into docs/benchmarks.md, between its markers
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Worker:
         with theirs:
             command = [sys.executable, "-m", "benchmarks.worker", str(theirs.fileno())]
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env=os.environ | environment, stdout=sys.stderr
+                command, pass_fds=[theirs.fileno()], env=os.environ | environment, stdout=2
             )
         self._send((target, tuple(cores), options))
         self.started = self._receive()
