@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from metaagentx.learn.schedule import ROLES
 from metaagentx.learn.state import abstract
 from metaagentx.policies import BASE, SHARED, Weights, served
-from metaagentx.policy import adapters, params
+from metaagentx.policy import adapters, kernels, params
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.rollout.state import empty_state
@@ -31,7 +31,7 @@ KEYS = {
     "moments": "config.stages.moments, config.mesh.fsdp",
     "reference": "config.roles.designer.kl, config.roles.executor.kl",
     "slots": "config.engine.slots, config.engine.capacity",
-    "copies": "config.engine.whole, config.generation.staleness",
+    "copies": "config.engine.whole, config.engine.layers, config.generation.staleness",
     "gradients": "config.mesh.fsdp, config.policies.layout",
     "update": "config.pack.micro_rows, config.pack.chunk, config.pack.remat",
     "sampling": "config.engine.admit_buckets, config.engine.prompt_buckets",
@@ -83,8 +83,8 @@ def plans(settings: Settings, model: ModelConfig, mesh: Mesh | None, target: Mes
     """
     if target is not None:
         samples = replace(settings.engine, whole=False)  # no axis of `target` cuts d_model
-        copies = held(_weights(settings, model, target)) * (1 + settings.generation.staleness)
-        sampling = _sampling(replace(settings, engine=samples), model, target) | {"copies": copies}
+        sampling = _sampling(replace(settings, engine=samples), model, target)
+        sampling["copies"] += held(_weights(settings, model, target)) * (1 + settings.generation.staleness)
         return [
             Plan(_training(settings, model, mesh), limit(mesh)),
             Plan(sampling, limit(target), "memory/sampling_devices/"),
@@ -146,12 +146,16 @@ def _training(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict
 
 def _sampling(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict[str, int]:
     options = settings.engine
-    make = partial(empty_state, model, options.decode_attention, options.slots, options.capacity)
     policies = _weights(settings, model, mesh).full
     with _in_force(mesh):
-        slots = held(jax.eval_shape(make))
-        copies = held([jax.eval_shape(partial(params.whole, model), x) for x in policies.values()])
-    return {"slots": len(policies) * slots, "copies": copies if options.whole else 0}
+        kernel = kernels.for_decoding(options.decode_attention, model)
+        shape = options.slots, options.capacity, settings.sampling.reshaped
+        slots = held(jax.eval_shape(partial(empty_state, model, kernel, *shape)))
+        whole = [jax.eval_shape(partial(params.whole, model), x) if options.whole else x for x in policies.values()]
+    copies = held(whole) if options.whole else 0
+    if options.separates(jax.default_backend()):
+        copies += held([x["layers"] for x in whole])
+    return {"slots": len(policies) * slots, "copies": copies}
 
 
 def _weights(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> Weights:

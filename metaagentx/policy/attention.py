@@ -3,9 +3,10 @@
 Letters: B rows, T tokens of a row, S keys, N query heads, K key-value heads, G query heads of one, H head_dim.
 
 "dense" holds the scores of a whole row, [T, T], and is the reference. "blocked" holds one square of them at a time, of
-short rows one strip, and runs anywhere; "splash" is Pallas' kernel for TPUs; "cudnn" is NVIDIA's for 16-bit numbers on GPUs and "triton" Pallas'
-for GPUs. All but the first need no positions: a segment's tokens lie side by side in their row, in order, so that
-within a segment "at an earlier position" is "at a smaller index". `kernels` says which to take where.
+short rows one strip, and runs anywhere; "splash" is Pallas' kernel for TPUs; "cudnn" is NVIDIA's for 16-bit numbers on
+GPUs and "triton" Pallas' for GPUs. All but the first need no positions: a segment's tokens lie side by side in their
+row, in order, so that within a segment "at an earlier position" is "at a smaller index". `kernels` says which to take
+where.
 
 Rows of trees (`Stems`) are for "dense" and "blocked", which skips the squares in which nothing is seen.
 """

@@ -106,7 +106,7 @@ class Engine:
         self._weights = None  # the last copy makes room
         if self.options.whole:
             params = _whole(self.config, params)
-        if self.options.layers == "separate" or (self.options.layers == "auto" and jax.default_backend() == "cpu"):
+        if self.options.separates(jax.default_backend()):
             params = separate(params, self.config)
         self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)
         self._forget()

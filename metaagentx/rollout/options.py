@@ -109,6 +109,10 @@ class EngineOptions:
                 f"({self.capacity}), which is the last bucket anyway"
             )
 
+    def separates(self, platform: str) -> bool:
+        """Whether an engine copies the layers of its weights apart."""
+        return self.layers == "separate" or (self.layers == "auto" and platform == "cpu")
+
 
 @dataclass(frozen=True, slots=True)
 class TreeOptions:
