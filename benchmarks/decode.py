@@ -24,6 +24,7 @@ from benchmarks.timing import Bench, arguments
 from benchmarks.worker import Turn, Worker
 
 WEIGHTS = 134_515_008  # of SmolLM2-135M
+HEAD = 49_152 * 576  # of these, multiplied with once for a prompt and once for each new token
 PROMPT, REPLY = 32, 32  # tokens
 FIRST_ID, LAST_ID = 100, 40_000  # of prompts: no special tokens
 
@@ -199,8 +200,8 @@ def facts(
 
     bound = "bandwidth" if limit < compute else "FLOP/s"
     bench.facts[f"limit, decode, batch {batch}"] = {"bound": bound} | shares(limit, decode)
-    # The head is applied to the last token of a prompt alone, which the layers' weights are not.
-    bench.facts[f"limit, prefill, batch {batch}"] = {"bound": "FLOP/s"} | shares(compute, prefill)
+    ahead = roof["multiply"] / (2 * (WEIGHTS - HEAD + HEAD / PROMPT))
+    bench.facts[f"limit, prefill, batch {batch}"] = {"bound": "FLOP/s"} | shares(ahead, prefill)
 
 
 if __name__ == "__main__":

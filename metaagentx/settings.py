@@ -280,6 +280,12 @@ class Settings:
                     f"policies.servers.{role}: the {role} trains (stages.mode {self.stages.mode!r}), and a server's "
                     "replies have no log-probabilities to train on: freeze it, or take its url away"
                 )
+            sampling = self.sampling.by_role()[role]
+            if sampling.top_k or sampling.biased:
+                raise ValueError(
+                    f"sampling.{role} must not have top_k, bias, only or valid where a server answers: it knows "
+                    "temperature, top_p and stop"
+                )
         if len(served) == 2 and self.cold_start.steps:
             raise ValueError("cold_start.steps must be 0 where servers answer for both roles: there are no weights")
         for role, sampling in self.sampling.by_role().items():

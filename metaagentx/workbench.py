@@ -92,8 +92,16 @@ class Workbench:
 
     def _engine(self) -> Engine:
         settings, chat = self.settings, self.chat
-        truncated = settings.sampling.truncated
-        return Engine(self.model, settings.engine, (chat.end,), self.lora, self.biases, truncated, chat.decode)
+        return Engine(
+            self.model,
+            settings.engine,
+            (chat.end,),
+            self.lora,
+            self.biases,
+            settings.sampling.truncated,
+            chat.decode,
+            chat.tokenizer.all_special_ids,
+        )
 
     def load(self, engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
         """Give the engines these weights, which `way` has brought."""

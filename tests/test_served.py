@@ -92,6 +92,8 @@ def test_a_prompt_for_which_a_server_has_no_room_is_named(server: Server) -> Non
         ({"stages__mode": "stagewise"}, "policies.servers.designer: the designer trains"),
         ({"stages__mode": "designer_only"}, "policies.servers.designer: the designer trains"),
         ({"stages__mode": "executor_only", "stages__freeze": "soft"}, "policies.servers.designer: the designer trains"),
+        ({"stages__mode": "none", "sampling__designer__top_k": 5}, "sampling.designer must not have top_k"),
+        ({"stages__mode": "none", "sampling__designer__only": ("a",)}, "sampling.designer must not have .*only"),
         ({"policies__servers__designer__modle": "m"}, "config.policies.servers.designer.modle is not a known key"),
         ({"policies__servers__designer__retries": -1}, "config.policies.servers.designer: .*retries from 0 to 10"),
     ],

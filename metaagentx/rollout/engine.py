@@ -57,7 +57,7 @@ class Engine:
       lora: if roles have adapters, what these are.
       biases: of the calls that have any.
       truncated: whether calls may have a top_k or top_p.
-      decode: the text of ids, for calls with stop strings.
+      decode: the text of ids, for calls with stop strings; `special` ids have none.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Engine:
         biases: Biases | None = None,
         truncated: bool = False,
         decode: Callable[[Sequence[int]], str] | None = None,
+        special: Iterable[int] = (),
     ) -> None:
         if options.capacity > config.max_length:
             raise ValueError(
@@ -77,6 +78,7 @@ class Engine:
         self.config, self.options, self.lora = config, options, lora
         self.biases, self.truncated, self.decode = biases, truncated, decode
         self.eos = np.array(sorted(set(eos_ids)), np.int32)
+        self.special = frozenset(special).union(self.eos.tolist())
         self.version = -1
         self.work = Work()
         self._weights: Weights | None = None
@@ -207,7 +209,7 @@ class Engine:
             self._replies.start(place.slot)
             self._cancel[place.slot] = False
             if request.sampling.stop and self.decode is not None:
-                self._stops[place.slot] = StopFinder(request.sampling.stop, self.decode, set(self.eos.tolist()))
+                self._stops[place.slot] = StopFinder(request.sampling.stop, self.decode, self.special)
         return self._programs.place(weights, placed)
 
     def _fly(self, weights: Weights, first: jax.Array | None) -> None:

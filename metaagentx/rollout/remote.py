@@ -170,6 +170,10 @@ class Remote:
             "seed": luck.getrandbits(31),
             options.length_key: bound,
         }
+        if ask.sampling.top_p < 1:
+            wanted["top_p"] = ask.sampling.top_p
+        if ask.sampling.stop:
+            wanted["stop"] = list(ask.sampling.stop)  # servers leave the string itself out of the text
         url, body = options.url.rstrip("/") + "/chat/completions", json.dumps(wanted).encode()
         for attempt in range(options.retries + 1):
             try:

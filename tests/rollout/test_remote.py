@@ -73,7 +73,7 @@ def answers(sampler: Remote, *asks: Ask) -> dict[int, Sampled]:
 
 def test_a_call_is_posted_as_openai_describes_it(server: Server) -> None:
     sampler = remote(server)
-    (reply,) = answers(sampler, ask("1+2?", temperature=0.5)).values()
+    (reply,) = answers(sampler, ask("1+2?", temperature=0.5, top_p=0.9, stop=("\n", "7"))).values()
     assert bytes(reply.tokens[:-1].tolist()) == b"yes"
     assert reply.tokens[-1] == END
     assert reply.outcome is Outcome.OK
@@ -84,6 +84,8 @@ def test_a_call_is_posted_as_openai_describes_it(server: Server) -> None:
         "model": "org/some-7b",
         "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "1+2?"}],
         "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["\n", "7"],
         "max_tokens": 8,
     }
     assert 0 <= seed < 2**31
