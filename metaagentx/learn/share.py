@@ -52,15 +52,16 @@ def grow(
     more than a row is there in each. One that finds no room in a trunk stays in front of its sample, in a branch.
 
     Raises:
-      ValueError: a sequence is longer than a branch.
+      ValueError: a sequence is longer than a branch, also without a prompt that fits into a trunk.
     """
     places = Places.empty(len(tokens))
     lengths = np.array([len(ids) for ids in tokens], np.int64)
-    if lengths.max(initial=0) > branch:
-        raise too_long(lengths, branch)
     # The prompt ends where the first token is predicted; a sequence without loss has none.
     cuts = [int(mask[1:].argmax()) if mask[1:].any() else 0 for mask in loss_masks]
-    prompts = [ids[: cut + 1].tobytes() for ids, cut in zip(tokens, cuts, strict=True)]
+    cuts = [cut if cut <= trunk else 0 for cut in cuts]
+    if (lengths - np.array(cuts, np.int64)).max(initial=0) > branch:
+        raise too_long(lengths, branch)
+    prompts = [ids[: cut + 1].tobytes() if cut else b"" for ids, cut in zip(tokens, cuts, strict=True)]
     samples: dict[bytes, int] = {}
     for prompt in prompts:
         samples[prompt] = samples.get(prompt, 0) + 1
@@ -68,7 +69,7 @@ def grow(
     order = sorted(range(len(tokens)), key=lambda i: (samples[prompts[i]] == 1, -cuts[i], prompts[i], -lengths[i]))
     rows: list[_Row] = []
     for i in order:
-        prompt, cut, length = prompts[i], cuts[i] if cuts[i] <= trunk else 0, int(lengths[i])
+        prompt, cut, length = prompts[i], cuts[i], int(lengths[i])
         r, kept = _find(rows, prompt, cut, length, lone=samples[prompt] == 1)
         if r == len(rows):
             rows.append(_Row(trunk, [branch] * branches))

@@ -205,3 +205,10 @@ def test_what_cannot_be_shared_is_an_error_that_names_the_keys() -> None:
         replace(WHOLE, prompt_length=-1)
     with pytest.raises(ValueError, match=r"17 tokens, more than pack\.row_length \(16\)"):
         pack([trajectory([1] * 17, 1)], np.ones(1, np.float32), replace(WHOLE, prompt_length=8), LossOptions(), False)
+
+
+def test_what_is_longer_than_a_branch_may_fit_without_its_prompt() -> None:
+    sample = trajectory([1] * 8 + [2] * 12, 8)
+    batch = pack([sample], np.ones(1, np.float32), replace(WHOLE, prompt_length=8), LossOptions(), False)
+    assert (batch.segments > 0).sum() == 20
+    assert batch.mask.sum() == 12
