@@ -58,6 +58,7 @@ def test_settings_survive_json():
         ({"pack.row_length": 32}, r"pack.row_length \(32\) must be at least engine.capacity"),
         ({"seed": -1}, r"seed must be in \[0, 2\^32\), not -1"),
         ({"sampling.executor.temperature": 0.7}, "sampling.executor.temperature must be 1 while training"),
+        ({"sampling.designer.temperature": float("nan")}, "sampling.temperature must be 0 .*and finite"),
         ({"sampling.designer.top_k": -1}, r"config.sampling.designer: sampling.top_k must be 0 \(off\) or above"),
         ({"sampling.designer.top_p": 0.0}, r"config.sampling.designer: sampling.top_p must be above 0 and at most 1"),
         ({"sampling.executor.stop": ("",)}, "config.sampling.executor: sampling.stop must not hold an empty string"),

@@ -31,9 +31,7 @@ class Cost:
 
     products: float = 0.0  # FLOPs of XLA's matrix products
     kernels: float = 0.0  # FLOPs of Pallas attention kernels, which XLA cannot see into
-    ragged: float = (
-        0.0  # FLOPs of Pallas' products of runs of rows, each with its expert's matrix, if all rows have one
-    )
+    ragged: float = 0.0  # FLOPs of Pallas' products of runs of rows with their expert's matrix, if all rows have one
     hbm: float = 0.0  # bytes read from and written to HBM, without the next
     cached: float = 0.0  # bytes of caches that Pallas' decode kernels read if every slot is full
     attended: float = 0.0  # FLOPs of these kernels if every slot is full

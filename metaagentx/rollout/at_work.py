@@ -67,11 +67,9 @@ class AtWork:
         found: Found = []
         for future in wait(self.running, None if patient else 0, FIRST_COMPLETED).done:
             number, result = self.running.pop(future), future.result()
-            begun, *ended = (
-                *self.times.pop(number),
-                time.perf_counter(),
-            )  # futures call back after they wake who waits
-            found.append((number, result.text, result.ok, ended[0] - begun))
+            # Futures call back after they wake who waits: its end may not be there yet.
+            begun, ended, *_ = *self.times.pop(number), time.perf_counter()
+            found.append((number, result.text, result.ok, ended - begun))
         return sorted(found)
 
     def _start(self, number: int, call: ToolCall) -> None:

@@ -131,10 +131,13 @@ class Engine:
             raise ValueError(f"call {ask.ids}: there are stop strings, but the engine has no decoder")
         if sampling.truncated and not self.truncated:
             raise ValueError(f"call {ask.ids}: there is a top_k or top_p, but the engine was made without")
+        if sampling.biased and self.biases is None:
+            raise ValueError(f"call {ask.ids}: there is a bias or mask, but the engine was made without")
         self.work.calls += 1
         bound = min(sampling.max_tokens, self.options.capacity - len(prompt))
         if bound < 1 or len(prompt) > self.options.prompt_buckets[-1]:
             self._refused.append(ask.ticket)
+            self._rows.release(ask.conversation)  # a later turn would be longer still
             return
         adapter = self._adapters.get(ask.role, -1)
         bias = 0 if self.biases is None else self.biases.row(ask.role, sampling)

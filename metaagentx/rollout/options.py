@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from metaagentx.policy.config import DecodeChoice, KernelChoice
+from metaagentx.rollout.stop import BROKEN
 from metaagentx.tools.exchange import check_url, check_variable
 
 
@@ -24,8 +25,8 @@ class SamplingOptions:
     valid: Literal["any", "language"] = "any"  # "language": only tokens that a reply of this role in the task can have
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"sampling.temperature must be 0 (greedy) or above, not {self.temperature}")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"sampling.temperature must be 0 (greedy) or above, and finite, not {self.temperature}")
         if self.max_tokens < 1:
             raise ValueError(f"sampling.max_tokens must be at least 1, not {self.max_tokens}")
         if self.top_k < 0:
@@ -34,7 +35,7 @@ class SamplingOptions:
             raise ValueError(f"sampling.top_p must be above 0 and at most 1 (off), not {self.top_p}")
         if "" in self.stop:
             raise ValueError(f"sampling.stop must not hold an empty string: every reply would end at once: {self.stop}")
-        if any("\ufffd" in string for string in self.stop):
+        if any(BROKEN in string for string in self.stop):
             raise ValueError(f"sampling.stop must not hold U+FFFD, which stands for half a character: {self.stop}")
         if len({token for token, _ in self.bias}) < len(self.bias):
             raise ValueError(f"sampling.bias must name each token once, not {self.bias}")

@@ -70,7 +70,7 @@ class Rows:
 
     def hold(self, conversation: int) -> None:
         """Keep what there is of a dialogue for its next turn."""
-        if conversation == NOWHERE:
+        if conversation == NOWHERE or conversation in self.kept:
             return
         for slot in reversed(self.free):
             if self.conversation[slot] == conversation:
@@ -79,8 +79,9 @@ class Rows:
                 return
 
     def release(self, conversation: int) -> None:
-        """A kept row is free for everyone again."""
-        self.free[self.kept.pop(conversation)] = None
+        """If a row is kept for this dialogue, it is free for everyone again."""
+        if conversation in self.kept:
+            self.free[self.kept.pop(conversation)] = None
 
     def end(self, slot: int, reply: NDArray[np.int32]) -> None:
         """The call in `slot` ended with this reply [n]; the row is free and still holds both."""
@@ -95,8 +96,7 @@ class Rows:
         The first rows to be overwritten are those that have been free for longest and that no prompt begins as.
         """
         for prompt in prompts:
-            if prompt.conversation in self.kept:
-                self.release(prompt.conversation)
+            self.release(prompt.conversation)
         choices = self._choose(prompts)
         slots = self._take(prompts, choices)
         places = []
@@ -152,7 +152,7 @@ class Rows:
                     size,
                     np.concatenate([np.arange(slots), slots + others]),
                     np.concatenate([common, among]),
-                    np.concatenate([np.zeros(slots, np.int64), [choices[i].level + 1 for i in leaders]]),
+                    np.array([0] * slots + [choices[i].level + 1 for i in leaders]),
                     np.concatenate([self.conversation != prompt.conversation, np.ones(len(leaders), bool)]),
                 )
             table[len(leaders), :size] = prompt.tokens
@@ -164,7 +164,7 @@ class Rows:
         size: int,
         sources: NDArray[np.int64],
         common: NDArray[np.int64],
-        level: NDArray[np.float64],
+        level: NDArray[np.int64],
         other: NDArray[np.bool_],
     ) -> Choice:
         """Of the sources with so many tokens in common: the narrowest rest, the lowest level, the most that is shared.

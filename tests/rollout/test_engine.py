@@ -254,6 +254,27 @@ def test_a_hold_that_nobody_comes_back_for_stops_nothing(config, params, options
         engine.hold(number)
 
 
+def test_a_row_that_is_kept_for_a_turn_that_does_not_fit_is_free_again(config, params, options):
+    engine = Engine(config, dataclasses.replace(options, slots=2, admit_buckets=(1, 2), chunk=1), (99,))
+    engine.load(params, 1)
+
+    def ask(number, size, conversation):
+        row = np.full(size, 2, np.int32)
+        engine.submit(Ask(number, row, ids(number), SamplingOptions(1.0, 4), "executor", conversation))
+
+    ask(0, 2, 0)
+    finish(engine, 1)
+    engine.hold(0)
+    ask(1, 99, 0)
+    assert finish(engine, 1)[1].outcome == Outcome.TOO_LONG
+    engine.take_work()
+    for number in (2, 3):
+        ask(number, 2, number)
+    finish(engine, 2)
+    work = engine.take_work()
+    assert (work.slot_steps, work.busy_slot_steps) == (2 * 3, 2 * 3)  # side by side
+
+
 def test_in_waves_no_call_starts_before_all_others_have_ended(config, params, options):
     engine = Engine(config, dataclasses.replace(options, slots=2, admit_buckets=(2,), chunk=1, waves=True), (99,))
     engine.load(params, 1)
@@ -320,3 +341,5 @@ def test_misuse_is_named(config, params, options):
         engine.load(params, 1)
     with pytest.raises(ValueError, match=r"engine.capacity \(65\)"):
         Engine(config, dataclasses.replace(options, capacity=65), (EOS,))
+    with pytest.raises(ValueError, match="there is a bias or mask, but the engine was made without"):
+        engine.submit(Ask(0, np.array([2], np.int32), ids(0), SamplingOptions(only=("a",)), "executor"))

@@ -155,3 +155,14 @@ def test_the_unit_rounds_what_is_shared_and_prefers_what_is_there():
 def test_a_prompt_shares_nothing_with_another_adapters():
     places = rows().place([prompt([1, 2, 3, 4, 5], adapter=a) for a in (0, 1, -1)])
     assert [place.shared for place in places] == [0, 0, 0]
+
+
+def test_a_dialogue_keeps_one_row_however_often_it_is_held():
+    table = rows(slots=2)
+    wave = [prompt([1, 2, 3], conversation=8), prompt([4, 5, 6], conversation=8)]
+    for place in table.place(wave):
+        table.end(place.slot, np.array([9], np.int32))
+    table.hold(8)
+    table.hold(8)
+    table.release(8)
+    assert sorted(table.free) == [0, 1]
