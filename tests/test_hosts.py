@@ -103,8 +103,8 @@ def lines(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
 
 
 def numbers(workdir: Path, last: int = STEPS) -> list[dict]:
-    """The record of a run up to step `last`, without its clocks."""
-    ignored = ("time", "second", "compilations")
+    """The record of a run up to step `last`, without its clocks and what each of its machines has and needs."""
+    ignored = ("time", "second", "compilations", "memory/")
     found = [line for line in lines(workdir) if line["step"] <= last]
     return [{k: v for k, v in line.items() if not any(clock in k for clock in ignored)} for line in found]
 
