@@ -73,10 +73,9 @@ class TorchStep:
         return timed(self.rollout.replay, self.update)
 
     def update(self) -> None:
-        """The samples in batches of `MICRO` of like length, each with its own step of AdamW."""
+        """The samples in batches of `MICRO` of like length, whose gradients add up, as ours do."""
         self.trainer.model.train()
-        for batch in _batches(samples_of(self.rollout.trees)):
-            self.trainer.step(batch)
+        self.trainer.step(_by_length(samples_of(self.rollout.trees)), MICRO)
 
 
 class TunixStep:
@@ -102,5 +101,9 @@ class TunixStep:
 
 
 def _batches(samples: Sequence[Sample]) -> list[list[Sample]]:
-    ordered = sorted(samples, key=lambda sample: sample.tokens)
+    ordered = _by_length(samples)
     return [ordered[begin : begin + MICRO] for begin in range(0, len(ordered), MICRO)]
+
+
+def _by_length(samples: Sequence[Sample]) -> list[Sample]:
+    return sorted(samples, key=lambda sample: sample.tokens)
