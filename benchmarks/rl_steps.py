@@ -88,14 +88,14 @@ class TunixStep:
         calls = self.rollout.calls
         before, after = max(prompt_lengths(calls)), max(call.reply for call in calls)
         widths = (-(-before // UNIT) * UNIT, -(-after // UNIT) * UNIT)
-        self.trainer = TunixGrpo(dtype, LEARNING_RATE, CLIP, widths)
+        self.trainer = TunixGrpo(dtype, LEARNING_RATE, CLIP, widths, batches=-(-len(calls) // MICRO))
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""
         return timed(self.rollout.replay, self.update)
 
     def update(self) -> None:
-        """The samples in batches of `MICRO`, each with its own step of AdamW, all of one shape."""
+        """The samples in batches of `MICRO`, all of one shape, whose gradients add up, as ours do."""
         for batch in _batches(samples_of(self.rollout.trees)):
             self.trainer.step([*batch, *[batch[-1]] * (MICRO - len(batch))])
 
