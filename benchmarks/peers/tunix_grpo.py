@@ -30,7 +30,7 @@ class TunixGrpo:
     ) -> None:
         self.widths = widths
         recipe = GRPOConfig(beta=0.0, epsilon=clip[0], loss_agg_mode="token-mean")
-        recipe.epsilon_high, recipe.temperature = clip[1], 1.0  # which its loss reads, and the constructor does not take
+        recipe.epsilon_high, recipe.temperature = clip[1], 1.0  # its loss reads them, its constructor takes neither
         rule = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(learning_rate, weight_decay=0.0))
         config = TrainingConfig(
             eval_every_n_steps=1_000_000, gradient_accumulation_steps=batches if batches > 1 else None
