@@ -73,10 +73,9 @@ class TorchStep:
         return timed(self.rollout.replay, self.update)
 
     def update(self) -> None:
-        """The samples in batches of `MICRO` of like length, each with its own step of AdamW."""
+        """The samples in batches of `MICRO` of like length, whose gradients add up, as ours do."""
         self.trainer.model.train()
-        for batch in _batches(samples_of(self.rollout.trees)):
-            self.trainer.step(batch)
+        self.trainer.step(_by_length(samples_of(self.rollout.trees)), MICRO)
 
 
 class TunixStep:
@@ -89,18 +88,22 @@ class TunixStep:
         calls = self.rollout.calls
         before, after = max(prompt_lengths(calls)), max(call.reply for call in calls)
         widths = (-(-before // UNIT) * UNIT, -(-after // UNIT) * UNIT)
-        self.trainer = TunixGrpo(dtype, LEARNING_RATE, CLIP, widths)
+        self.trainer = TunixGrpo(dtype, LEARNING_RATE, CLIP, widths, batches=-(-len(calls) // MICRO))
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""
         return timed(self.rollout.replay, self.update)
 
     def update(self) -> None:
-        """The samples in batches of `MICRO`, each with its own step of AdamW, all of one shape."""
+        """The samples in batches of `MICRO`, all of one shape, whose gradients add up, as ours do."""
         for batch in _batches(samples_of(self.rollout.trees)):
             self.trainer.step([*batch, *[batch[-1]] * (MICRO - len(batch))])
 
 
 def _batches(samples: Sequence[Sample]) -> list[list[Sample]]:
-    ordered = sorted(samples, key=lambda sample: sample.tokens)
+    ordered = _by_length(samples)
     return [ordered[begin : begin + MICRO] for begin in range(0, len(ordered), MICRO)]
+
+
+def _by_length(samples: Sequence[Sample]) -> list[Sample]:
+    return sorted(samples, key=lambda sample: sample.tokens)

@@ -23,6 +23,7 @@ from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.rollout.state import empty_state
 from metaagentx.settings import Settings, SettingsError
+from metaagentx.transfer import regroup
 
 # What to change where something takes too much. Every weight, and what goes with it, is cut over the mesh.
 KEYS = {
@@ -32,6 +33,7 @@ KEYS = {
     "reference": "config.roles.designer.kl, config.roles.executor.kl",
     "slots": "config.engine.slots, config.engine.capacity",
     "copies": "config.engine.whole, config.engine.layers, config.generation.staleness",
+    "moving": "config.generation.tensor, config.pretrained.dtype",
     "gradients": "config.mesh.fsdp, config.policies.layout",
     "update": "config.pack.micro_rows, config.pack.chunk, config.pack.remat",
     "sampling": "config.engine.admit_buckets, config.engine.prompt_buckets",
@@ -77,19 +79,20 @@ class Plan:
 
 
 def plans(settings: Settings, model: ModelConfig, mesh: Mesh | None, target: Mesh | None = None) -> list[Plan]:
-    """What a device will hold: one plan, or with `target` one for the devices that train and one for these.
+    """What a device will hold: one plan; or one for the devices that train, and one for those that only sample.
 
     Of the programs' own memory only the gradients are known before they are compiled: see `measured`.
     """
-    if target is not None:
+    training = _training(settings, model, mesh)
+    if mesh is not None and target is not None:
         samples = replace(settings.engine, whole=False)  # no axis of `target` cuts d_model
         sampling = _sampling(replace(settings, engine=samples), model, target)
         sampling["copies"] += held(_weights(settings, model, target)) * (1 + settings.generation.staleness)
-        return [
-            Plan(_training(settings, model, mesh), limit(mesh)),
-            Plan(sampling, limit(target), "memory/sampling_devices/"),
-        ]
-    return [Plan(_training(settings, model, mesh) | _sampling(settings, model, mesh), limit(mesh))]
+        if not set(mesh.devices.flat).isdisjoint(target.devices.flat):
+            return [Plan(training | sampling, limit(mesh))]
+        training["moving"] = held(_weights(settings, model, regroup(mesh, target.shape["tensor"])))
+        return [Plan(training, limit(mesh)), Plan(sampling, limit(target), "memory/sampling_devices/")]
+    return [Plan(training | _sampling(settings, model, mesh), limit(mesh))]
 
 
 def measured(plan: Plan, **programs: Iterable[jax.stages.Compiled]) -> Plan:

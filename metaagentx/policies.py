@@ -113,7 +113,8 @@ def train_step(
 def largest_steps(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
     """The program of every policy's update in every phase, on batches of the largest bucket."""
     for phase in phases(settings.stages):
-        batches = {role: blank(settings.pack, settings.loss) for role, scale in phase.trains.items() if scale > 0}
+        empty = blank(settings.pack, settings.loss, settings.sampling.reshaped)
+        batches = {role: empty for role, scale in phase.trains.items() if scale > 0}
         for policy, state in states.items():
             own = {role: batches[role] for role in served(policy) if role in batches}
             if found := call(state, own, phase, _recipe(policy, settings, compute), base):

@@ -67,7 +67,7 @@ class Transfer:
                 jax.tree.map(lambda x: x.delete(), trained)
 
     def _base_of(self, base: Params) -> Params:
-        if self._base is None or self._base[0] is not base:
+        if self._base is None or all(base is not known for known in self._base):
             self._base = base, self._move(base, None)
         return self._base[1]
 

@@ -285,7 +285,7 @@ def _biases(settings: Settings, model: ModelConfig, chat: Chat) -> Biases | None
 
 def _servers(settings: Settings, chat: Chat) -> dict[str, Remote]:
     """Who answers for the roles that have a server; nobody is asked yet."""
-    capacity, share = settings.engine.capacity, told if jax.process_count() > 1 else alone
+    capacity, share = settings.engine.capacity, told if _in_lockstep(settings) else alone
     servers = settings.policies.servers.by_role()
     return {role: Remote(role, options, chat, capacity, share) for role, options in servers.items()}
 
@@ -325,7 +325,8 @@ def _meshes(settings: Settings) -> tuple[Mesh | None, Mesh | None]:
             return None, None
         mesh = make_mesh(*sizes, devices[:rest])
         if options.per_host:
-            return mesh, own_part(regroup(mesh, options.tensor), jax.process_index())
+            own = own_part(regroup(mesh, options.tensor), jax.process_index())
+            return mesh, None if own == mesh else own
         if not options.devices:
             return mesh, None
         regroup(mesh, options.tensor)
@@ -335,7 +336,7 @@ def _meshes(settings: Settings) -> tuple[Mesh | None, Mesh | None]:
 
 
 def _in_lockstep(settings: Settings) -> bool:
-    """Whether several processes run one scheduler side by side, for which process 0 alone runs tools and grades."""
+    """Whether several processes run one scheduler side by side: process 0 alone runs tools, grades and asks servers."""
     return jax.process_count() > 1 and not settings.generation.per_host
 
 

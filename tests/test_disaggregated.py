@@ -159,7 +159,10 @@ def test_a_frozen_base_crosses_once_and_what_trains_is_freed(tmp_path):
         first, second = bench.way.bring(weights), bench.way.bring(weights)
         assert first.base is second.base
         assert first.adapters["designer"] is not second.adapters["designer"]
-        assert bench.way.bring(first).adapters == first.adapters
+        again = bench.way.bring(first)  # as an engine that is made of them has them brought
+        assert again.adapters == first.adapters
+        assert again.base is first.base
+        assert bench.way.bring(weights).base is first.base
         target = set(bench.way.target.devices.flat)
         for before, after in zip(jax.tree.leaves(weights), jax.tree.leaves(first), strict=True):
             assert after.sharding.device_set == target
@@ -167,6 +170,15 @@ def test_a_frozen_base_crosses_once_and_what_trains_is_freed(tmp_path):
         bench.way.free(second)
         assert all(x.is_deleted() for x in jax.tree.leaves(second.adapters))
         assert not any(x.is_deleted() for x in jax.tree.leaves(first))
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_a_single_process_that_samples_its_own_questions_frees_no_weights_that_train(fsdp):
+    with open_workbench(options(generation__per_host=True, mesh__fsdp=fsdp)) as bench:
+        weights = bench.fresh_weights()
+        brought = bench.way.bring(weights)
+        bench.way.free(brought)
+        assert not any(x.is_deleted() for x in jax.tree.leaves(weights))
 
 
 @pytest.mark.parametrize(

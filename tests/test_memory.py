@@ -16,6 +16,7 @@ from metaagentx.policy import params
 from metaagentx.rollout.compilation import compile_all
 from metaagentx.rollout.engine import Engine
 from metaagentx.settings import Settings, SettingsError
+from metaagentx.transfer import own_part, regroup
 from tests.policy import tiny
 from tests.test_train import small
 
@@ -61,6 +62,21 @@ def test_devices_set_apart_have_plans_of_their_own() -> None:
     assert not set(trains.items) & set(samples.items)
     full = params.abstract(MODEL)
     assert samples.items["copies"] == held([full] * 3 + [full["layers"]])
+    assert trains.items["moving"] == held(full)  # whole on each device that trains, before it leaves
+
+
+def test_devices_that_train_and_sample_copies_of_their_own_hold_both() -> None:
+    options = settings(generation__per_host=True, generation__tensor=2)
+    mesh = make_mesh(2, 4, 1)
+    target = own_part(regroup(mesh, 2), process=0)
+    (plan,) = plans(options, MODEL, mesh, target)
+    (trains,) = plans(options, MODEL, mesh)
+    assert {name: plan.items[name] for name in ("weights", "masters", "moments", "gradients")} == {
+        name: trains.items[name] for name in ("weights", "masters", "moments", "gradients")
+    }
+    assert plan.items["slots"] > 0
+    full = jax.tree.map(lambda x, cut: x.update(sharding=cut), params.abstract(MODEL), params.shardings(MODEL, target))
+    assert plan.items["copies"] == held([full, full["layers"]])
 
 
 def test_a_role_with_a_server_holds_nothing() -> None:

@@ -106,3 +106,12 @@ def test_a_role_that_trains_has_no_server(server: Server, changes: dict, message
 def test_a_cold_start_of_nobody_is_refused(server: Server) -> None:
     with pytest.raises(SettingsError, match=r"cold_start\.steps must be 0 where servers answer for both roles"):
         served(server, "designer", "executor", cold_start__steps=3)
+
+
+@pytest.mark.parametrize("per_host", [False, True])
+def test_processes_with_questions_of_their_own_ask_servers_themselves(server: Server, monkeypatch, per_host) -> None:
+    """In lockstep one asks for all. Where each runs a scheduler of its own, it would wait for who never comes."""
+    monkeypatch.setattr(workbench.jax, "process_count", lambda: 2)
+    settings = served(server, "designer", generation__per_host=per_host)
+    remote = workbench._servers(settings, None)["designer"]
+    assert remote.share is (workbench.alone if per_host else workbench.told)

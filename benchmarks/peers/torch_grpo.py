@@ -17,8 +17,17 @@ class TorchGrpo:
         self.model, self.clip = load(dtype).train(), clip
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate, weight_decay=0.0)
 
-    def step(self, samples: Sequence[Sample]) -> float:
-        """One update on all samples as one batch: prompts padded on the left, completions on the right."""
+    def step(self, samples: Sequence[Sample], size: int | None = None) -> float:
+        """One update on all samples, `size` of them at a time (None: all); gradients add up."""
+        size, tokens = size or len(samples), sum(len(sample.completion) for sample in samples)
+        loss = sum(self._learn(samples[begin : begin + size], tokens) for begin in range(0, len(samples), size))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _learn(self, samples: Sequence[Sample], tokens: int) -> float:
+        """The gradient of one batch of an update on `tokens`: prompts padded on the left, completions on the right."""
         low, high = self.clip
         before, after = max(len(s.prompt) for s in samples), max(len(s.completion) for s in samples)
         rows = [
@@ -42,10 +51,6 @@ class TorchGrpo:
         )
         ratio = torch.exp(logp - logp.detach())
         gain = torch.min(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
-        loss = -(gain * mask).sum() / mask.sum()
-
+        loss = -(gain * mask).sum() / tokens
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())

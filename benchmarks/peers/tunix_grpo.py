@@ -22,13 +22,19 @@ class TunixGrpo:
 
     Args:
       widths: what prompts and completions are padded to.
+      batches: of one update, whose gradients add up.
     """
 
-    def __init__(self, dtype: str, learning_rate: float, clip: tuple[float, float], widths: tuple[int, int]) -> None:
+    def __init__(
+        self, dtype: str, learning_rate: float, clip: tuple[float, float], widths: tuple[int, int], batches: int = 1
+    ) -> None:
         self.widths = widths
-        recipe = GRPOConfig(beta=0.0, epsilon=clip[0], epsilon_high=clip[1], loss_agg_mode="token-mean")
+        recipe = GRPOConfig(beta=0.0, epsilon=clip[0], loss_agg_mode="token-mean")
+        recipe.epsilon_high, recipe.temperature = clip[1], 1.0  # its loss reads them, its constructor takes neither
         rule = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(learning_rate, weight_decay=0.0))
-        config = TrainingConfig(eval_every_n_steps=1_000_000)
+        config = TrainingConfig(
+            eval_every_n_steps=1_000_000, gradient_accumulation_steps=batches if batches > 1 else None
+        )
         self.trainer = Trainer(load(dtype), rule, config, custom_checkpoint_metadata_fn=dict)
         self.trainer.with_loss_fn(
             lambda model, train_example: grpo_loss_fn(model, train_example, recipe, PAD, NO_TOKEN), has_aux=True
@@ -37,7 +43,7 @@ class TunixGrpo:
         self.train_step, _ = self.trainer.jit_train_and_eval_step()
 
     def step(self, samples: Sequence[Sample]) -> float:
-        """One update on all samples as one batch: prompts padded on the left, completions on the right."""
+        """One batch of an update: prompts padded on the left, completions on the right."""
         before, after = self.widths
         prompts = jnp.array([[PAD] * (before - len(s.prompt)) + s.prompt for s in samples])
         completions = jnp.array([s.completion + [PAD] * (after - len(s.completion)) for s in samples])

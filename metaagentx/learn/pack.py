@@ -79,10 +79,11 @@ def _kept(trajectory: Trajectory) -> NDArray[np.float32]:
     return np.zeros_like(trajectory.logprobs) if trajectory.kept is None else trajectory.kept
 
 
-def blank(options: PackOptions, loss: LossOptions) -> Batch:
-    """A batch of the largest bucket without any sequence."""
+def blank(options: PackOptions, loss: LossOptions, reshaped: bool) -> Batch:
+    """A batch of the largest bucket without any sequence; `reshaped`: whether its trajectories would have `kept`."""
     largest = replace(options, row_buckets=options.row_buckets[-1:])
-    return pack((), np.zeros(0, np.float32), largest, loss, keep_zero=False)
+    batch = pack((), np.zeros(0, np.float32), largest, loss, keep_zero=False)
+    return replace(batch, kept=np.zeros_like(batch.sampler)) if reshaped else batch
 
 
 def token_weights(counts: NDArray[np.int64], runs: Sequence[tuple[int, ...]], loss: LossOptions) -> NDArray[np.float32]:

@@ -47,7 +47,7 @@ class Remote:
     """Asks a server for the replies of one role. See `sampled.Sampler` for the contract.
 
     A call takes a bounded number of attempts of bounded time. One that none of them answers is FAILED: our own fault,
-    masked from training. Of several processes the first one asks, and `share` tells the others what came of it.
+    masked from training. Of processes in lockstep the first one asks, and `share` tells the others what came of it.
     """
 
     version = 0

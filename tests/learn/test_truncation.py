@@ -12,7 +12,7 @@ import pytest
 
 from metaagentx.learn.loss import importance_weight
 from metaagentx.learn.options import LossOptions
-from metaagentx.learn.pack import pack
+from metaagentx.learn.pack import blank, pack
 from metaagentx.learn.update import accumulate, describe, policy_loss, rows_over_mesh, split
 from metaagentx.policy.params import initialise
 from tests.learn.examples import CONFIG, PACK, RECIPE, ROLE, random_trajectories
@@ -53,6 +53,13 @@ def test_what_was_kept_lies_where_its_token_is_predicted():
             own = batch.kept[row][(segments == segment) & batch.mask[row]]
             assert len(set(own.tolist())) == 1
     assert not batch.kept[~batch.mask].any()
+
+
+def test_the_batch_that_programs_are_compiled_for_has_the_arrays_of_those_to_come():
+    for rows, reshaped in ((with_kept(-0.5), True), (random_trajectories(4), False)):
+        ahead = blank(PACK, RECIPE.loss, reshaped)
+        assert jax.tree.structure(ahead) == jax.tree.structure(packed(rows))
+        assert not ahead.mask.any()
 
 
 def test_whether_a_batch_has_the_array_depends_on_all_trajectories_and_not_on_those_that_teach():
