@@ -71,7 +71,7 @@ def _distinct(node: Any, known: Mapping[str, str], name: str, fresh: Iterator[st
             for part, spoken in found
         ]
     )
-    renamed = replace(_map(node, lambda part: next(inner)), name=name)
+    renamed: Any = replace(_map(node, lambda part: next(inner)), name=name)
     return _rename_ends(node, renamed) if isinstance(node, Graph) else renamed
 
 
