@@ -41,7 +41,7 @@ ROOMS = {
     "preemption": Rule(("preemption",), jax=False),
     "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
     "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
-    "memory": Rule(("memory", "settings", "policies", "policy", "rollout", "learn")),
+    "memory": Rule(("memory", "settings", "transfer", "policies", "policy", "rollout", "learn")),
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
     "transfer": Rule(("transfer", "policies", "policy", "mesh")),
     "pipeline": Rule(("pipeline", "transfer", "policies")),
