@@ -74,7 +74,7 @@ def test_a_sampler_that_waits_for_every_update_trains_as_one_mesh_does(together,
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("staleness", [1, 2])
+@pytest.mark.parametrize("staleness", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_staleness_is_what_was_asked_for_and_older_weights_are_no_gap(staleness, together, tmp_path):
     train(options(**SPLIT, generation__staleness=staleness), tmp_path)
     found = lines(tmp_path)
@@ -87,7 +87,9 @@ def test_staleness_is_what_was_asked_for_and_older_weights_are_no_gap(staleness,
     assert found[0]["rollout/reward"] == lines(together)[0]["rollout/reward"]
 
 
-@pytest.mark.parametrize("layout", ["shared", "split", "adapters"])
+@pytest.mark.parametrize(
+    "layout", ["adapters", *(pytest.param(x, marks=pytest.mark.slow) for x in ("shared", "split"))]
+)
 def test_a_run_that_goes_on_from_a_checkpoint_ends_with_the_same_bits(layout, tmp_path):
     lora = {"policies__layout": layout, "policies__lora__rank": 2, "policies__lora__targets": "q|v|gate|down"}
     steps = {"train__checkpoint_every": 3, "train__keep": 3, "generation__staleness": 2}

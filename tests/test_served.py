@@ -34,7 +34,9 @@ def served(server: Server, *roles: str, **more) -> Settings:
     return small(**(given | more))
 
 
-@pytest.mark.parametrize("layout", ["shared", "split", "adapters"])
+@pytest.mark.parametrize(
+    "layout", ["split", *(pytest.param(x, marks=pytest.mark.slow) for x in ("shared", "adapters"))]
+)
 def test_an_executor_trains_on_the_designs_of_a_server(server: Server, tmp_path: Path, layout: str) -> None:
     settings = served(
         server, "designer", stages__mode="executor_only", policies__layout=layout, sampling__designer__temperature=0.7,

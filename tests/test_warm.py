@@ -15,7 +15,7 @@ from metaagentx.workbench import open_workbench
 from tests.test_train import lines, small
 
 
-@pytest.mark.parametrize("layout", ["shared", "adapters"])
+@pytest.mark.parametrize("layout", ["shared", pytest.param("adapters", marks=pytest.mark.slow)])
 def test_after_its_start_a_run_compiles_nothing(layout: str) -> None:
     """Steps bring other questions, designs, lengths and numbers of calls. Of the first two, only credit is new."""
     options = {"cold_start__steps": 0, "train__questions": 3, "tree__w_format": 1.0, "policies__lora__rank": 2}

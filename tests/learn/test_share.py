@@ -84,7 +84,7 @@ def same(a, b) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.sampled_from([("blocked", 12, 2), ("dense", 5, 1), ("blocked", 24, 3)]))
 def test_gradients_of_ragged_trees_are_those_without_sharing(seed: int, shape: tuple[str, int, int]) -> None:
     attention, trunk, rows = shape
@@ -113,6 +113,7 @@ def test_gradients_of_an_adapter_are_those_without_sharing() -> None:
     close(found, expected, 1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_of_experts_are_those_without_sharing() -> None:
     plain, grown = both(3)
     experts = Experts(count=4, active=2, d_ff=16, normalise=True)
