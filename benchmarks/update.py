@@ -80,7 +80,11 @@ def main() -> None:
         bench.ratio("T3", speed["shared"], speed["unshared"])
     if "equal" in given.cases:
         tunix = bench.start("tunix", "benchmarks.peers.tunix_grpo:TunixGrpo", **options, widths=(256, 256))
-        turns = {"metaagentx": by_us(EQUAL, FAST), "metaagentx, lean": by_us(EQUAL, LEAN)} | by_torch(EQUAL)
+        # In a process of its own: a process' peak memory is that of all it has done.
+        lean = bench.start("metaagentx, lean", "benchmarks.grpo_step:Ours", **options)
+        assert lean is not None
+        turns = {"metaagentx": by_us(EQUAL, FAST), "metaagentx, lean": lambda: lean.turn("step", EQUAL, LEAN)}
+        turns |= by_torch(EQUAL)
         if tunix is not None:
             turns["tunix"] = lambda: tunix.turn("step", EQUAL)
         speed, peak = compare("equal lengths", EQUAL, turns), peaks["equal lengths"]
