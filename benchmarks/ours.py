@@ -63,7 +63,7 @@ class Ours:
         )
         self.engine = Engine(config, shapes, ())
         self.engine.load(self.params, version=0)
-        programs = self.engine.warmup()
+        programs = len(self.engine.warmup())
         self.start = {"seconds": time.perf_counter() - begun, "programs": programs}
 
     def started(self) -> dict[str, float]:
