@@ -78,7 +78,6 @@ class Workbench:
 
     def engines(self, weights: Weights, version: int) -> dict[str, Engine | Remote]:
         """Each role's server, or a new engine with these weights: one for both where they share them or their base."""
-
         found: dict[str, Engine | Remote] = dict(self.servers)
         engine: Engine | None = None
         with self.sampling():
