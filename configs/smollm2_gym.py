@@ -13,7 +13,8 @@ start (8 demonstrations each) and two of reinforcement, minutes each. It is mean
 
 Variants, `--config=configs/smollm2_gym.py:NAME`: `shared` (default; one set of weights), `split` (a set for each role),
 `adapters` (the cold start's weights frozen below a LoRA adapter for each role), `lora` (the published weights frozen,
-the cold start trains the adapters too).
+the cold start trains the adapters too). On two devices, `--config.generation.devices=1 --config.generation.staleness=1`
+has one sample while the other updates, with weights that are one update old.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def get_config(variant: str = "shared") -> ConfigDict:
     config.engine.prompt_buckets = (128, 256, 384)
     config.engine.admit_buckets = (4, 16)
     config.engine.chunk = 8
+    config.engine.attention = "auto"
+    config.engine.decode_attention = "auto"
     config.sampling.designer.max_tokens = 64
     config.sampling.executor.max_tokens = 128
 
@@ -62,7 +65,7 @@ def get_config(variant: str = "shared") -> ConfigDict:
     config.pack.micro_rows = 4
     config.pack.chunk = 128
     config.pack.remat = "full"
-    config.pack.attention = "blocked"
+    config.pack.attention = "auto"
 
     config.cold_start.steps = 300
     config.cold_start.demonstrations = 10_000

@@ -54,6 +54,7 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.engine.prompt_buckets = (16, 48)
     config.engine.admit_buckets = (32, 256)
     config.engine.chunk = 4
+    config.engine.share = "prompt"  # prompts have some twenty tokens: another dispatch costs more than they do
     config.sampling.designer.max_tokens = 40
     config.sampling.executor.max_tokens = 14
 

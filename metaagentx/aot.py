@@ -115,16 +115,18 @@ def study(task: Task, name: programs.Name, records: report.Records, screen: Cons
 def shape_of(task: Task, name: programs.Name) -> Record:
     """What of the settings decides a program's size."""
     settings, mesh = task.settings, dict(task.mesh.shape)
+    attention = programs.attention(name, settings, task.mesh)
     if name == "update":
         pack = settings.pack
         rows = pack.row_buckets[-1]
         batch = {"rows": rows, "micro_rows": min(pack.micro_rows, rows), "length": pack.row_length}
-        return {"mesh": mesh, "batch": batch, "remat": pack.remat, "attention": pack.attention, "chunk": pack.chunk}
+        return {"mesh": mesh, "batch": batch, "remat": pack.remat, "attention": attention, "chunk": pack.chunk}
     engine = settings.engine
     if name == "prefill":
         batch = {"rows": engine.admit_buckets[-1], "length": engine.prompt_buckets[-1], "slots": engine.slots}
-        return {"mesh": mesh, "batch": batch, "attention": engine.attention}
-    return {"mesh": mesh, "batch": {"slots": engine.slots, "length": engine.capacity}}
+        return {"mesh": mesh, "batch": batch, "attention": attention}
+    batch = {"slots": engine.slots, "length": engine.capacity}
+    return {"mesh": mesh, "batch": batch, "attention": attention}
 
 
 def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Record:
@@ -156,8 +158,8 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
     }
     return {
         "hbm": hbm | {"total": sum(hbm.values()), "chip": task.where.chip.hbm},
-        "flops": cost.products + cost.kernels + cost.ragged,
-        "bytes": cost.hbm,
+        "flops": cost.products + cost.kernels + cost.ragged + estimate.FILLED * cost.attended,
+        "bytes": cost.hbm + estimate.FILLED * cost.cached,
         "received": sum(cost.collectives.values()),
         "seconds": asdict(seconds) | {"overlapped": seconds.overlapped, "serial": seconds.serial},
         "model_flops": work,
@@ -210,7 +212,7 @@ def resized(settings: Settings, name: programs.Name, size: int) -> Settings:
 
 
 def model_flops(task: Task, name: programs.Name) -> float:
-    """FLOPs that the model asks for, on all chips together; of `decode`, for one step over full caches."""
+    """FLOPs that the model asks for, on all chips together; of `decode`, for one step over slots as full as assumed."""
     settings, model = task.settings, programs.constants(task.settings)
     if name == "update":
         rows = settings.pack.row_buckets[-1] * len(programs.batches(settings, task.mesh)[0])
@@ -218,7 +220,7 @@ def model_flops(task: Task, name: programs.Name) -> float:
     engine = settings.engine
     if name == "prefill":
         return estimate.forward_flops(model, engine.admit_buckets[-1], engine.prompt_buckets[-1])
-    return estimate.decode_flops(model, engine.slots, engine.capacity)
+    return estimate.decode_flops(model, engine.slots, estimate.FILLED * engine.capacity)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from metaagentx.metrics import Progress
 from metaagentx.policies import Weights
 from metaagentx.report.statistics import over_questions
 from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.shape import shape
 from metaagentx.rollout.trajectory import Tree
 from metaagentx.settings import Settings, read
@@ -125,7 +126,7 @@ def _samples(design: Any, width: int) -> list[tuple[float, float, float, str]]:
 
 def play(
     bench: Workbench,
-    engines: Mapping[str, Engine],
+    engines: Mapping[str, Engine | Remote],
     split: str,
     count: int,
     *,
@@ -157,7 +158,7 @@ def play(
     return measure(rollout.trees)
 
 
-def validate(bench: Workbench, engines: Mapping[str, Engine], step: int) -> Score:
+def validate(bench: Workbench, engines: Mapping[str, Engine | Remote], step: int) -> Score:
     """The point of the learning curve after `step` training steps."""
     count = bench.settings.evaluate.validation_questions
     design = bench.settings.tree.fixed_design
@@ -217,7 +218,7 @@ def _table(bench: Workbench, arm: Arm) -> tuple[dict[str, Any], dict[str, Score]
     return results, scores
 
 
-def reference(bench: Workbench, engines: Mapping[str, Engine]) -> dict[str, dict[str, dict[str, float]]]:
+def reference(bench: Workbench, engines: Mapping[str, Engine | Remote]) -> dict[str, dict[str, dict[str, float]]]:
     """Accuracy of the task's hand-written designs by split, design and kind, with these engines' weights.
 
     A design that a question does not allow is a single agent there.

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -96,3 +97,27 @@ def from_primary(text: str) -> str:
         return ""
     data = data if jax.process_index() == 0 else np.zeros(size, np.uint8)
     return multihost_utils.broadcast_one_to_all(data).tobytes().decode()
+
+
+def everyones(find: Callable[[], bytes]) -> list[bytes]:
+    """What `find` returns on every process, in their order, on all. Every process must ask, at the same place.
+
+    Raises:
+      HostsError: on every process, if `find` raises on one: which, and what. Nobody waits for who will not come.
+    """
+    if jax.process_count() == 1:
+        return [find()]
+    found, failure = b"", None
+    try:
+        found = find()
+    except Exception as error:  # whatever it is, the others must hear of it
+        found, failure = f"{type(error).__name__}: {error}".encode(errors="replace"), error
+    sizes = multihost_utils.process_allgather(np.array([len(found), failure is not None], np.int32))
+    padded = np.zeros(sizes[:, 0].max(), np.uint8)
+    padded[: len(found)] = np.frombuffer(found, np.uint8)
+    gathered = multihost_utils.process_allgather(padded)
+    said = [row[:size].tobytes() for row, (size, _) in zip(gathered, sizes, strict=True)]
+    complaints = [f"process {place}: {said[place].decode()}" for place in np.flatnonzero(sizes[:, 1])]
+    if complaints:
+        raise HostsError("; ".join(complaints)) from failure
+    return said

@@ -20,7 +20,6 @@ from typing import Any, SupportsFloat, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
-from tensorboardX import SummaryWriter
 
 COLD_START = "cold_start"
 
@@ -88,7 +87,7 @@ class MetricWriter:
         self._active = active
         self._require_finite = require_finite
         self._events = Path(workdir) / "tensorboard" if tensorboard else None
-        self._writer: SummaryWriter | None = None
+        self._writer: Any = None  # of TensorBoard's files
         self._lines = JsonLines(Path(workdir) / "metrics.jsonl")
         if active:
             self._lines.path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +149,8 @@ class MetricWriter:
             return
         self.close()
         shutil.rmtree(self._events, ignore_errors=True)
+        from tensorboardX import SummaryWriter  # a second or more where PyTorch is installed, which it then imports
+
         self._writer = SummaryWriter(str(self._events))
         for record in self._lines.read():
             self._show(record)

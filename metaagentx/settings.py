@@ -23,8 +23,9 @@ from metaagentx.learn.options import (
     RoleOptions,
     StageOptions,
 )
+from metaagentx.learn.schedule import phases
 from metaagentx.policy.config import LoraOptions, ModelConfig
-from metaagentx.rollout.options import EngineOptions, SamplingOptions, TreeOptions
+from metaagentx.rollout.options import EngineOptions, SamplingOptions, ServerOptions, TreeOptions
 from metaagentx.tasks.open import TaskOptions
 from metaagentx.workflow.ir import Limits
 
@@ -64,6 +65,33 @@ class MeshOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """Where replies are sampled. Unless said otherwise, on the devices that train, and with their newest weights."""
+
+    devices: int = 0  # the last so many are set apart for it: they sample while the others update; 0: all do both
+    per_host: bool = False  # each process samples some of the questions, on its own devices; else all do it as one
+    tensor: int = 1  # of either: ways in which one copy of the weights is cut, as mesh.tensor
+    staleness: int = 0  # of devices set apart: updates that the weights which sample may be behind; 0: in turn
+
+    def __post_init__(self) -> None:
+        if min(self.devices, self.staleness) < 0 or self.tensor < 1:
+            raise ValueError(
+                "generation.devices and generation.staleness must be 0 or above, generation.tensor at least 1, not "
+                f"{self.devices}, {self.staleness}, {self.tensor}"
+            )
+        if self.devices and self.per_host:
+            raise ValueError("generation.devices are of a single process, generation.per_host of several: give one")
+        if self.devices % self.tensor:
+            raise ValueError(f"generation.tensor ({self.tensor}) must divide generation.devices ({self.devices})")
+        if self.staleness and not self.devices:
+            raise ValueError("generation.staleness is of devices set apart: give generation.devices too")
+        if self.tensor > 1 and not (self.devices or self.per_host):
+            raise ValueError(
+                "generation.tensor wants generation.devices or generation.per_host; else it is mesh.tensor"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class PretrainedOptions:
     """A published checkpoint to start from. Its own config.json gives the model's constants."""
 
@@ -79,16 +107,27 @@ class PretrainedOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleServers:
+    designer: ServerOptions = ServerOptions()
+    executor: ServerOptions = ServerOptions()
+
+    def by_role(self) -> dict[str, ServerOptions]:
+        """The roles that a server answers for."""
+        return {role: server for role in ("designer", "executor") if (server := getattr(self, role)).url}
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyOptions:
     """Which weights serve which role.
 
     "shared": one set of weights serves both. "split": each role has its own. "adapters": one frozen base, and a LoRA
-    adapter for each role.
+    adapter for each role. A role with a server has no weights here.
     """
 
     layout: Literal["shared", "split", "adapters"] = "shared"
     lora: LoraOptions = LoraOptions()  # of layout "adapters"
     master: bool = True  # whether training keeps float32 copies of bfloat16 weights
+    servers: RoleServers = RoleServers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +137,16 @@ class RoleSampling:
 
     def by_role(self) -> dict[str, SamplingOptions]:
         return {"designer": self.designer, "executor": self.executor}
+
+    @property
+    def truncated(self) -> bool:
+        """Whether any role has a top-k or top-p."""
+        return self.designer.truncated or self.executor.truncated
+
+    @property
+    def reshaped(self) -> bool:
+        """Whether any role draws, at temperature 1, from anything but the plain distribution."""
+        return self.truncated or self.designer.biased or self.executor.biased
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +240,7 @@ class Settings:
     policies: PolicyOptions = PolicyOptions()
     seed: int = 0
     mesh: MeshOptions = MeshOptions()
+    generation: GenerationOptions = GenerationOptions()
     data: DataOptions = DataOptions()
     task: TaskOptions = TaskOptions()
     limits: Limits = Limits()
@@ -216,13 +266,38 @@ class Settings:
             raise ValueError(
                 f"cold_start.into 'adapters' wants policies.layout 'adapters', not {self.policies.layout!r}"
             )
+        if self.generation.staleness and not self.loss.importance_cap:
+            raise ValueError(
+                f"generation.staleness ({self.generation.staleness}) wants loss.importance_cap above 0: tokens of "
+                "older weights count by what the newest think of them"
+            )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32), not {self.seed}")
+        served = self.policies.servers.by_role()
+        for role in served:
+            if any(phase.trains[role] > 0 for phase in phases(self.stages)):
+                raise ValueError(
+                    f"policies.servers.{role}: the {role} trains (stages.mode {self.stages.mode!r}), and a server's "
+                    "replies have no log-probabilities to train on: freeze it, or take its url away"
+                )
+            sampling = self.sampling.by_role()[role]
+            if sampling.top_k or sampling.biased:
+                raise ValueError(
+                    f"sampling.{role} must not have top_k, bias, only or valid where a server answers: it knows "
+                    "temperature, top_p and stop"
+                )
+        if len(served) == 2 and self.cold_start.steps:
+            raise ValueError("cold_start.steps must be 0 where servers answer for both roles: there are no weights")
         for role, sampling in self.sampling.by_role().items():
-            if self.stages.mode != "none" and sampling.temperature != 1:
+            if self.stages.mode != "none" and sampling.temperature != 1 and role not in served:
                 raise ValueError(
                     f"sampling.{role}.temperature must be 1 while training (it biases the policy ratio), not "
                     f"{sampling.temperature}; evaluate.temperature is free"
+                )
+            if sampling.valid == "language" and self.task.kind != "tiny":
+                raise ValueError(
+                    f"sampling.{role}.valid may be 'language' where the task knows every token of a reply, which "
+                    f"task.kind 'tiny' does, not {self.task.kind!r}; sampling.{role}.only lists tokens"
                 )
         if self.model is not None and self.engine.capacity > self.model.max_length:
             raise ValueError(

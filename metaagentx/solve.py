@@ -33,8 +33,7 @@ SOLVE_STEP = 3 << 30  # random keys of its own, far from training and evaluation
 def solve(settings: Settings, workdir: Path, question: str = "", *, index: int = 0, seed: int = 0) -> str:
     """The episode as text: one design sampled, run once. Raises CheckpointError if nothing was trained there."""
     with open_workbench(settings) as bench:
-        if not question:
-            bench.expect("test")
+        bench.expect(*([] if question else ["test"]))
         engines = bench.engines(newest(bench, Path(workdir)), version=0)
         if question:
             asked = bench.task.find(question) or Question("asked", "asked", question, "mathematics")

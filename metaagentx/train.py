@@ -3,7 +3,8 @@
     python -m metaagentx.train --config=configs/tiny.py --workdir=runs/tiny
 
 Cold start, then reinforcement: sample the trees, grade, credit, pack, update, log, save. Killed at any moment, the same
-command goes on where it was and ends with the same weights, bit for bit.
+command goes on where it was and ends with the same weights, bit for bit. (With `generation.staleness` that is true of a
+kill; told to stop between two checkpoints, a run saves there, and samples its next step with the newest weights.)
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import json
 import platform
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +25,25 @@ import jax
 import metaagentx
 from metaagentx import command_line, policies, report, sft
 from metaagentx.checkpoint import Checkpoints, claim, forget
-from metaagentx.evaluate import compare, design_mix, save_scores, validate
+from metaagentx.evaluate import Score, compare, design_mix, save_scores, validate
 from metaagentx.hosts import anywhere, insist
 from metaagentx.learn.credit import Assigned, assign
 from metaagentx.learn.pack import pack
 from metaagentx.learn.schedule import Phase
 from metaagentx.learn.schedule import phase as phase_of
+from metaagentx.learn.update import Metrics
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import JsonLines, MetricWriter, Progress
+from metaagentx.pipeline import Pipeline
 from metaagentx.policies import States, Weights
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.report.records import episode
 from metaagentx.rollout.engine import Engine
+from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import Rollout
 from metaagentx.settings import Settings, differences, plain
-from metaagentx.workbench import Workbench, distinct, open_workbench
+from metaagentx.workbench import Workbench, open_workbench
 
 
 def train(settings: Settings, workdir: Path) -> dict[str, Any]:
@@ -46,6 +52,7 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
     claim(workdir, plain(settings), differences)
     with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
         bench.expect("train", "validation", *(["test"] if settings.evaluate.final else []))
+        bench.memory()
 
         # ----- Cold start: imitate a noisy teacher in both roles
         cold = sft.cold_start(bench, workdir, writer, stop)
@@ -92,45 +99,60 @@ def reinforce(
 
     def save() -> None:
         record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
-        checkpoints.save(step, states, record)
+        if states:  # none where servers answer for both roles
+            checkpoints.save(step, states, record)
+
+    underway: deque[tuple[Step, int]] = deque()  # steps whose update is not waited for yet, and the tokens up to them
+
+    def settle(most: int, score: Score | None = None) -> None:
+        """Wait for updates until `most` are under way, and log them. `score` is that of the last."""
+        while len(underway) > most:
+            done, spent = underway.popleft()
+            found = done.metrics(options.gap_bound) | {"train/tokens": float(spent)}
+            last = score if not underway else None
+            writer.write(done.number, found if last is None else found | last.metrics(), phase=done.phase.name)
+            progress.update(
+                done.number,
+                phase=done.phase.name,
+                accuracy=None if last is None else last.accuracy,
+                tokens_per_second=found["rollout/tokens_per_second"],
+                share=max(spent / options.token_budget, done.number / options.steps) if options.token_budget else None,
+            )
 
     with Progress(options.steps, start=step, active=is_primary()) as progress:
-        # ----- Compile every program of the engine, and measure the cold start
+        # ----- Compile every program, and measure the cold start
         progress.update(step, phase="compiling")
-        engines = bench.engines(policies.acting(states, base), version=step)
-        for engine in distinct(engines):
-            engine.warmup()
+        pipeline = Pipeline(settings.generation.staleness, bench.way).after(step, policies.acting(states, base))
+        engines = bench.engines(*pipeline.newest)
+        memory = bench.prepare(engines, states, base)
         if step == 0:
             score = validate(bench, engines, 0)
-            writer.write(0, score.metrics(), phase="start")
+            writer.write(0, score.metrics() | memory, phase="start")
             progress.update(0, phase="start", accuracy=score.accuracy)
 
         while step < options.steps and not 0 < options.token_budget <= tokens:
             # ----- Sample, grade, credit, pack, update
             phase = phase_of(settings.stages, step)
-            states, rollout, assigned, found = one_step(bench, engines, states, base, phase, step, cursor)
+            states, pipeline, done = one_step(bench, engines, states, base, pipeline, phase, step, cursor)
             step, cursor = step + 1, cursor + options.questions
-            tokens += int(rollout.metrics["rollout/generated_tokens"])
+            tokens += int(done.rollout.metrics["rollout/generated_tokens"])
+            underway.append((done, tokens))
             ended = step == options.steps or 0 < options.token_budget <= tokens
             if (step == 1 or step % options.episodes_every == 0) and is_primary():
-                _record_episode(episodes, rollout, assigned, step, phase.name)
+                _record_episode(episodes, done)
 
             # ----- Log
-            found["train/tokens"], accuracy = float(tokens), None
-            if step % options.evaluate_every == 0 or ended:
-                policies.load(engines, policies.acting(states, base), version=step)
-                score = validate(bench, engines, step)
-                found |= score.metrics()
-                accuracy = score.accuracy
-            writer.write(step, found, phase=phase.name)
-            rate = rollout.metrics["rollout/tokens_per_second"]
-            share = max(tokens / options.token_budget, step / options.steps) if options.token_budget else None
-            progress.update(step, phase=phase.name, accuracy=accuracy, tokens_per_second=rate, share=share)
-
-            # ----- Save
             stopping = anywhere(stop.is_set())
-            if step % options.checkpoint_every == 0 or stopping:
+            saving = step % options.checkpoint_every == 0 or stopping
+            if step % options.evaluate_every == 0 or ended:
+                bench.load(engines, *pipeline.newest)
+                settle(0, validate(bench, engines, step))
+            settle(0 if saving else pipeline.staleness)
+
+            # ----- Save; a run that goes on from here has these weights alone
+            if saving:
                 save()
+                pipeline = pipeline.drained()
             if stopping:
                 raise command_line.Preempted(f"preempted after step {step}: saved; run the same command again")
 
@@ -139,28 +161,68 @@ def reinforce(
     return policies.acting(states, base), {"train_steps": step, "train_tokens": tokens}
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of training, whose update may still be under way."""
+
+    number: int  # steps with it
+    phase: Phase
+    rollout: Rollout
+    assigned: Assigned
+    known: dict[str, float]  # metrics of all but the update
+    measured: Metrics  # of the update, on the devices
+
+    def metrics(self, gap_bound: float) -> dict[str, float]:
+        """All metrics, as soon as the update is computed.
+
+        Where older weights sampled, the gap between sampler and trainer is called a drift: it is no fault.
+
+        Raises:
+          RuntimeError: sampler and trainer disagree about tokens of the same weights.
+        """
+        clock = Clock()
+        found = {f"train/{name}": float(value) for name, value in jax.device_get(self.measured).items()}
+        clock.lap("update")
+        known = self.known | {name: self.known[name] + seconds for name, seconds in clock.laps().items()}
+        if known["train/staleness_max"]:
+            drifts = {name.replace("/gap_", "/drift_"): value for name, value in found.items()}
+            return known | {name: value for name, value in drifts.items() if not name.endswith("_exceeded")}
+        for role in self.phase.trains:
+            if found.get(f"train/{role}/gap_exceeded"):
+                raise RuntimeError(
+                    f"step {self.number - 1}: sampler and trainer disagree on the {role}'s log-probabilities by "
+                    f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({gap_bound})"
+                )
+        return known | found
+
+
 def one_step(
     bench: Workbench,
-    engines: Mapping[str, Engine],
+    engines: Mapping[str, Engine | Remote],
     states: States,
     base: Params | None,
+    pipeline: Pipeline,
     phase: Phase,
     step: int,
     cursor: int,
-) -> tuple[States, Rollout, Assigned, dict[str, float]]:
-    """One step of training: a function of the states, the step and the cursor alone. `states` are donated."""
+) -> tuple[States, Pipeline, Step]:
+    """One step of training: a function of the states, the pipeline, the step and the cursor alone.
+
+    `states` are donated. What is returned of them, in `pipeline` and in `Step.measured` may still be computed.
+    """
     settings, roles, clock = bench.settings, bench.settings.roles.by_role(), Clock()
 
     # ----- Sample the trees, and grade their executions
     numbers = range(cursor, cursor + settings.train.questions)
     questions = [bench.task.question("train", number, seed=settings.seed) for number in numbers]
-    policies.load(engines, policies.acting(states, base), version=step)
+    bench.load(engines, *pipeline.oldest)
     rollout = bench.sample(questions, engines, step=step)
     insist(f"rollout of step {step}", rollout.digest(), "their code or data differ")
     clock.lap("rollout")
 
     # ----- Credit: one advantage a trajectory
-    assigned = assign(rollout.trees, settings.credit)
+    with bench.sampling():  # where nothing else is computed now
+        assigned = assign(rollout.trees, settings.credit)
     clock.lap("credit")
 
     # ----- Pack the rows of the roles that train now
@@ -171,20 +233,16 @@ def one_step(
             batches[role] = pack(*assigned.of(role), settings.pack, settings.loss, keep_zero=keep_zero)
     clock.lap("pack")
 
-    # ----- Update
+    # ----- Update, and the new weights go to where sampling happens
     states, measured = policies.train_step(states, base, batches, phase, settings, bench.compute)
-    found = {f"train/{name}": float(value) for name, value in jax.device_get(measured).items()}
+    pipeline = pipeline.after(step + 1, policies.acting(states, base))
     clock.lap("update")
-    for role in batches:
-        if found[f"train/{role}/gap_exceeded"]:
-            raise RuntimeError(
-                f"step {step}: sampler and trainer disagree on the {role}'s log-probabilities by "
-                f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({settings.train.gap_bound})"
-            )
 
-    found |= rollout.metrics | design_mix(rollout.trees) | clock.laps()
-    found |= {f"credit/{name}": value for name, value in assigned.metrics.items()}
-    return states, rollout, assigned, found
+    ages = [step - trajectory.version for role in batches for trajectory in assigned.of(role)[0]] or [0]
+    known = rollout.metrics | design_mix(rollout.trees) | clock.laps()
+    known |= {f"credit/{name}": value for name, value in assigned.metrics.items()}
+    known |= {"train/staleness_mean": sum(ages) / len(ages), "train/staleness_max": float(max(ages))}
+    return states, pipeline, Step(step + 1, phase, rollout, assigned, known, measured)
 
 
 class Clock:
@@ -202,9 +260,10 @@ class Clock:
         return self._laps
 
 
-def _record_episode(episodes: JsonLines, rollout: Rollout, assigned: Assigned, step: int, phase: str) -> None:
+def _record_episode(episodes: JsonLines, done: Step) -> None:
     """One tree of this step for people to read, with the advantages that were trained on."""
-    index = step % len(rollout.trees)
+    rollout, assigned = done.rollout, done.assigned
+    index = done.number % len(rollout.trees)
     advantage = {
         (t.design, t.execution): float(a)
         for t, a in zip(assigned.trajectories, assigned.advantages, strict=True)
@@ -214,8 +273,8 @@ def _record_episode(episodes: JsonLines, rollout: Rollout, assigned: Assigned, s
     episodes.append(
         episode(
             tree,
-            step=step,
-            phase=phase,
+            step=done.number,
+            phase=done.phase.name,
             design_advantages=[advantage.get((d, -1), 0.0) for d in range(len(tree.designs))],
             execution_advantages=[
                 [advantage.get((d, e), 0.0) for e in range(len(design.executions))]

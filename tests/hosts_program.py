@@ -25,6 +25,23 @@ def note_writes(listing: Path) -> None:
     sys.addaudithook(hook)
 
 
+def break_second() -> None:
+    """Let the engines of the second process fail at its second call."""
+    import jax
+
+    from metaagentx.rollout.engine import Engine
+
+    submit, calls = Engine.submit, []
+
+    def broken(engine: Engine, ask: object) -> None:
+        calls.append(ask)
+        if jax.process_index() == 1 and len(calls) > 1:
+            raise RuntimeError("broken here")
+        submit(engine, ask)
+
+    Engine.submit = broken
+
+
 if __name__ == "__main__":
     note_writes(Path(os.environ["WRITES"]))
 
@@ -34,6 +51,8 @@ if __name__ == "__main__":
 
     def story(settings: Settings, folder: Path) -> None:
         for name in os.environ["RUNS"].split():
+            if name == "broken":
+                break_second()
             train(settings, folder / name)
 
     command_line.run(story)

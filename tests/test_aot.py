@@ -112,11 +112,13 @@ def test_programs_of_a_small_model_compile_for_a_slice_and_are_not_compiled_twic
     pytest.importorskip("libtpu")
     path = tmp_path / "aot.json"
     flags = ["--config=configs/tiny.py", "--topology=v5e:2x2", "--config.mesh.fsdp=4", f"--json={path}"]
+    flags += ["--config.engine.decode_attention=auto", "--config.pack.attention=auto"]
     flags += ["--config.engine.slots=8", "--config.pack.row_buckets=(8,)", "--config.pack.micro_rows=4"]
     first = call(*flags)
     assert first.returncode == 0, first.stderr
     records = json.loads(path.read_text())
     assert [record["program"] for record in records] == ["decode", "prefill", "update"]
+    assert [record["attention"] for record in records] == ["paged", "dense", "splash"]
     for record in records:
         assert 0 < record["hbm"]["total"] < record["hbm"]["chip"]
         assert record["seconds"]["compute"] > 0

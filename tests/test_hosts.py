@@ -12,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from metaagentx.hosts import HostsError, join
 from metaagentx.settings import plain
+from tests.test_disaggregated import weights
 from tests.test_train import small
 
 ROOT = Path(__file__).parent.parent
@@ -101,8 +103,8 @@ def lines(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
 
 
 def numbers(workdir: Path, last: int = STEPS) -> list[dict]:
-    """The record of a run up to step `last`, without its clocks."""
-    ignored = ("time", "second", "compilations")
+    """The record of a run up to step `last`, without its clocks and what each of its machines has and needs."""
+    ignored = ("time", "second", "compilations", "memory/")
     found = [line for line in lines(workdir) if line["step"] <= last]
     return [{k: v for k, v in line.items() if not any(clock in k for clock in ignored)} for line in found]
 
@@ -195,6 +197,46 @@ def test_every_layout_trains_in_several_processes_as_in_one(tmp_path_factory, la
     assert bits(folder / "several", STEPS) == bits(folder / "alone", STEPS)
 
 
+@pytest.mark.slow
+def test_processes_that_sample_their_own_questions_train_as_one_does(tmp_path_factory):
+    """Three questions on two processes: one has one more. Designs are sampled, tools may run."""
+    folder = tmp_path_factory.mktemp("apart")
+    apart = {"train__questions": 3, "cold_start__steps": 20, "generation__per_host": True, "generation__tensor": 2}
+    more = {"model__kv_heads": 2, "tree__fixed_design": "a=solve()", "tree__w_format": 1.0, "tree__executions": 8}
+    train(folder, "alone", 1, **apart | more | {"generation__per_host": False, "generation__tensor": 1})
+    train(folder, "apart", 2, **apart | more)
+    train(folder, "apart_in_one", 1, **apart | more)
+    assert any(line.get("credit/advantage_nonzero") for line in lines(folder / "alone"))
+    alone = [line for line in numbers(folder / "alone") if line["phase"] == "executor"]
+    for name in ("apart", "apart_in_one"):
+        found = [line for line in numbers(folder / name) if line["phase"] == "executor"]
+        assert len(found) == len(alone) == STEPS
+        for ours, theirs in zip(found, alone, strict=True):
+            assert ours.keys() == theirs.keys()
+            for key in ours:
+                if key != "phase" and not key.startswith("engine/"):
+                    assert ours[key] == pytest.approx(theirs[key], rel=1e-3, abs=1e-5), key
+        assert [words(line) for line in lines(folder / name, "episodes.jsonl")] == [
+            words(line) for line in lines(folder / "alone", "episodes.jsonl")
+        ]
+        for a, b in zip(*(weights(small(**SETTINGS | more), folder / run) for run in (name, "alone")), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def words(episode: dict) -> list:
+    """What was said in an episode, and what it earned."""
+    return [(d["text"], d["reward"], [(e["turns"], e["reward"]) for e in d["executions"]]) for d in episode["designs"]]
+
+
+@pytest.mark.slow
+def test_a_fault_in_one_process_ends_all_and_each_says_whose(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fault")
+    group = Group(folder, "broken", 2, generation__per_host=True)
+    assert all(code not in (0, None) for code in group.finish())
+    for log in group.logs:
+        assert "process 1: RuntimeError: broken here" in log.read_text()
+
+
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -227,6 +269,11 @@ if claims:
         PrimaryTask(Task()).grading(None, "lost")()
     except GradingFailed as failure:
         print(failure)
+    print("all", hosts.everyones(lambda: b"abab" * int(process)))
+    try:
+        hosts.everyones(lambda: [b"fine", b"", None][int(process) * 2].hex().encode())
+    except hosts.HostsError as error:
+        print("agreed:", error)
 """
 
 
@@ -249,6 +296,7 @@ def test_what_processes_must_share_is_refused_by_all_and_the_first_has_the_word(
         assert "the config of process 1 is not that of process 0" in said
         assert f"not every process sees {tmp_path}" in said
         assert "ran on 0\ngraded 0.5\nlost on 0\n" in said
+        assert "all [b'', b'abab']\nagreed: process 1: AttributeError: " in said
     assert json.loads((one / "config.json").read_text()) == {"seed": 1}
     assert not other.exists()
 

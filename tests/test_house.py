@@ -30,7 +30,7 @@ ROOMS = {
     "policy": Rule(("policy", "mesh")),
     "rollout": Rule(("rollout", "policy", "workflow", "tasks", "tools", "mesh")),
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
-    "ahead": Rule(("ahead", "settings", "learn", "rollout", "policy", "mesh")),
+    "ahead": Rule(("ahead", "settings", "memory", "learn", "rollout", "policy", "mesh")),
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
     "teams": Rule(("teams", "workflow"), jax=False),
     # The plumbing, one file each.
@@ -42,11 +42,18 @@ ROOMS = {
     "preemption": Rule(("preemption",), jax=False),
     "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
     "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
+    "memory": Rule(("memory", "settings", "transfer", "policies", "policy", "rollout", "learn")),
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
+    "transfer": Rule(("transfer", "policies", "policy", "mesh")),
+    "pipeline": Rule(("pipeline", "transfer", "policies")),
+    "wire": Rule(("wire", "hosts", "rollout", "workflow")),
     "workbench": Rule(
         (
             "workbench",
+            "memory",
             "policies",
+            "transfer",
+            "wire",
             "settings",
             "mesh",
             "primary",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import base, tiny
+from configs import base, qwen3_8b, tiny
 from metaagentx import settings
 from metaagentx.policy.config import Experts, Llama3Scaling, ModelConfig, YarnScaling
 from metaagentx.settings import Settings, SettingsError, differences, plain, read
@@ -18,7 +18,7 @@ from metaagentx.settings import Settings, SettingsError, differences, plain, rea
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_tiny_config_is_valid_in_every_variant():
+def test_configs_are_valid_in_every_variant():
     modes = {variant: read(tiny.get_config(variant)).stages.mode for variant in tiny.VARIANTS}
     assert modes == {
         "stagewise": "stagewise",
@@ -27,6 +27,8 @@ def test_the_tiny_config_is_valid_in_every_variant():
         "executor_only": "executor_only",
         "static": "executor_only",
     }
+    truncated = {variant: read(qwen3_8b.get_config(variant)).sampling.truncated for variant in qwen3_8b.VARIANTS}
+    assert truncated == {"plain": False, "truncated": True}
     assert read(tiny.get_config("static")).tree.fixed_design
 
 
@@ -56,6 +58,19 @@ def test_settings_survive_json():
         ({"pack.row_length": 32}, r"pack.row_length \(32\) must be at least engine.capacity"),
         ({"seed": -1}, r"seed must be in \[0, 2\^32\), not -1"),
         ({"sampling.executor.temperature": 0.7}, "sampling.executor.temperature must be 1 while training"),
+        ({"sampling.designer.temperature": float("nan")}, "sampling.temperature must be 0 .*and finite"),
+        ({"sampling.designer.top_k": -1}, r"config.sampling.designer: sampling.top_k must be 0 \(off\) or above"),
+        ({"sampling.designer.top_p": 0.0}, r"config.sampling.designer: sampling.top_p must be above 0 and at most 1"),
+        ({"sampling.executor.stop": ("",)}, "config.sampling.executor: sampling.stop must not hold an empty string"),
+        ({"sampling.executor.stop": ("\ufffd",)}, "config.sampling.executor: sampling.stop must not hold U.FFFD"),
+        ({"sampling.executor.bias": (("1", 1.0), ("1", 2.0))}, "sampling.bias must name each token once"),
+        ({"sampling.executor.bias": (("1", float("inf")),)}, "sampling.bias must be of finite numbers"),
+        ({"sampling.executor.bias": ("1",)}, r"config.sampling.executor.bias\[0\] must be a tuple, not '1'"),
+        ({"sampling.executor.valid": "all"}, "config.sampling.executor.valid must be one of 'any', 'language'"),
+        (
+            {"sampling.executor.valid": "language", "task.kind": "gym"},
+            "sampling.executor.valid may be 'language' where the task knows every token of a reply",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named(change, message):

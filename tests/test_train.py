@@ -19,11 +19,9 @@ from configs import tiny
 from metaagentx import evaluate, policies, sft, solve
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claimed
 from metaagentx.command_line import Preempted
-from metaagentx.learn.schedule import phase
 from metaagentx.preemption import notice
-from metaagentx.rollout.compilation import count_compilations
 from metaagentx.settings import Settings, plain, read
-from metaagentx.train import one_step, train
+from metaagentx.train import train
 from metaagentx.workbench import open_workbench
 
 ROOT = Path(__file__).parent.parent
@@ -200,25 +198,6 @@ def test_the_run_leaves_a_table_a_report_and_episodes(finished):
         (2, "designer"),
         (4, "designer"),
     ]
-
-
-def test_a_steady_state_step_compiles_nothing(finished):
-    """Later steps bring other questions, designs, lengths and batch sizes; both phases; no new program."""
-    settings = small(train__questions=3)
-    with open_workbench(settings) as bench:
-        states = policies.states(sft.finished(bench, finished), settings)
-        engines = bench.engines(policies.acting(states, None), version=-1)
-        engines["designer"].warmup()
-
-        def steps(numbers):
-            nonlocal states
-            for step in numbers:
-                states, *_ = one_step(bench, engines, states, None, phase(settings.stages, step), step, 3 * step)
-
-        steps([0, 1])
-        with count_compilations() as compilations:
-            steps([2, 3, 4, 5])
-    assert compilations.count == 0
 
 
 def test_eight_devices_train_as_one_does(finished, tmp_path):

@@ -13,10 +13,12 @@ from metaagentx import sft, workbench
 from metaagentx.metrics import MetricWriter
 from metaagentx.policy import params, tokenizer
 from metaagentx.policy.save import save
-from metaagentx.settings import PretrainedOptions, Settings, SettingsError
+from metaagentx.rollout.options import SamplingOptions
+from metaagentx.settings import PretrainedOptions, RoleSampling, Settings, SettingsError
 from metaagentx.tasks.files import FileOptions
-from metaagentx.tasks.pieces import tiny_pieces
+from metaagentx.tasks.pieces import REPLIES, tiny_pieces
 from metaagentx.workbench import open_workbench
+from metaagentx.workflow.protocol import Outcome
 from tests.test_train import small
 
 
@@ -46,6 +48,41 @@ def test_a_published_checkpoint_is_where_a_run_may_start(published):
     with open_workbench(starting(published)) as bench:
         bench.expect("train", "validation", "test")
         assert bench.fresh_weights().full["shared"]["embed"].shape == (86, 32)
+
+
+def test_a_token_that_the_tokenizer_does_not_know_is_found_at_start(monkeypatch):
+    sampling = RoleSampling(executor=SamplingOptions(bias=(("nonsense?", 1.0),)))
+    settings = dataclasses.replace(small(), sampling=sampling)
+    refused(settings, "config.sampling.executor.bias: 'nonsense.' is no single token", monkeypatch)
+
+
+def test_engines_draw_only_what_the_language_of_a_role_has():
+    """Fresh weights write anything; under the mask a designer writes nothing but pieces of designs."""
+    kept = RoleSampling(
+        designer=SamplingOptions(max_tokens=12, valid="language", top_k=20), executor=SamplingOptions(max_tokens=3)
+    )
+    with open_workbench(dataclasses.replace(small(), sampling=kept)) as bench:
+        engines = bench.engines(bench.fresh_weights(), version=0)
+        rollout = bench.sample([bench.task.question("train", 0)], engines, step=0)
+        pieces = {*REPLIES["designer"], tokenizer.END}
+        for row in rollout.trajectories:
+            written = bench.chat.tokenizer.convert_ids_to_tokens(row.tokens[row.loss_mask].tolist())
+            assert row.role == "executor" or pieces.issuperset(written)
+            assert row.kept is not None
+        assert 0 < rollout.metrics["rollout/designer/kept_mass"] < 0.6
+
+
+def test_replies_end_with_a_stop_string():
+    kept = RoleSampling(executor=SamplingOptions(max_tokens=14, only=("1", "2"), stop=("112",)))
+    with open_workbench(dataclasses.replace(small(), sampling=kept)) as bench:
+        engines = bench.engines(bench.fresh_weights(), version=0)
+        rollout = bench.sample([bench.task.question("train", 0)], engines, step=0, designs=["a=solve()x5"])
+        ended = set()
+        for row in rollout.trajectories:
+            text = bench.chat.decode(row.tokens[row.loss_mask].tolist())
+            ended.add(row.outcome)
+            assert ("112" in text) == text.endswith("112") == (row.outcome == Outcome.STOPPED)
+        assert Outcome.STOPPED in ended
 
 
 def test_a_checkpoint_that_was_cut_is_found_before_questions_are_prepared(published, monkeypatch):

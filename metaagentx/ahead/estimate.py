@@ -15,6 +15,8 @@ from metaagentx.policy.spec import table
 # The share of what the matrix units can do at which Pallas' kernels (attention, products of experts) are taken to run,
 # as the compiler cannot estimate them. A head narrower than a unit leaves the rest of the unit idle.
 KERNEL_SHARE = 0.5
+# How full slots are taken to be on average. A kernel that reads what a slot holds reads this share of the capacity.
+FILLED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Seconds:
     """Estimated time of one run of a program, by what is waited for."""
 
     compute: float  # the compiler's estimate of its own operations, bandwidth of the HBM included
-    kernels: float  # Pallas' kernels, at an assumed share of the peak: see KERNEL_SHARE
+    kernels: float  # Pallas' kernels, at an assumed share of the peak, or of decoding at the HBM's bandwidth
     collectives: float  # bytes received over the published bandwidth of the links
 
     @property
@@ -40,7 +42,7 @@ def seconds(cost: Cost, where: Slice, config: ModelConfig) -> Seconds:
     """The time that `cost` takes on a chip of the slice."""
     chip = where.chip
     attention = cost.kernels / min(1.0, config.head_dim / chip.width)
-    kernels = (attention + cost.ragged) / (KERNEL_SHARE * chip.peak)
+    kernels = (attention + cost.ragged) / (KERNEL_SHARE * chip.peak) + FILLED * cost.cached / chip.bandwidth
     collectives = sum(moved / where.link_bandwidth(size) for size, moved in cost.collectives.items())
     return Seconds(cost.cycles / chip.clock, kernels, collectives)
 
@@ -67,6 +69,6 @@ def training_flops(config: ModelConfig, sequences: int, length: int) -> float:
     return 3 * forward_flops(config, sequences, length)
 
 
-def decode_flops(config: ModelConfig, slots: int, length: int) -> float:
-    """FLOPs of one more token in every slot, over a cache of `length` tokens."""
+def decode_flops(config: ModelConfig, slots: int, length: float) -> float:
+    """FLOPs of one more token in every slot, over `length` tokens each."""
     return slots * (2.0 * multiplied(config) + 4 * config.layers * config.heads * config.head_dim * length)

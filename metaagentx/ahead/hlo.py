@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
-BYTES |= {"s64": 8, "u64": 8, "f64": 8, "s4": 1, "u4": 1, "f8e4m3fn": 1, "f8e5m2": 1}
+from metaagentx.ahead import pallas
+from metaagentx.ahead.instruction import Instruction, nbytes, shapes
 
 COLLECTIVES = frozenset({"all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"})
 # Nothing is moved or computed by these, or it is counted where it is used.
@@ -23,23 +23,6 @@ FREE |= {"while", "conditional", "call", "opt-barrier"}
 
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
-_SHAPE = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
-
-
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """One line of HLO."""
-
-    name: str
-    shape: str
-    op: str
-    operands: tuple[str, ...]
-    rest: str  # the line after the opening parenthesis of the operands
-
-    def attribute(self, name: str) -> str | None:
-        """The computation that the line names as `name`."""
-        found = re.search(rf"\b{name}=%?([\w.\-]+)", self.rest)
-        return found.group(1) if found else None
 
 
 @dataclass(slots=True)
@@ -48,16 +31,16 @@ class Cost:
 
     products: float = 0.0  # FLOPs of XLA's matrix products
     kernels: float = 0.0  # FLOPs of Pallas attention kernels, which XLA cannot see into
-    ragged: float = (
-        0.0  # FLOPs of Pallas' products of runs of rows, each with its expert's matrix, if all rows have one
-    )
-    hbm: float = 0.0  # bytes read from and written to HBM
+    ragged: float = 0.0  # FLOPs of Pallas' products of runs of rows with their expert's matrix, if all rows have one
+    hbm: float = 0.0  # bytes read from and written to HBM, without the next
+    cached: float = 0.0  # bytes of caches that Pallas' decode kernels read if every slot is full
+    attended: float = 0.0  # FLOPs of these kernels if every slot is full
     cycles: float = 0.0  # the compiler's estimate of everything but kernels and collectives
     collectives: dict[int, float] = field(default_factory=dict)  # group size -> bytes that a chip must receive
 
     def add(self, other: Cost, times: int = 1) -> None:
         """Take in another cost, `times` times."""
-        for name in ("products", "kernels", "ragged", "hbm", "cycles"):
+        for name in ("products", "kernels", "ragged", "hbm", "cached", "attended", "cycles"):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
         for size, moved in other.collectives.items():
             self.collectives[size] = self.collectives.get(size, 0.0) + times * moved
@@ -102,8 +85,11 @@ class Program:
             cost.add(self._cost_of(line.attribute("to_apply") or line.attribute("calls") or "", unrolled))
         elif line.op not in FREE:
             cost.products = sum(self._products(line))
-            cost.kernels, cost.ragged = _attention_kernel(line), _ragged_kernel(line)
+            cost.kernels, cost.ragged = pallas.attention(line), pallas.experts(line)
             cost.hbm = self._traffic(home, line)
+            if reached := pallas.decoding(line):
+                cost.cached, cost.attended, pages = reached
+                cost.hbm -= pages
             if found := re.search(r'"estimated_cycles":"(\d+)"', line.rest):
                 cost.cycles = float(found.group(1))
             inner = self._collective_inside(line)
@@ -154,12 +140,12 @@ class Program:
         moved = 0.0
         for number, name in enumerate(line.operands):
             if name in home and not _on_chip(home[name].shape):
-                moved += min(self._read(lines, parameters.get(number, name)), _bytes(home[name].shape))
+                moved += min(self._read(lines, parameters.get(number, name)), nbytes(home[name].shape))
         updates = [i for i in lines.values() if i.op == "dynamic-update-slice"]
         if updates:
-            shapes = home | lines
-            return moved + sum(_bytes(shapes[i.operands[1]].shape) for i in updates if i.operands[1] in shapes)
-        return moved + (0 if _on_chip(line.shape) else _bytes(line.shape))
+            known = home | lines
+            return moved + sum(nbytes(known[i.operands[1]].shape) for i in updates if i.operands[1] in known)
+        return moved + (0 if _on_chip(line.shape) else nbytes(line.shape))
 
     def _read(self, lines: dict[str, Instruction], name: str) -> float:
         """Bytes that lines read of `name`: of what is only sliced the slices, of what is updated in place none."""
@@ -168,7 +154,7 @@ class Program:
             if name not in user.operands:
                 continue
             if user.op in ("dynamic-slice", "slice", "gather") and user.operands[0] == name:
-                moved += _bytes(user.shape)
+                moved += nbytes(user.shape)
             elif user.op == "bitcast":
                 moved += self._read(lines, user.name)
             elif user.op == "fusion" and len(lines) > 1:
@@ -176,7 +162,9 @@ class Program:
                 at = user.operands.index(name)
                 names = {int(i.rest.split(")")[0]): i.name for i in inner.values() if i.op == "parameter"}
                 moved += self._read(inner, names[at])
-            elif not (user.op == "dynamic-update-slice" and user.operands[0] == name):
+            elif user.op == "dynamic-update-slice" and user.operands[0] == name:
+                moved += self._read(lines, user.name)  # what reads the updated array in the same fusion
+            else:
                 return math.inf
         return moved
 
@@ -208,26 +196,14 @@ def _branches(line: Instruction) -> list[str]:
     return [line.attribute("true_computation") or "", line.attribute("false_computation") or ""]
 
 
-def _shapes(text: str) -> list[tuple[str, tuple[int, ...]]]:
-    return [
-        (dtype, tuple(int(n) for n in dims.split(",") if n))
-        for dtype, dims, _ in _SHAPE.findall(text)
-        if dtype in BYTES
-    ]
-
-
-def _bytes(text: str) -> int:
-    return sum(BYTES[dtype] * math.prod(dims) for dtype, dims in _shapes(text))
-
-
 def _on_chip(shape: str) -> bool:
     return "S(" in shape  # a memory space other than HBM
 
 
 def _product(home: dict[str, Instruction], line: Instruction) -> float:
     """FLOPs of a dot or convolution: two for each multiplication that is not with padding."""
-    out = _shapes(line.shape)[0][1]
-    left, right = (_shapes(home[name].shape)[0][1] for name in line.operands[:2])
+    out = shapes(line.shape)[0][1]
+    left, right = (shapes(home[name].shape)[0][1] for name in line.operands[:2])
     if line.op == "dot":
         found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line.rest)
         contracted = [int(n) for n in found.group(1).split(",") if n] if found else []
@@ -260,31 +236,6 @@ def _valid(size: int, kernel: int, out: int, fields: dict[str, str], dimension: 
     return sum(0 <= place < reach and place % gap == 0 for place in places)
 
 
-def _attention_kernel(line: Instruction) -> float:
-    """FLOPs of a splash attention kernel over causal rows: of the squares on and below the diagonal."""
-    if "tpu_custom_call" not in line.rest:
-        return 0.0
-    found = re.search(r"splash_m[qh]a_(fwd|dq|dkv)", line.name + line.rest)
-    constraints = re.search(r"operand_layout_constraints=\{(.*?)\}, \w+=", line.rest)
-    if not (found and constraints):
-        return 0.0
-    queries = max((dims for _, dims in _shapes(constraints.group(1))), key=math.prod)
-    # A "dkv" that makes the queries' gradients too has a result of them for each block of keys.
-    fused = any(len(dims) > len(queries) for _, dims in _shapes(line.shape))
-    products = {"fwd": 2, "dq": 3, "dkv": 5 if fused else 4}[found.group(1)]
-    return products * 2.0 * math.prod(queries) * queries[-2] / 2
-
-
-def _ragged_kernel(line: Instruction) -> float:
-    """FLOPs of a megablox kernel: "gmm" takes rows [R, I] and matrices [E, ...], "tgmm" two arrays of rows."""
-    found = re.match(r"t?gmm\b", line.name)
-    constraints = re.search(r"operand_layout_constraints=\{(.*?)\}, \w+=", line.rest)
-    if "tpu_custom_call" not in line.rest or not (found and constraints):
-        return 0.0
-    *_, rows, other = (dims for _, dims in _shapes(constraints.group(1)))
-    return 2.0 * rows[0] * (math.prod(other[1:]) if len(other) == 3 else rows[1] * other[1])
-
-
 def _group_size(line: Instruction, partitions: int) -> int:
     """Chips that take part together."""
     if line.op.startswith("collective-permute"):
@@ -304,9 +255,9 @@ def _received(line: Instruction, inner: Instruction, size: int) -> float:
     op, share = inner.op.removesuffix("-start"), (size - 1) / size
     if op == "all-reduce":
         # With a slice of its result in the same fusion it is a reduce-scatter.
-        return _bytes(inner.shape) * share * (1 if line is not inner else 2)
+        return nbytes(inner.shape) * share * (1 if line is not inner else 2)
     if op == "reduce-scatter":
-        return _bytes(inner.shape) * (size - 1)
+        return nbytes(inner.shape) * (size - 1)
     if op == "collective-permute":
-        return float(_bytes(inner.shape) / (2 if inner.op.endswith("-start") else 1))
-    return _bytes(inner.shape) * share / (2 if inner.op.endswith("-start") else 1)
+        return float(nbytes(inner.shape) / (2 if inner.op.endswith("-start") else 1))
+    return nbytes(inner.shape) * share / (2 if inner.op.endswith("-start") else 1)

@@ -6,7 +6,6 @@ role has weights of its own, they are those of one role, and the other's state a
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
@@ -20,10 +19,11 @@ from metaagentx.learn.options import RoleOptions
 from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import TrainState, abstract
-from metaagentx.policy import params
+from metaagentx.memory import held
+from metaagentx.policy import kernels, params
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.hf_config import read_config
-from metaagentx.rollout import engine
+from metaagentx.rollout import programs as sampling
 from metaagentx.rollout.state import EngineState, Weights, empty_state
 from metaagentx.settings import Settings, SettingsError
 
@@ -39,15 +39,32 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     decode: the program of `engine.chunk` decode steps over all slots.
     """
     if name == "update":
-        return updating._update.lower(train_state(settings, mesh), None, *batches(settings, mesh), recipe(settings))
+        return updating._update.lower(
+            train_state(settings, mesh), None, *batches(settings, mesh), recipe(settings, mesh)
+        )
     model = constants(settings)
     weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
     if name == "decode":
-        return engine._decode.lower(model, settings.engine.chunk, weights, state, _array(mesh, jnp.int32, 1))
+        options, kernel = settings.engine, attention("decode", settings, mesh)
+        truncated, table = settings.sampling.truncated, biases(settings, mesh)
+        return sampling._decode.lower(
+            *(model, kernel, options.chunk, options.capacity, truncated, weights, state),
+            *(_array(mesh, jnp.int32, 1), table, _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
+        )
     rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
     prompts, numbers = _array(mesh, jnp.int32, rows, width), _array(mesh, jnp.int32, rows)
-    attention = settings.engine.attention
-    return engine._fill.lower(model, attention, weights, state, prompts, numbers, numbers, numbers)
+    used = attention("prefill", settings, mesh), attention("decode", settings, mesh)
+    return sampling._fill.lower(model, *used, weights, state, prompts, numbers, numbers, numbers)
+
+
+def attention(name: Name, settings: Settings, mesh: Mesh) -> Any:
+    """The kernel that a program takes on the mesh's devices. Call it under `jax.set_mesh`."""
+    model, engine, platform = constants(settings), settings.engine, mesh.devices.flat[0].platform
+    if name == "update":
+        return kernels.for_packed(settings.pack.attention, model, settings.pack.row_length, platform)
+    if name == "prefill":
+        return kernels.for_prompts(engine.attention, model, engine.prompt_buckets[-1], platform)
+    return kernels.for_decoding(engine.decode_attention, model, platform)
 
 
 def constants(settings: Settings) -> ModelConfig:
@@ -108,8 +125,15 @@ def train_state(settings: Settings, mesh: Mesh) -> TrainState:
 
 def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
-    make = partial(empty_state, constants(settings), settings.engine.slots, settings.engine.capacity)
-    return _bound(jax.eval_shape(make), mesh)
+    options = settings.engine
+    shape = attention("decode", settings, mesh), options.slots, options.capacity
+    return _bound(jax.eval_shape(partial(empty_state, constants(settings), *shape, settings.sampling.reshaped)), mesh)
+
+
+def biases(settings: Settings, mesh: Mesh) -> jax.ShapeDtypeStruct | None:
+    """The shape of what is added to logits: a row for each role that has a bias or mask, and one of zeros."""
+    count = sum(sampling.biased for sampling in settings.sampling.by_role().values())
+    return _array(mesh, jnp.float32, 1 + count, constants(settings).vocab_size) if count else None
 
 
 def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str, jax.ShapeDtypeStruct]]:
@@ -119,15 +143,17 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     array = partial(_array, mesh, jnp.int32), partial(_array, mesh, jnp.float32)
     shape = (pack.row_buckets[-1] // rows, rows, pack.row_length)
     whole, real = array[0](*shape), array[1](*shape)
-    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real)
+    kept = real if settings.sampling.reshaped else None
+    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept)
     roles = [role for role in training(settings) if role in roles_of(settings)]
     return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())
 
 
-def recipe(settings: Settings) -> updating.Recipe:
+def recipe(settings: Settings, mesh: Mesh) -> updating.Recipe:
     """The static half of an update."""
     pack = settings.pack
-    compute = updating.Compute(constants(settings), pack.micro_rows, pack.chunk, pack.remat, pack.attention)
+    kernel = attention("update", settings, mesh)
+    compute = updating.Compute(constants(settings), pack.micro_rows, pack.chunk, pack.remat, kernel)
     roles = tuple(roles_of(settings).items())
     return updating.Recipe(compute, settings.loss, roles, settings.stages.moments, settings.train.gap_bound)
 
@@ -144,11 +170,6 @@ def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
     else:
         own = held(state) - (0 if settings.engine.whole else held(state.params))
     return own + (held(state) + slots + copy if settings.policies.layout == "split" else 0)
-
-
-def held(tree: Any) -> int:
-    """Bytes of arrays on one chip."""
-    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _array(mesh: Mesh, dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:

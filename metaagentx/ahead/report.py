@@ -74,7 +74,10 @@ def _row(record: Record) -> list[str]:
         "prefill": "{rows} prompts of {length}",
         "decode": "{slots} slots of {length}",
     }
-    start = [record["config"], record["topology"], mesh, record["program"], sizes[record["program"]].format(**batch)]
+    size = sizes[record["program"]].format(**batch)
+    if record["program"] == "decode" and "attention" in record:
+        size += f", {record['attention']}"
+    start = [record["config"], record["topology"], mesh, record["program"], size]
     if "refused" in record:
         return [*start, "does not fit", *[""] * 6]
     hbm, seconds, share = record["hbm"], record["seconds"], record["share"]

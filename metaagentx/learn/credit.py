@@ -12,6 +12,7 @@ from metaagentx.learn.advantage import FOLLOW, LEAD, Counts, Samples, advantages
 from metaagentx.learn.options import CreditOptions
 from metaagentx.rollout.trajectory import Trajectory, Tree
 
+LEAST = 4096  # rows of the kernel: seldom has a step more, and then one of another size is compiled
 # Groupings whose unit is the whole execution: one that made no call is still a member, with its reward.
 _BY_EXECUTION = ("metaagent_x", "per_design")
 # Which of the agents' numbers and turns a grouping reads; what it does not read must not compile its kernel anew.
@@ -63,7 +64,7 @@ def _bucket(count: int) -> int:
 def _samples(rows: Sequence[_Row], grouping: str) -> tuple[Samples, Counts]:
     """Kernel arrays, padded to a power of two, and the bounds of the ids that `grouping` reads."""
     names: dict[str, int] = {}
-    table = np.full((_bucket(max(len(rows), 64)), 6), -1, np.int32)  # question, design, execution, role, agent, turn
+    table = np.full((_bucket(max(len(rows), LEAST)), 6), -1, np.int32)  # question, design, execution, role, agent, turn
     reward, mask = np.zeros(len(table), np.float32), np.zeros(len(table), np.bool_)
     for i, row in enumerate(rows):
         agent, turn = -1, -1

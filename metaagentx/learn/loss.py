@@ -73,7 +73,11 @@ ESTIMATORS = {"k1": k1, "k2": k2, "k3": k3}
 
 
 def importance_weight(logp: jax.Array, sampler: jax.Array, cap: float) -> jax.Array:
-    """Truncated importance weight `min(p_trainer / p_sampler, cap)`, without gradient. `cap` 0 is off: ones."""
+    """Truncated importance weight `min(p_trainer / p_sampler, cap)`, without gradient. `cap` 0 is off: ones.
+
+    `sampler` is the log-probability that a token was really drawn with: after top-k and the like, that of the
+    renormalised distribution. Its weights then average to the mass that was left.
+    """
     if cap == 0:
         return jnp.ones_like(logp)
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(logp - sampler), cap))

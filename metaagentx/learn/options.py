@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from metaagentx.policy.config import Kernel, Remat
+from metaagentx.policy.config import KernelChoice, Remat
 
 Grouping = Literal["metaagent_x", "per_design", "at_grpo", "per_agent", "m_grpo"]
 Normaliser = Literal["mean_std", "mean", "loo"]
@@ -140,16 +140,27 @@ class PackOptions:
     micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
     chunk: int = 64  # positions of a row whose logits exist at a time
     remat: Remat = "none"  # what the backward pass recomputes: see `policy.model.forward`
-    attention: Kernel = "dense"  # "dense" | "blocked" | "splash" (TPU)
+    attention: KernelChoice = "dense"  # "auto": by platform | "dense" | "blocked" | "splash" | "cudnn" | "triton"
+    # Samples of one prompt share it (`learn.share`): a row then is so many tokens of prompts, and then `sample_rows`
+    # times `row_length` tokens of samples. 0: every sample has its own prompt.
+    prompt_length: int = 0
+    sample_rows: int = 1  # only read with `prompt_length`
 
     def __post_init__(self) -> None:
         _one_of("pack.remat", self.remat, Remat)
-        _one_of("pack.attention", self.attention, Kernel)
+        _one_of("pack.attention", self.attention, KernelChoice)
         if self.row_length < 2:
             raise ValueError(f"pack.row_length must be at least 2, not {self.row_length}")
-        for key in ("micro_rows", "chunk"):
+        for key in ("micro_rows", "chunk", "sample_rows"):
             if getattr(self, key) < 1:
                 raise ValueError(f"pack.{key} must be at least 1, not {getattr(self, key)}")
+        if self.prompt_length < 0:
+            raise ValueError(f"pack.prompt_length must be 0 (nothing is shared) or above, not {self.prompt_length}")
+        if self.prompt_length and self.attention not in ("dense", "blocked"):
+            raise ValueError(
+                f"pack.attention {self.attention!r} cannot attend to shared prompts (pack.prompt_length "
+                f"{self.prompt_length}): 'dense' and 'blocked' can"
+            )
         if not self.row_buckets or min(self.row_buckets) < 1 or list(self.row_buckets) != sorted(set(self.row_buckets)):
             raise ValueError(f"pack.row_buckets must be increasing positive numbers, not {self.row_buckets}")
         if uneven := [size for size in self.row_buckets if size % min(size, self.micro_rows)]:

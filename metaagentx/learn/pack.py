@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import flax.struct
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaagentx.learn.options import LossOptions, PackOptions
+from metaagentx.learn.share import Places, grow, too_long
+from metaagentx.policy.attention import Stems
 from metaagentx.rollout.trajectory import Trajectory
 
 Array: TypeAlias = Any  # of NumPy as packed, of JAX under jit
@@ -18,6 +21,8 @@ Array: TypeAlias = Any  # of NumPy as packed, of JAX under jit
 @flax.struct.dataclass
 class Batch:
     """R rows of L tokens; several sequences share a row, told apart by `segments` and by nothing else.
+
+    With `stems` (see `learn.share`) a sequence is a segment of its row's trunk, continued by one of a branch.
 
     `targets` and all that follows speak at position i about predicting token i + 1 of the same segment.
     """
@@ -30,7 +35,9 @@ class Batch:
     advantages: Array  # [R, L] float32
     weights: Array  # [R, L] float32, the normaliser: the loss is the plain sum of weights * token loss
     sampler: Array  # [R, L] float32, the sampler's log-probability of the target
+    kept: Array | None = None  # [R, L] float32, `sampler` minus the log-probability it was drawn with; None: 0
     old: Array | None = None  # [R, L] float32, the trainer's when the batch was new; None: it is new
+    stems: Stems | None = None  # which segment continues which; None: none does
 
 
 def pack(
@@ -62,7 +69,21 @@ def pack(
         np.asarray(advantages, np.float32)[keep],
         weights[keep],
         options,
+        shared=options.prompt_length > 0,
+        # Of all trajectories: whether there is this array does not depend on what was left out.
+        kept=None if all(t.kept is None for t in trajectories) else [_kept(t) for t in kept],
     )
+
+
+def _kept(trajectory: Trajectory) -> NDArray[np.float32]:
+    return np.zeros_like(trajectory.logprobs) if trajectory.kept is None else trajectory.kept
+
+
+def blank(options: PackOptions, loss: LossOptions, reshaped: bool) -> Batch:
+    """A batch of the largest bucket without any sequence; `reshaped`: whether its trajectories would have `kept`."""
+    largest = replace(options, row_buckets=options.row_buckets[-1:])
+    batch = pack((), np.zeros(0, np.float32), largest, loss, keep_zero=False)
+    return replace(batch, kept=np.zeros_like(batch.sampler)) if reshaped else batch
 
 
 def token_weights(counts: NDArray[np.int64], runs: Sequence[tuple[int, ...]], loss: LossOptions) -> NDArray[np.float32]:
@@ -96,19 +117,35 @@ def pack_rows(
     advantages: NDArray[np.float32],
     weights: NDArray[np.float32],
     options: PackOptions,
+    shared: bool = False,
+    kept: Sequence[NDArray[np.float32]] | None = None,
 ) -> Batch:
     """n sequences, each with per-token [L_i] arrays and one advantage and token weight, laid into rows.
+
+    With `shared`, rows are trees, as `options` describes them.
 
     Raises:
       ValueError: a sequence is longer than a row.
     """
     lengths = np.array([len(ids) for ids in tokens], np.int64)
-    row, offset, segment, used = first_fit(lengths, options.row_length)
-    shape = (bucket(used, options), options.row_length)
+    if shared:
+        places = grow(tokens, loss_masks, options.prompt_length, options.sample_rows, options.row_length)
+    else:
+        places = first_fit(lengths, options.row_length)
+    trunk, branches = (options.prompt_length, options.sample_rows) if shared else (0, 1)
+    width = trunk + branches * options.row_length
+    shape = (bucket(places.rows, options), width)
 
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    at = np.repeat(row * options.row_length + offset, lengths) + within
-    before, follows = at - 1, within > 0  # the position that predicts a token; a first token is predicted by none
+    def each(values: NDArray) -> NDArray:
+        """One value a sequence as one a token."""
+        return np.repeat(values, lengths)
+
+    within = np.arange(lengths.sum()) - each(np.cumsum(lengths) - lengths)
+    own = within >= each(places.length)  # not of a stem
+    at = each(places.row * width) + within
+    at += np.where(own, each(places.offset - places.length), each(places.start))
+    follows = within > each(places.length)  # has the token that predicts it before it; no other is predicted
+    where = at[follows] - 1
 
     def lay(values: NDArray, where: NDArray, dtype: type) -> NDArray:
         out: NDArray = np.zeros(shape, dtype)
@@ -119,39 +156,41 @@ def pack_rows(
         return np.concatenate(parts).astype(dtype, copy=False) if len(parts) else np.zeros(0, dtype)
 
     ids, sampled = join(tokens, np.int32), join(loss_masks, np.bool_)[follows]
-    where = before[follows]
 
     def spread(values: NDArray) -> NDArray:
-        return lay(np.repeat(values, lengths)[follows] * sampled, where, np.float32)
+        return lay(each(values)[follows] * sampled, where, np.float32)
 
+    stems = None
+    if shared:
+        of: Array = lay(each(places.stem)[own], at[own], np.int32)
+        stems = Stems(of, trunk=trunk, branch=options.row_length)
     return Batch(
         tokens=lay(ids, at, np.int32),
         positions=lay(within, at, np.int32),
-        segments=lay(np.repeat(segment, lengths), at, np.int32),
+        segments=lay(np.where(own, each(places.segment), each(places.stem)), at, np.int32),
         targets=lay(ids[follows], where, np.int32),
         mask=lay(sampled, where, np.bool_),
         advantages=spread(advantages),
         weights=spread(weights),
         sampler=lay(join(logprobs, np.float32)[follows] * sampled, where, np.float32),
+        stems=stems,
+        kept=None if kept is None else lay(join(kept, np.float32)[follows] * sampled, where, np.float32),
     )
 
 
-def first_fit(lengths: NDArray[np.int64], row_length: int) -> tuple[NDArray, NDArray, NDArray, int]:
-    """First-fit decreasing: each sequence's row, offset and number in its row (from 1), and how many rows are used."""
+def first_fit(lengths: NDArray[np.int64], row_length: int) -> Places:
+    """First-fit decreasing: where sequences of these lengths lie in rows of `row_length`."""
     if lengths.max(initial=0) > row_length:
-        longest = int(lengths.argmax())
-        raise ValueError(
-            f"sequence {longest} has {lengths[longest]} tokens, more than pack.row_length ({row_length}): "
-            "raise pack.row_length or bound prompts and replies"
-        )
+        raise too_long(lengths, row_length)
     free, members = np.full(len(lengths), row_length), np.zeros(len(lengths), np.int64)
-    row, offset, segment = (np.zeros(len(lengths), np.int64) for _ in range(3))
+    places = Places.empty(len(lengths))
     for i in np.argsort(-lengths, kind="stable"):
         r = int(np.argmax(free >= lengths[i]))
         members[r] += 1
-        row[i], offset[i], segment[i] = r, row_length - free[r], members[r]
+        places.row[i], places.offset[i], places.segment[i] = r, row_length - free[r], members[r]
         free[r] -= lengths[i]
-    return row, offset, segment, int((members > 0).sum())
+    places.rows = int((members > 0).sum())
+    return places
 
 
 def bucket(rows: int, options: PackOptions) -> int:

@@ -19,6 +19,12 @@ class Phase:
     trains: Mapping[str, float]  # role -> scale of its learning rate
 
 
+def phases(options: StageOptions) -> list[Phase]:
+    """Every phase that there is, once, in the order in which they come."""
+    both = phase(options, 0), phase(options, options.length)
+    return list({each.name: each for each in both}.values())
+
+
 def phase(options: StageOptions, step: int) -> Phase:
     """The phase at `step` (from 0). `stagewise` alternates every `length` steps (MetaAgent-X: executor first)."""
     if options.mode == "joint":

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from metaagentx.learn.optimizer import optimizer
 from metaagentx.learn.options import RoleOptions
+from metaagentx.mesh import place
 from metaagentx.policy.params import Params
 
 SHARED = "shared"  # the one key of `opt_states` where roles share their moments
@@ -107,10 +108,15 @@ def _around(
     wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
     narrow = any(w.dtype != jnp.float32 for w in jax.tree.leaves(params))
     return (
-        {key: rule.init(wide) for key, rule in optimizers(options, moments).items()},
+        {key: jax.tree.map(_everywhere, rule.init(wide)) for key, rule in optimizers(options, moments).items()},
         wide if master and narrow else None,
         jax.tree.map(jnp.copy, params) if any(role.kl for role in options.values()) else None,
     )
+
+
+def _everywhere(x: jax.Array) -> jax.Array:
+    """`x`, on every device of the mesh if it is made of no weight: an update would return it so, as another type."""
+    return place(x, *(None,) * x.ndim) if jax.typeof(x).sharding.mesh.empty else x
 
 
 def settle(home: jax.sharding.Sharding, x: jax.Array) -> jax.Array:

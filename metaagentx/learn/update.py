@@ -77,11 +77,20 @@ def update(
       trainer / sampler, and the gap between the two: `gap_mean`, `gap_max` (of the absolute difference of
       log-probabilities), `gap_k3` (KL(sampler || trainer)), `gap_exceeded`; scalars on the device, named `role/metric`.
     """
-    scales = {role: scale for role, scale in phase.trains.items() if scale > 0 and role in batches}
-    if not scales:
+    found = call(state, batches, phase, recipe, base)
+    if found is None:
         return replace(state, step=state.step + 1), {}
+    program, arguments = found
+    return program(*arguments)
+
+
+def call(
+    state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe: Recipe, base: Params | None = None
+) -> tuple[Any, tuple[Any, ...]] | None:
+    """The program of such an `update`, and what it is called with; None where none of the batches trains."""
+    scales = {role: scale for role, scale in phase.trains.items() if scale > 0 and role in batches}
     micro = {role: split(batches[role], recipe.compute.micro_rows) for role in scales}
-    return _update(state, base, micro, scales, recipe)
+    return (_update, (state, base, micro, scales, recipe)) if scales else None
 
 
 def split(batch: Batch, micro_rows: int) -> Batch:
@@ -175,6 +184,8 @@ def policy_loss(
     """The loss of one micro-batch [R, L], a plain sum, and what it knows of every token."""
     options = recipe.loss
     logp, entropy = logprobs(params, batch, recipe.compute, base)
+    if not role.entropy:
+        entropy = jax.lax.stop_gradient(entropy)
     old = jax.lax.stop_gradient(logp) if batch.old is None else batch.old
     if options.ratio == "sequence":
         ratio = sequence_ratio(logp, old, batch.mask, batch.segments)
@@ -182,7 +193,8 @@ def policy_loss(
         ratio = token_ratio(logp, old)
 
     gain = surrogate(ratio, batch.advantages, options.clip_low, options.clip_high)
-    token_loss = -importance_weight(old, batch.sampler, options.importance_cap) * gain - role.entropy * entropy
+    drawn = batch.sampler if batch.kept is None else batch.sampler - batch.kept
+    token_loss = -importance_weight(old, drawn, options.importance_cap) * gain - role.entropy * entropy
     tokens = {
         "logp": logp,
         "entropy": entropy,
@@ -200,7 +212,7 @@ def policy_loss(
 def logprobs(
     params: Params, batch: Batch, compute: Compute, base: Params | None = None, with_entropy: bool = True
 ) -> tuple[jax.Array, jax.Array]:
-    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32.
+    """The trainer's log-probabilities of the targets and its entropies, both [R, L] float32, where there is loss.
 
     `params` are weights, or with `base` an adapter of it.
     """
@@ -211,9 +223,18 @@ def logprobs(
     else:
         raise ValueError("an adapter needs both `base` and `Compute.lora`, weights need neither")
     hidden = forward(
-        weights, compute.config, batch.tokens, batch.positions, batch.segments, compute.remat, compute.attention
+        weights,
+        compute.config,
+        batch.tokens,
+        batch.positions,
+        batch.segments,
+        compute.remat,
+        compute.attention,
+        batch.stems,
     )
-    return token_logprobs(weights, compute.config, hidden, batch.targets, compute.chunk, with_entropy)
+    return token_logprobs(
+        weights, compute.config, hidden, batch.targets, compute.chunk, with_entropy, wanted=batch.mask
+    )
 
 
 def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import re
 from collections.abc import Callable, Sequence
 
@@ -115,6 +116,7 @@ def attach_several(base: Params, adapters: Params, rows: jax.Array, options: Lor
     """The weights with an adapter per row.
 
     Args:
+      base: the weights, layers stacked or, as `decode.separate` returns them, a list.
       adapters: as `stack` returns them.
       rows: [B] int32, the adapter of each row of the batch; -1 for none.
     """
@@ -127,13 +129,21 @@ def stack(adapters: Sequence[Params]) -> Params:
 
 
 def _attach(base: Params, adapters: Params, rows: jax.Array | None, options: LoraOptions) -> Params:
-    def adapted(name: str, a: jax.Array, b: jax.Array) -> Adapted:
+    def adapted(layers: Params, name: str, a: jax.Array, b: jax.Array) -> Adapted:
         if a.shape[-2] != options.rank:
             raise ValueError(f"adapter of {name} has rank {a.shape[-2]}, lora.rank is {options.rank}")
-        each = None if rows is None else jnp.broadcast_to(rows[None], (a.shape[0], *rows.shape))
-        return Adapted(base["layers"][name], a, b, each, options.scale)
+        stacked = a.ndim == 4
+        each = rows if rows is None or not stacked else jnp.broadcast_to(rows[None], (a.shape[0], *rows.shape))
+        return Adapted(layers[name], a, b, each, options.scale)
 
-    return {**base, "layers": {**base["layers"], **{name: adapted(name, **pair) for name, pair in adapters.items()}}}
+    def attached(layers: Params, adapters: Params) -> Params:
+        return {**layers, **{name: adapted(layers, name, **pair) for name, pair in adapters.items()}}
+
+    layers = base["layers"]
+    if not isinstance(layers, list):
+        return {**base, "layers": attached(layers, adapters)}
+    each = (jax.tree.map(operator.itemgetter(i), adapters) for i in range(len(layers)))
+    return {**base, "layers": [attached(*pair) for pair in zip(layers, each, strict=True)]}
 
 
 def low_rank(x: jax.Array, w: Adapted, out: str | None) -> jax.Array:

@@ -55,7 +55,7 @@ class Chat:
         Args:
           ids: the conversation so far, an exact prefix of what is returned.
           messages: what is said between the two replies.
-          ended: whether `ids` end with the end token; a reply that was cut is closed here.
+          ended: whether `ids` end with the end token; a reply that was cut or stopped is closed here.
         """
         return [*ids, *(() if ended else (self.end,)), *self._extension(_key(messages))]
 

@@ -9,7 +9,11 @@ from typing import Literal
 
 # What a backward pass recomputes: see `model.forward`.
 Remat = Literal["none", "dots", "attention", "full"]
-Kernel = Literal["dense", "blocked", "splash"]  # how a row's attention over itself is computed: see `attention`
+# How a row's attention over itself is computed: see `attention`; and one token's over its slot's cache: see `cache`.
+Kernel = Literal["dense", "blocked", "splash", "cudnn", "triton"]
+DecodeKernel = Literal["dense", "paged", "cudnn"]
+KernelChoice = Literal["auto", Kernel]  # "auto": what suits the platform, see `kernels`
+DecodeChoice = Literal["auto", DecodeKernel]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from metaagentx.mesh import Axes, cut, gather, place, reshape
 from metaagentx.policy.adapters import Adapted, low_rank
-from metaagentx.policy.attention import NAME, Attend, KeyValue, within
+from metaagentx.policy.attention import NAME, Attend, KeyValue, Stems, within
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
 from metaagentx.policy.experts import mixture
 from metaagentx.policy.params import Params
@@ -25,10 +25,12 @@ def forward(
     segments: jax.Array,
     remat: Remat = "none",
     attention: Kernel = "dense",
+    stems: Stems | None = None,
 ) -> jax.Array:
     """Final hidden states [B, T, D] of packed rows.
 
-    A token attends to the tokens of its own segment at its own or an earlier position, and to nothing else.
+    A token attends to the tokens of its own segment at its own or an earlier position, to those of the segment that
+    its own continues, and to nothing else.
 
     Args:
       tokens: [B, T] int32 ids.
@@ -37,8 +39,9 @@ def forward(
       remat: what the backward pass recomputes: nothing, all but the products with weights and a kernel's attention
         ("dots"), all but a kernel's attention ("attention"), whole blocks.
       attention: how attention is computed; see `policy.attention`.
+      stems: where rows are trees, which segment continues which; None: none does.
     """
-    attend = within(attention, positions, segments)
+    attend = within(attention, positions, segments, stems=stems)
     rotation = rotary(positions, config)
 
     def step(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:

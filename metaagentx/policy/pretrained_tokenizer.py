@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.errors import NoChatTemplate, NoTokenizer, VocabularyTooLarge, some
@@ -27,6 +27,8 @@ def read_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     else:
         if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             raise NoTokenizer(f"{path} has no tokenizer.json and no tokenizer_config.json; copy the model's")
+        from transformers import AutoTokenizer  # knows every tokenizer there is: its import takes a while
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers and the Rust library below it raise whatever they meet

@@ -6,15 +6,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from metaagentx.workflow.protocol import ToolCall, ToolResult
+
+T = TypeVar("T")
 
 Found: TypeAlias = list[tuple[int, str, bool, float]]
 """Tools that have ended: number, text, whether all went well, seconds from its start."""
 
-Share: TypeAlias = Callable[[Callable[[], Found]], Found]
-"""Gives every process what the function finds on process 0; the others do not call it."""
+
+class Share(Protocol):
+    """Gives every process what `find` returns on process 0 (as JSON tells it); the others do not call it."""
+
+    def __call__(self, find: Callable[[], T]) -> T: ...
 
 
 class Tools(Protocol):
@@ -25,7 +30,7 @@ class Tools(Protocol):
         ...
 
 
-def alone(find: Callable[[], Found]) -> Found:
+def alone(find: Callable[[], T]) -> T:
     """`Share` of a single process."""
     return find()
 
@@ -62,11 +67,9 @@ class AtWork:
         found: Found = []
         for future in wait(self.running, None if patient else 0, FIRST_COMPLETED).done:
             number, result = self.running.pop(future), future.result()
-            begun, *ended = (
-                *self.times.pop(number),
-                time.perf_counter(),
-            )  # futures call back after they wake who waits
-            found.append((number, result.text, result.ok, ended[0] - begun))
+            # Futures call back after they wake who waits: its end may not be there yet.
+            begun, ended, *_ = *self.times.pop(number), time.perf_counter()
+            found.append((number, result.text, result.ok, ended - begun))
         return sorted(found)
 
     def _start(self, number: int, call: ToolCall) -> None:

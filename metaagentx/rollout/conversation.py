@@ -53,7 +53,7 @@ class Conversation:
 
     def extended(self, messages: tuple[Message, ...], chat: Dialogue) -> NDArray[np.int32]:
         """The tokens so far, `messages`, and where the next reply begins."""
-        ended = self.outcome != Outcome.CUT
+        ended = not self.outcome.open
         return np.array(chat.extend(self.tokens.tolist(), as_mappings(messages), ended), np.int32)
 
     def add(self, prompt: NDArray[np.int32], sampled: Sampled) -> None:
@@ -68,11 +68,15 @@ class Conversation:
         """The row to train on: loss on sampled tokens alone."""
         mask = np.zeros(len(self.tokens), bool)
         logprobs = np.zeros(len(self.tokens), np.float32)
+        kept = None if all(sampled.kept is None for _, sampled in self.replies) else np.zeros_like(logprobs)
         for start, sampled in self.replies:
-            mask[start : start + len(sampled.tokens)] = True
-            logprobs[start : start + len(sampled.tokens)] = sampled.logprobs
+            where = slice(start, start + len(sampled.tokens))
+            mask[where] = True
+            logprobs[where] = sampled.logprobs
+            if kept is not None and sampled.kept is not None:
+                kept[where] = sampled.kept
         question, design, execution = locate(self.path)
         return Trajectory(
             self.tokens, mask, logprobs, self.role, self.agent, self.turn,
-            question, design, execution, self.version, self.outcome,
+            question, design, execution, self.version, self.outcome, kept,
         )  # fmt: skip

@@ -1,15 +1,15 @@
-"""Continuous batching: a small host loop around the pure functions of `state`.
+"""Continuous batching: a small host loop around the compiled programs of `programs`.
 
-Every `step` starts queued calls in the free slots, decodes one chunk, and hands back what finished. Calls that share
-a prompt are prefilled once and forked, also from a slot that merely still holds that prompt. What a call gets
-depends on its ids and the weights, not on slots, chunks or neighbours.
+Every `step` gives free slots to queued calls, has one chunk decoded, and hands back what finished. Prompts begin as
+others did: what they share is copied (`rows`). With `engine.ahead` the device decodes the next chunk while the host
+reads the last. What a call gets depends on its ids and the weights, not on slots, chunks, sharing or neighbours.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -18,57 +18,33 @@ from numpy.typing import NDArray
 
 from metaagentx.policy.adapters import stack
 from metaagentx.policy.config import LoraOptions, ModelConfig
+from metaagentx.policy.decode import separate
 from metaagentx.policy.params import Params, whole
-from metaagentx.rollout.buckets import fit, portions
+from metaagentx.rollout.bias import Biases
 from metaagentx.rollout.options import EngineOptions
-from metaagentx.rollout.sampled import Ask, CallIds, Sampled
-from metaagentx.rollout.state import Weights, decode, empty_state, fill, start
+from metaagentx.rollout.programs import Programs, Request
+from metaagentx.rollout.replies import Expected, Replies
+from metaagentx.rollout.rows import Rows
+from metaagentx.rollout.sampled import Ask, Sampled
+from metaagentx.rollout.state import Report, Weights
+from metaagentx.rollout.stop import StopFinder
+from metaagentx.rollout.work import Work
 from metaagentx.workflow.protocol import Outcome
 
-_empty = jax.jit(empty_state, static_argnums=(0, 1, 2))
-_fill = jax.jit(fill, static_argnums=(0, 1), donate_argnums=3)
-_start = jax.jit(start, static_argnums=0, donate_argnums=1)
-_decode = jax.jit(decode, static_argnums=(0, 1), donate_argnums=3)
 _stack = jax.jit(stack)
 _whole = jax.jit(whole, static_argnums=0)
 
-Content = tuple[int, bytes]  # the adapter and the prompt's bytes: calls with both in common share a prefill
 NOTHING = Sampled(np.zeros(0, np.int32), np.zeros(0, np.float32), Outcome.TOO_LONG)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One queued call."""
+class Flight:
+    """A chunk that the device is at, or will be."""
 
-    ticket: int
-    prompt: NDArray[np.int32]
-    adapter: int  # -1: none
-    content: Content
-    ids: CallIds
-    bound: int
-    temperature: float
-
-
-Placed = tuple[Request, int, int]  # a call, its slot, and the slot that its prompt is copied from
-
-
-@dataclass(slots=True)
-class Work:
-    """What an engine did since it was last asked."""
-
-    calls: int = 0
-    prompt_tokens: int = 0  # of the calls started
-    prefilled_tokens: int = 0  # computed
-    generated_tokens: int = 0
-    slot_steps: int = 0  # slots x decode steps
-    busy_slot_steps: int = 0  # of these, with an active call
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-
-    @property
-    def forked_tokens(self) -> int:
-        """Prompt tokens that were copied instead of computed."""
-        return self.prompt_tokens - self.prefilled_tokens
+    report: Report
+    expected: Expected
+    first: jax.Array | None  # known when the prompts before the chunk are done; None if there were none
+    begun: float
 
 
 class Engine:
@@ -79,28 +55,41 @@ class Engine:
       options: static shapes.
       eos_ids: ids that end a reply.
       lora: if roles have adapters, what these are.
+      biases: of the calls that have any.
+      truncated: whether calls may have a top_k or top_p.
+      decode: the text of ids, for calls with stop strings; `special` ids have none.
     """
 
     def __init__(
-        self, config: ModelConfig, options: EngineOptions, eos_ids: Iterable[int], lora: LoraOptions | None = None
+        self,
+        config: ModelConfig,
+        options: EngineOptions,
+        eos_ids: Iterable[int],
+        lora: LoraOptions | None = None,
+        biases: Biases | None = None,
+        truncated: bool = False,
+        decode: Callable[[Sequence[int]], str] | None = None,
+        special: Iterable[int] = (),
     ) -> None:
         if options.capacity > config.max_length:
             raise ValueError(
                 f"engine.capacity ({options.capacity}) must not be above model.max_length ({config.max_length})"
             )
         self.config, self.options, self.lora = config, options, lora
+        self.biases, self.truncated, self.decode = biases, truncated, decode
         self.eos = np.array(sorted(set(eos_ids)), np.int32)
+        self.special = frozenset(special).union(self.eos.tolist())
         self.version = -1
         self.work = Work()
         self._weights: Weights | None = None
         self._adapters: dict[str, int] = {}  # by role
-        self._state = _empty(config, options.slots, options.capacity)
+        self._programs = Programs(config, options, self.eos, None if biases is None else biases.table, truncated)
         self._queue: deque[Request] = deque()
         self._refused: list[int] = []  # tickets of prompts that do not fit
-        self._free: dict[int, None] = dict.fromkeys(range(options.slots))  # in the order in which they became free
-        self._running: dict[int, Request] = {}  # by slot
-        self._content: dict[int, Content] = {}  # the prompt that a slot's cache begins with
-        self._holder: dict[Content, int] = {}  # a slot that holds a prompt
+        self._flights: deque[Flight] = deque()
+        self._read = 0.0  # when the last flight was read
+        self._cancel = np.zeros(options.slots, bool)  # slots that the device has still to be told of
+        self._forget()
 
     def load(self, params: Params, version: int, adapters: Mapping[str, Params] | None = None) -> None:
         """Use these weights from now on, and each role its adapter, if it has one. Every cache row is forgotten.
@@ -116,61 +105,61 @@ class Engine:
         if self._weights is not None and roles != self._adapters:
             raise ValueError(f"engine.load: adapters of {[*roles]}, but this engine has those of {[*self._adapters]}")
         self._adapters, self.version = roles, version
+        self._weights = None  # the last copy makes room
         if self.options.whole:
-            self._weights = None  # the last copy makes room
             params = _whole(self.config, params)
+        if self.options.separates(jax.default_backend()):
+            params = separate(params, self.config)
         self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)
-        self._content.clear()
-        self._holder.clear()
+        self._forget()
 
-    def warmup(self) -> None:
-        """Compile every shape there is, largest first, without touching any slot."""
-        weights, slots = self._loaded(), self.options.slots
-        for width in reversed(self.options.prompt_buckets):
-            for rows in reversed(self.options.admit_buckets):
-                nowhere = np.full(rows, slots, np.int32)
-                zeros, ones = np.zeros(rows, np.int32), np.ones(rows, np.int32)
-                prompts = np.zeros((rows, width), np.int32)
-                self._state = _fill(
-                    self.config, self.options.attention, weights, self._state, prompts, ones, nowhere, zeros
-                )
-                ids = np.zeros((rows, 6), np.uint32)
-                heat = np.zeros(rows, np.float32)
-                self._state = _start(width, self._state, self.eos, zeros, nowhere, ones, ids, ones, heat, zeros)
-        self._state = _decode(self.config, self.options.chunk, weights, self._state, self.eos)
-        jax.block_until_ready(self._state)
+    def warmup(self) -> list[jax.stages.Compiled]:
+        """Compile every program there is, largest first; none runs."""
+        return self._programs.prepare(self._loaded())
+
+    def room(self, reply: int) -> int:
+        """Tokens of the longest prompt beside a reply of `reply` tokens; half of the capacity is for prompts anyway."""
+        capacity = self.options.capacity
+        return min(self.options.prompt_buckets[-1], max(capacity - reply, capacity // 2))
 
     def submit(self, ask: Ask) -> None:
         """Queue one call; its reply comes out of a later `step`. An empty prompt is an error."""
         prompt, sampling = ask.prompt, ask.sampling
         if not len(prompt):
             raise ValueError(f"call {ask.ids}: the prompt is empty")
+        if sampling.stop and self.decode is None:
+            raise ValueError(f"call {ask.ids}: there are stop strings, but the engine has no decoder")
+        if sampling.truncated and not self.truncated:
+            raise ValueError(f"call {ask.ids}: there is a top_k or top_p, but the engine was made without")
+        if sampling.biased and self.biases is None:
+            raise ValueError(f"call {ask.ids}: there is a bias or mask, but the engine was made without")
         self.work.calls += 1
         bound = min(sampling.max_tokens, self.options.capacity - len(prompt))
         if bound < 1 or len(prompt) > self.options.prompt_buckets[-1]:
             self._refused.append(ask.ticket)
+            self._rows.release(ask.conversation)  # a later turn would be longer still
             return
         adapter = self._adapters.get(ask.role, -1)
-        content = (adapter, prompt.tobytes())
-        self._queue.append(Request(ask.ticket, prompt, adapter, content, ask.ids, bound, sampling.temperature))
+        bias = 0 if self.biases is None else self.biases.row(ask.role, sampling)
+        self._queue.append(Request(prompt, adapter, ask.conversation, ask.ticket, ask.ids, bound, sampling, bias))
 
     def hold(self, conversation: int) -> None:
-        """What a slot holds stays until another call needs it."""
+        """A tool works for this dialogue: with `engine.during_tools` "keep", its row waits for the next turn."""
+        if self.options.during_tools == "keep":
+            self._rows.hold(conversation)
 
     def step(self) -> list[tuple[int, Sampled]]:
-        """Start what fits, decode one chunk; (ticket, reply) of every call that ended, in the order of slots."""
+        """Start what fits, have one chunk decoded; (ticket, reply) of the calls that ended, in the order of slots."""
         done = [(ticket, NOTHING) for ticket in self._refused]
         self._refused.clear()
-        if self._queue and self._free:
-            begun = time.perf_counter()
-            self._admit([self._queue.popleft() for _ in range(min(len(self._queue), len(self._free)))])
-            jax.block_until_ready(self._state.token)
-            self.work.prefill_seconds += time.perf_counter() - begun
-        if self._running:
-            begun = time.perf_counter()
-            self._state = _decode(self.config, self.options.chunk, self._loaded(), self._state, self.eos)
-            done += self._harvest()
-            self.work.decode_seconds += time.perf_counter() - begun
+        if self._queue or self._running:
+            weights = self._loaded()
+            wave = self._admit()
+            first = self._begin(weights, wave) if wave else None
+            if self._running:
+                self._fly(weights, first)
+        while len(self._flights) > (self.options.ahead if self._running else 0):
+            done += self._land()
         return done
 
     def take_work(self) -> Work:
@@ -178,106 +167,109 @@ class Engine:
         work, self.work = self.work, Work()
         return work
 
+    def _forget(self) -> None:
+        """Every row is free and holds nothing."""
+        options = self.options
+        self._rows = Rows(options.slots, options.capacity, options.prompt_buckets, options.share, options.share_unit)
+        reshaped = self.truncated or self.biases is not None
+        self._replies = Replies(options.slots, options.capacity, reshaped)
+        self._running: dict[int, Request] = {}  # by slot
+        self._stops: dict[int, StopFinder] = {}  # by slot, of calls with stop strings
+        self._flights.clear()  # nothing that runs is in them
+
     def _loaded(self) -> Weights:
         if self._weights is None:
             raise RuntimeError("engine: load weights before sampling")
         return self._weights
 
-    def _admit(self, wave: Sequence[Request]) -> None:
-        """Give every call of the wave a slot, prefill the prompts that no slot holds, then start all."""
-        groups: dict[Content, list[Request]] = {}
-        for request in wave:
-            groups.setdefault(request.content, []).append(request)
-            self.work.prompt_tokens += len(request.prompt)
-
-        # A free slot that holds a wanted prompt goes to a call that wants it, before anything can overwrite it.
-        sources: dict[Content, int] = {}
-        started: list[Placed] = []
-        for content, group in groups.items():
-            if content in self._holder:
-                sources[content] = self._holder[content]
-                if sources[content] in self._free:
-                    del self._free[sources[content]]
-                    started.append((group.pop(), sources[content], sources[content]))
-        prefilled: list[Placed] = []
-        for content, group in groups.items():
-            for request in group:
-                slot = self._take_slot()
-                if content not in sources:
-                    sources[content] = slot
-                    prefilled.append((request, slot, slot))
-                started.append((request, slot, sources[content]))
-
-        for request, slot, _ in started:
-            self._running[slot] = request
-            self._content[slot] = request.content
-            self._holder[request.content] = slot
-        self._fill(prefilled)
-        self._start(started)
-
-    def _take_slot(self) -> int:
-        """The slot that has been free for longest; the prompt it held is forgotten."""
-        slot = next(iter(self._free))
-        del self._free[slot]
-        content = self._content.pop(slot, None)
-        if content is not None and self._holder.get(content) == slot:
-            del self._holder[content]
-        return slot
-
-    def _dispatches(self, placed: list[Placed]) -> Iterator[tuple[int, int, list[Placed]]]:
-        """(prompt bucket, admit bucket, calls): calls sorted by prompt bucket and cut into admit buckets."""
-        by_width: dict[int, list[Placed]] = {}
-        widths = self.options.prompt_buckets
-        for entry in placed:
-            by_width.setdefault(fit(len(entry[0].prompt), widths) or widths[-1], []).append(entry)
-        for width, entries in sorted(by_width.items()):
-            for begin, end, rows in portions(len(entries), self.options.admit_buckets):
-                yield width, rows, entries[begin:end]
-
-    def _fill(self, placed: list[Placed]) -> None:
-        weights = self._loaded()
-        for width, rows, part in self._dispatches(placed):
-            prompts, lengths = np.zeros((rows, width), np.int32), np.ones(rows, np.int32)
-            slots, adapter = np.full(rows, self.options.slots, np.int32), np.zeros(rows, np.int32)
-            for row, (request, slot, _) in enumerate(part):
-                length = len(request.prompt)
-                prompts[row, :length], lengths[row], slots[row] = request.prompt, length, slot
-                adapter[row] = request.adapter
-                self.work.prefilled_tokens += length
-            self._state = _fill(
-                self.config, self.options.attention, weights, self._state, prompts, lengths, slots, adapter
-            )
-
-    def _start(self, placed: list[Placed]) -> None:
-        for width, rows, part in self._dispatches(placed):
-            count = len(part)
-            # Columns: slot, source, length, bound, adapter, then the six ids.
-            table = np.zeros((rows, 11), np.int64)
-            table[:, 0], table[:, 2:4] = self.options.slots, 1
-            table[:count] = [(slot, source, len(r.prompt), r.bound, r.adapter, *r.ids) for r, slot, source in part]
-            temperature = np.zeros(rows, np.float32)
-            temperature[:count] = [request.temperature for request, _, _ in part]
-            slots, source, lengths, bound, adapter = table[:, :5].astype(np.int32).T
-            ids = table[:, 5:].astype(np.uint32)  # -1, "not there", becomes the largest number
-            self._state = _start(width, self._state, self.eos, source, slots, lengths, ids, bound, temperature, adapter)
-
-    def _harvest(self) -> list[tuple[int, Sampled]]:
-        """The calls that ended; their slots are free again."""
-        state = self._state
-        active, count, tokens, logprobs, steps, busy = jax.device_get(
-            (state.active, state.count, state.tokens, state.logprobs, state.steps, state.busy)
-        )
-        self.work.slot_steps += int(steps) * self.options.slots
-        self.work.busy_slot_steps += int(busy)
-        done = []
-        for slot in [slot for slot in np.flatnonzero(~active).tolist() if slot in self._running]:
-            request, length = self._running.pop(slot), int(count[slot])
-            self._free[slot] = None
-            reply = tokens[slot, :length].copy()
-            if int(reply[-1]) not in self.eos:
-                outcome = Outcome.CUT
+    def _admit(self) -> list[Request]:
+        """The queued calls that get a row now: in order, but those whose dialogue has a row need not wait for one."""
+        rows, queue = self._rows, self._queue
+        if self.options.waves and self._running:
+            return []
+        if not rows.free and len(rows.kept) > len(self._running):
+            rows.release(next(iter(rows.kept)))  # a dialogue may not come back, and at most half the rows wait for any
+        free, kept, wave, left = len(rows.free), set(rows.kept), [], deque[Request]()
+        while queue and (free or kept):
+            request = queue.popleft()
+            if request.conversation in kept:
+                kept.remove(request.conversation)
+                wave.append(request)
+            elif free:
+                free -= 1
+                wave.append(request)
             else:
-                outcome = Outcome.OK if length > 1 else Outcome.EMPTY
-            done.append((request.ticket, Sampled(reply, logprobs[slot, :length].copy(), outcome)))
-            self.work.generated_tokens += length
-        return done
+                left.append(request)
+        queue.extendleft(reversed(left))
+        return wave
+
+    def _begin(self, weights: Weights, wave: list[Request]) -> jax.Array:
+        """Give every call of the wave a row with its prompt in it, and start it."""
+        placed = list(zip(wave, self._rows.place(wave), strict=True))
+        self.work.count(placed)
+        for request, place in placed:
+            self._running[place.slot] = request
+            self._replies.start(place.slot)
+            self._cancel[place.slot] = False
+            if request.sampling.stop and self.decode is not None:
+                self._stops[place.slot] = StopFinder(request.sampling.stop, self.decode, self.special)
+        return self._programs.place(weights, placed)
+
+    def _fly(self, weights: Weights, first: jax.Array | None) -> None:
+        """Have the next chunk decoded. It ends early where calls wait and enough have ended to fill a bucket again."""
+        chunks = 1 + len(self._flights)
+        lengths, reach = self._replies.length, 1
+        for slot, request in self._running.items():
+            most = len(request.tokens) + max(0, int(lengths[slot]) - 1) + chunks * self.options.chunk
+            reach = max(reach, min(most, len(request.tokens) + request.bound - 1))
+        leave = len(self._running) - self.options.admit_buckets[0] if self._queue and not self.options.waves else 0
+        report = self._programs.decode(weights, reach, self._cancel, leave)
+        self._cancel = np.zeros_like(self._cancel)
+        for array in jax.tree.leaves(report):
+            array.copy_to_host_async()
+        self._flights.append(Flight(report, self._replies.expect(), first, time.perf_counter()))
+
+    def _land(self) -> list[tuple[int, Sampled]]:
+        """Read the oldest chunk; the calls that ended in it."""
+        flight = self._flights.popleft()
+        begun = max(self._read, flight.begun)
+        if flight.first is not None:
+            flight.first.block_until_ready()
+        filled = time.perf_counter() if flight.first is not None else begun
+        report = jax.device_get(flight.report)
+        self._read = time.perf_counter()
+        self.work.prefill_seconds += filled - begun
+        self.work.decode_seconds += self._read - filled
+        self.work.slot_steps += int(report.steps) * self.options.slots
+        self.work.busy_slot_steps += int(np.sum(report.count))
+        known = self._replies.length.copy()
+        ended = self._replies.grow(report, flight.expected)
+        return [self._end(slot) for slot in sorted({*ended, *self._stop(known)})]
+
+    def _stop(self, known: NDArray[np.int32]) -> list[int]:
+        """Cut replies whose new tokens, those beyond `known`, complete a stop string; their slots."""
+        stopped = []
+        for slot, finder in self._stops.items():
+            length = finder.feed(self._replies.tokens[slot, known[slot] : self._replies.length[slot]].tolist())
+            if length is not None:
+                self._replies.cut(slot, length)
+                self._cancel[slot] = True
+                stopped.append(slot)
+        return stopped
+
+    def _end(self, slot: int) -> tuple[int, Sampled]:
+        """The reply of the call in this slot, whose row is free again."""
+        request, replies = self._running.pop(slot), self._replies
+        length = int(replies.length[slot])
+        tokens, logprobs = replies.tokens[slot, :length].copy(), replies.logprobs[slot, :length].copy()
+        kept = None if replies.kept is None else replies.kept[slot, :length].copy()
+        self._rows.end(slot, tokens)
+        self.work.generated_tokens += length
+        finder = self._stops.pop(slot, None)
+        if finder is not None and finder.found is not None:
+            outcome = Outcome.STOPPED
+        elif int(tokens[-1]) not in self.eos:
+            outcome = Outcome.CUT
+        else:
+            outcome = Outcome.OK if length > 1 else Outcome.EMPTY
+        return request.ticket, Sampled(tokens, logprobs, outcome, kept)

@@ -6,10 +6,12 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from metaagentx.rollout.engine import Work
+import numpy as np
+
 from metaagentx.rollout.scheduler import Spent
 from metaagentx.rollout.shape import SHAPES, shape
 from metaagentx.rollout.trajectory import Trajectory, Tree
+from metaagentx.rollout.work import Work
 from metaagentx.workflow.ir import Design, Diagnosis
 from metaagentx.workflow.protocol import Outcome
 
@@ -59,7 +61,10 @@ def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
 
 
 def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Per role: conversations, tokens generated, share that was cut."""
+    """Per role: conversations, tokens generated, share that was cut.
+
+    `kept_mass`: the policy's mass on what top-k, top-p and masks let it draw, on average over tokens.
+    """
     metrics: dict[str, float] = {}
     by_role: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
@@ -68,6 +73,9 @@ def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]
         metrics[f"rollout/{role}/trajectories"] = float(len(rows))
         metrics[f"rollout/{role}/tokens"] = float(sum(row.generated for row in rows))
         metrics[f"rollout/{role}/tokens_per_trajectory"] = metrics[f"rollout/{role}/tokens"] / len(rows)
+        if any(row.kept is not None for row in rows):
+            kept = np.concatenate([row.kept[row.loss_mask] for row in rows if row.kept is not None])
+            metrics[f"rollout/{role}/kept_mass"] = float(np.mean(np.exp(kept)))
         metrics[f"rollout/{role}/cut"] = mean([row.outcome == Outcome.CUT for row in rows])
     return metrics
 
@@ -85,6 +93,9 @@ def measure_engines(works: Sequence[Work], seconds: float) -> dict[str, float]:
         "engine/prompt_tokens": float(total.prompt_tokens),
         "engine/prefilled_tokens": float(total.prefilled_tokens),
         "engine/forked_tokens": float(total.forked_tokens),
+        "engine/forked/equal_tokens": float(total.equal_tokens),
+        "engine/forked/dialogue_tokens": float(total.dialogue_tokens),
+        "engine/forked/prefix_tokens": float(total.prefix_tokens),
         "engine/prefill_seconds": total.prefill_seconds,
         "engine/decode_seconds": total.decode_seconds,
         "engine/host_seconds": seconds - total.prefill_seconds - total.decode_seconds,
@@ -97,6 +108,7 @@ def measure_spent(spent: Spent, questions: int) -> dict[str, float]:
         "rollout/calls_per_question": spent.calls / max(1, questions),
         "rollout/tokens_per_question": spent.tokens / max(1, questions),
         "rollout/refused_calls": float(spent.refused),
+        "rollout/failed_calls": float(spent.failed),
         "tools/calls": float(spent.tool_calls),
         "tools/failures": float(spent.tool_failures),
         "tools/seconds": spent.tool_seconds,

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from metaagentx.rollout.at_work import Share, Tools, alone
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.conversation import Dialogue, as_mappings
+from metaagentx.rollout.division import WHOLE, Division, Part, add, join
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories, measure_trees
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
+from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.rollout.tree import forest
 from metaagentx.tasks.task import Question, Task
-from metaagentx.workflow.protocol import Message, Outcome, Reply
+from metaagentx.workflow.protocol import Message, Reply
 from metaagentx.workflow.room import Room
 
 
@@ -37,15 +39,15 @@ class Rollout:
         rewards = [[design.reward, *(execution.reward for execution in design.executions)] for design in designs]
         found = hashlib.sha256(repr(rewards).encode())
         for row in self.trajectories:
-            for array in (row.tokens, row.loss_mask, row.logprobs):
-                found.update(array.tobytes())
+            for array in (row.tokens, row.loss_mask, row.logprobs, row.kept):
+                found.update(b"" if array is None else array.tobytes())
         return found.hexdigest()
 
 
 def sample(
     task: Task,
     questions: Sequence[Question],
-    engines: Mapping[str, Engine],
+    engines: Mapping[str, Engine | Remote],
     chat: Dialogue,
     toolbox: Tools,
     language: Language,
@@ -57,46 +59,53 @@ def sample(
     designs: Sequence[str] = (),
     bounds: Bounds | None = None,
     share: Share = alone,
+    division: Division = WHOLE,
 ) -> Rollout:
     """Grow the trees of `questions`. `engines` and `sampling` have the keys "designer" and "executor".
 
-    `designs`: a short-form design for each question; then no designer is asked.
+    `designs`: a short-form design for each question; then no designer is asked. `share`: where several processes sample
+    all of it side by side. `division`: where each samples some of the questions.
 
     The same arguments and weights give the same rollout, whatever ran before.
     """
     distinct = list({id(engine): engine for engine in engines.values()}.values())
-    for engine in distinct:
-        engine.take_work()
-    begun = time.perf_counter()
-    with count_compilations() as compilations:
-        room = prompt_room(engines["executor"], chat, options.prompt_tokens, sampling["executor"].max_tokens)
-        process = forest(questions, task, options, language, designs, room)
-        trees, trajectories, spent = run(
-            process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds, share=share
-        )
-    seconds = time.perf_counter() - begun
-    attach(trees, trajectories)
+
+    def part() -> Part:
+        for engine in distinct:
+            engine.take_work()
+        begun = time.perf_counter()
+        with count_compilations() as compilations:
+            room = prompt_room(engines["executor"], chat, options.prompt_tokens, sampling["executor"].max_tokens)
+            own = division.own(len(questions))
+            process = forest(questions, task, options, language, designs, room, own)
+            trees, trajectories, spent = run(
+                process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds, share=share
+            )
+        seconds, work = time.perf_counter() - begun, add([engine.take_work() for engine in distinct])
+        return Part([trees[number].designs for number in own], trajectories, work, spent, seconds, compilations.count)
+
+    whole = join(division.exchange(part))
+    trees = [Tree(question, grown) for question, grown in zip(questions, whole.designs, strict=True)]
+    attach(trees, whole.trajectories)
     metrics = {
         **measure_trees(trees),
-        **measure_trajectories(trajectories),
-        **measure_engines([engine.take_work() for engine in distinct], seconds),
-        **measure_spent(spent, len(trees)),
-        "rollout/compilations": float(compilations.count),
+        **measure_trajectories(whole.trajectories),
+        **measure_engines([whole.work], whole.seconds),
+        **measure_spent(whole.spent, len(trees)),
+        "rollout/compilations": float(whole.compilations),
     }
-    return Rollout(trees, trajectories, metrics)
+    return Rollout(trees, whole.trajectories, metrics)
 
 
-def prompt_room(engine: Engine, chat: Dialogue, longest: int, reply: int) -> Room:
+def prompt_room(engine: Engine | Remote, chat: Dialogue, longest: int, reply: int) -> Room:
     """Room for prompts in tokens of `chat`.
 
-    At most `longest`, if that is not 0, and at most what the engine takes beside a reply of `reply` tokens; half of the
-    engine's capacity is for prompts, whatever the reply.
+    At most `longest`, if that is not 0, and at most what the engine takes beside a reply of `reply` tokens.
     """
-    shapes = engine.options
-    most = min(shapes.prompt_buckets[-1], max(shapes.capacity - reply, shapes.capacity // 2))
+    most = engine.room(reply)
 
     def extend(reply: Reply, messages: tuple[Message, ...]) -> int:
-        return reply.tokens + len(chat.extend((), as_mappings(messages), reply.outcome != Outcome.CUT))
+        return reply.tokens + len(chat.extend((), as_mappings(messages), not reply.outcome.open))
 
     return Room(min(longest or most, most), lambda messages: len(chat.begin(as_mappings(messages))), extend)
 

@@ -29,12 +29,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One sampled reply of n tokens. `tokens` ends with the end-of-turn token unless `outcome` is CUT."""
+    """One sampled reply of n tokens. `tokens` ends with the end-of-turn token unless `outcome` is STOPPED or CUT."""
 
     tokens: NDArray[np.int32]  # [n]
     logprobs: NDArray[np.float32]  # [n], under the plain distribution (temperature 1)
     outcome: Outcome
-    kept: NDArray[np.float32] | None = None  # [n], log of the plain mass that could be drawn; None: all of it
+    kept: NDArray[np.float32] | None = None  # [n], as `draw` has it: log of the plain mass that could be drawn; None: 0
 
 
 class Sampler(Protocol):

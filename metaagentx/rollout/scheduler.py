@@ -9,6 +9,7 @@ the fork paths alone.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -87,6 +88,7 @@ class Spent:
     tool_seconds: float = 0.0  # from the start of each tool to its result, all together
     idle_seconds: float = 0.0  # in which nothing but tools was under way
     refused: int = 0  # calls that got no sample: too long or over budget
+    failed: int = 0  # calls that got none by our own fault: a server that does not answer
 
 
 @dataclass(slots=True)
@@ -206,7 +208,7 @@ class Table:
             prompt = self.encode(request.messages)
         sampling = self.sampling[request.role]
         if request.max_tokens is not None and request.max_tokens < sampling.max_tokens:
-            sampling = SamplingOptions(sampling.temperature, request.max_tokens)
+            sampling = dataclasses.replace(sampling, max_tokens=request.max_tokens)
         self.waiting[self.tickets] = (task, request, conversation, prompt)
         ids = identify(task.path, task.calls, self.seed, self.step)
         conversation.messages += request.messages
@@ -231,10 +233,11 @@ class Table:
         task, _, conversation, prompt = self.waiting.pop(ticket)
         if len(sampled.tokens):
             conversation.add(prompt, sampled)
+        elif sampled.outcome is Outcome.FAILED:
+            self.spent.failed += 1
         else:
             self.spent.refused += 1
-        visible = sampled.outcome in (Outcome.OK, Outcome.CUT)
-        text = self.chat.decode(sampled.tokens.tolist()) if visible else ""
+        text = self.chat.decode(sampled.tokens.tolist()) if sampled.outcome.spoken else ""
         conversation.messages.append(Message("assistant", text))
         self.spent.tokens += len(sampled.tokens)
         self.ready.append((task, Reply(text, sampled.outcome, len(sampled.tokens))))

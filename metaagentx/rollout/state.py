@@ -1,8 +1,8 @@
-"""The engine's state, and the pure functions on it: prefill prompts, start calls, decode.
+"""The engine's state, and the pure functions on it: fill rows with prompts, start calls, decode.
 
 Letters: S slots, C capacity (tokens of cache per slot), V vocabulary, K key-value heads, H head_dim; of one
-dispatch: U distinct prompts padded to P tokens, A calls. Rows of padding name slot S, which no array has: their
-writes are dropped. Every shape is static and comes from `EngineOptions`.
+dispatch: U prompts padded to P tokens, A calls, T decode steps. Rows of padding name slot S, which no array has:
+their writes are dropped. Every shape is static and comes from `EngineOptions`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from metaagentx.mesh import cut, place
+from metaagentx.mesh import place
 from metaagentx.policy.adapters import attach_several
-from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig
-from metaagentx.policy.decode import Cache, decode_step, empty_cache, prefill
+from metaagentx.policy.attention import KeyValue
+from metaagentx.policy.cache import Cache, empty_cache, put, read
+from metaagentx.policy.config import DecodeKernel, Kernel, LoraOptions, ModelConfig
+from metaagentx.policy.decode import decode_step
 from metaagentx.policy.params import Params
-from metaagentx.rollout.draw import call_keys, draw
+from metaagentx.policy.prefill import extend, prefill
+from metaagentx.rollout.draw import Knobs, call_keys, draw
 
 
 class Weights(struct.PyTreeNode):
@@ -34,55 +37,64 @@ class Weights(struct.PyTreeNode):
 
 
 class EngineState(struct.PyTreeNode):
-    """What S slots hold. A slot's cache rows below its `position` are those of its prompt and reply so far.
+    """What S slots hold. A slot's cache row below its `position` is that of its prompt and reply so far.
 
-    `tokens` and `logprobs` keep a finished call's reply until the slot is started again; `logits` are those after
-    the slot's prompt, so that another call with the same prompt starts from them.
+    Slots that are not active keep their row: decoding writes at their `position`, and nowhere below.
     """
 
-    cache: Cache  # of each layer, keys and values, each [S, K, C, H]
-    logits: jax.Array  # [S, V] float32, after the prompt
+    cache: Cache  # of each layer, as the decode kernel lays it out
+    logits: jax.Array  # [S, V] float32, after the prompt: another call with the same prompt starts from them
     position: jax.Array  # [S] int32, where `token` goes
     token: jax.Array  # [S] int32, the last one drawn, not yet in the cache
+    logprob: jax.Array  # [S] float32, of `token` at temperature 1
+    kept: jax.Array | None  # [S] float32, of `token`; see `draw`; None where no call is truncated or biased
     active: jax.Array  # [S] bool
     count: jax.Array  # [S] int32, tokens generated
     bound: jax.Array  # [S] int32, tokens to generate at most
-    temperature: jax.Array  # [S] float32, 0 is greedy
+    knobs: Knobs  # of the calls
     adapter: jax.Array  # [S] int32, of the call; -1 for none
     keys: jax.Array  # [S] random keys of the calls
-    tokens: jax.Array  # [S, C] int32, generated
-    logprobs: jax.Array  # [S, C] float32, of `tokens` at temperature 1
-    steps: jax.Array  # [] int32, decode steps of the last dispatch
-    busy: jax.Array  # [] int32, active slots summed over those steps
 
 
-def empty_state(config: ModelConfig, slots: int, capacity: int) -> EngineState:
-    """No slot active."""
+class Report(struct.PyTreeNode):
+    """What one dispatch of `decode` found, for the host: the state itself goes on to the next dispatch meanwhile."""
+
+    tokens: jax.Array  # [S, 1 + T] int32: the last one drawn before, then the slot's `count` new ones
+    logprobs: jax.Array  # [S, 1 + T] float32, of `tokens` at temperature 1
+    kept: jax.Array | None  # [S, 1 + T] float32, of `tokens`
+    count: jax.Array  # [S] int32
+    active: jax.Array  # [S] bool, after it
+    steps: jax.Array  # [] int32, decode steps that were made
+
+
+def empty_state(
+    config: ModelConfig, decode_kernel: DecodeKernel, slots: int, capacity: int, reshaped: bool
+) -> EngineState:
+    """No slot active. `reshaped`: whether calls may draw from anything but the plain distribution."""
 
     def full(dtype: jnp.dtype, *shape: int) -> jax.Array:
         return jnp.zeros((slots, *shape), dtype)
 
     return EngineState(
-        cache=empty_cache(config, slots, capacity),
+        cache=empty_cache(config, decode_kernel, slots, capacity),
         logits=full(jnp.float32, config.vocab_size),
         position=full(jnp.int32),
         token=full(jnp.int32),
+        logprob=full(jnp.float32),
+        kept=full(jnp.float32) if reshaped else None,
         active=full(jnp.bool_),
         count=full(jnp.int32),
         bound=full(jnp.int32),
-        temperature=full(jnp.float32),
+        knobs=Knobs(1 + full(jnp.float32), full(jnp.int32), 1 + full(jnp.float32), full(jnp.int32)),
         adapter=full(jnp.int32),
         keys=call_keys(full(jnp.uint32, 6)),
-        tokens=full(jnp.int32, capacity),
-        logprobs=full(jnp.float32, capacity),
-        steps=jnp.zeros((), jnp.int32),
-        busy=jnp.zeros((), jnp.int32),
     )
 
 
 def fill(
     config: ModelConfig,
     kernel: Kernel,
+    decode_kernel: DecodeKernel,
     weights: Weights,
     state: EngineState,
     prompts: jax.Array,
@@ -90,111 +102,188 @@ def fill(
     slots: jax.Array,
     adapter: jax.Array,
 ) -> EngineState:
-    """Prefill each prompt once, into the slot of the first call that has it.
+    """Compute prompts from their first token on.
 
     Args:
       kernel: how the prompts' attention is computed; see `policy.attention`.
+      decode_kernel: how the cache is laid out; see `policy.cache`.
       prompts: [U, P] int32, padded on the right with anything.
       lengths: [U] int32, at least 1.
-      slots: [U] int32, distinct; S for padding.
+      slots: [U] int32, distinct, where the prompts go; S for padding.
       adapter: [U] int32, -1 for none.
     """
-    logits, fresh = prefill(weights.of(adapter), config, prompts, lengths, kernel)
+    logits, rows = prefill(weights.of(adapter), config, kernel, prompts, lengths)
+    return _keep(decode_kernel, state, slots, logits, rows)
+
+
+def refill(
+    config: ModelConfig,
+    decode_kernel: DecodeKernel,
+    width: int,
+    weights: Weights,
+    state: EngineState,
+    prompts: jax.Array,
+    begin: jax.Array,
+    lengths: jax.Array,
+    source: jax.Array,
+    slots: jax.Array,
+    adapter: jax.Array,
+) -> EngineState:
+    """`fill` of prompts whose beginning another row has: copy that, and compute the rest.
+
+    Args:
+      width: of the rows that are read and written; no prompt is longer.
+      prompts: [U, P] int32, from `begin` on.
+      begin: [U] int32, tokens that are copied.
+      lengths: [U] int32, of `prompts`, at least 1.
+      source: [U] int32, the slots whose rows begin as the prompts do.
+    """
+    context = [read(decode_kernel, layer, source, width) for layer in state.cache]
+    logits, rows = extend(weights.of(adapter), config, prompts, begin, lengths, context)
+    return _keep(decode_kernel, state, slots, logits, rows)
+
+
+def fork(
+    decode_kernel: DecodeKernel, width: int, state: EngineState, source: jax.Array, slots: jax.Array
+) -> EngineState:
+    """Copy prompts of at most `width` tokens, and the logits after them, from `source` [U] to `slots` [U]."""
+    rows = [read(decode_kernel, layer, source, width) for layer in state.cache]
+    return _keep(decode_kernel, state, slots, state.logits[source], rows)
+
+
+def _keep(
+    decode_kernel: DecodeKernel, state: EngineState, slots: jax.Array, logits: jax.Array, rows: list[KeyValue]
+) -> EngineState:
+    """The state with prompts' logits [U, V], and rows [U, K, P, H] of each layer, in `slots`."""
     cache: Cache = []
-    for layer, rows in zip(state.cache, fresh, strict=True):
+    for layer, new in zip(state.cache, rows, strict=True):
         # One layer's rows after the other's: on a mesh those of all layers at once would not fit on a device.
-        rows, _ = jax.lax.optimization_barrier((rows, cache[-1:]))
-        cache.append(jax.tree.map(lambda kept, new: write(kept, slots, new), layer, rows))
+        new, _ = jax.lax.optimization_barrier((new, cache[-1:]))
+        cache.append(put(decode_kernel, layer, slots, new))
     return state.replace(cache=cache, logits=state.logits.at[slots].set(place(logits, None, None), mode="drop"))
 
 
-def write(cache: jax.Array, slots: jax.Array, rows: jax.Array) -> jax.Array:
-    """cache [S, K, C, H] of one layer, with rows [U, K, P, H] at the beginning of `slots` [U]."""
-    where = cut(("batch", "kv_heads", None, None), cache.shape)
-    rows = place(rows, None, "kv_heads", None, None)  # on a mesh every device sees all rows, and keeps its slots'
-    return cache.at[slots, :, : rows.shape[2]].set(rows, mode="drop", out_sharding=where)
-
-
 def start(
-    width: int,
+    truncated: bool,
     state: EngineState,
     eos: jax.Array,
-    source: jax.Array,
     slots: jax.Array,
     lengths: jax.Array,
     ids: jax.Array,
     bound: jax.Array,
-    temperature: jax.Array,
+    knobs: Knobs,
     adapter: jax.Array,
-) -> EngineState:
-    """Start calls: fork the first `width` cache rows of the slot that holds the prompt, and draw the first token.
+    biases: jax.Array | None,
+) -> tuple[EngineState, jax.Array]:
+    """Start calls in slots that hold their prompts: draw the first token. Also returns these tokens [A].
 
     Args:
-      width: tokens to copy, at least every prompt's length.
+      truncated, biases: as `draw` takes them.
       eos: [E] int32, ids that end a reply.
-      source: [A] int32, the slot whose cache begins with the call's prompt.
-      slots: [A] int32, distinct, where the call goes; may be its source; S for padding.
+      slots: [A] int32, distinct; S for padding.
       lengths: [A] int32, tokens of the prompt.
       ids: [A, 6] uint32, what the call's random key is made of.
       bound: [A] int32, at least 1.
-      temperature: [A] float32.
-      adapter: [A] int32, -1 for none; the one that the source's prompt was prefilled with.
+      knobs: of A calls.
+      adapter: [A] int32, -1 for none; the one that the prompt was computed with.
     """
 
-    def fork(kept: jax.Array) -> jax.Array:
-        where = cut((None, "kv_heads", None, None), (source.shape[0], kept.shape[1], width, kept.shape[3]))
-        return write(kept, slots, kept.at[source, :, :width].get(out_sharding=where))
-
-    def put(kept: jax.Array, new: jax.Array) -> jax.Array:
+    def into(kept: jax.Array, new: jax.Array) -> jax.Array:
         return kept.at[slots].set(new, mode="drop")
 
-    keys, logits = call_keys(ids), state.logits[source]
-    token, logprob = draw(logits, temperature, keys, lengths)
-    active = ~jnp.isin(token, eos) & (bound > 1)
-    return state.replace(
-        cache=jax.tree.map(fork, state.cache),
-        logits=put(state.logits, logits),
-        position=put(state.position, lengths),
-        token=put(state.token, token),
-        active=put(state.active, active),
-        count=put(state.count, jnp.ones_like(lengths)),
-        bound=put(state.bound, bound),
-        temperature=put(state.temperature, temperature),
-        adapter=put(state.adapter, adapter),
-        keys=put(state.keys, keys),
-        tokens=state.tokens.at[slots, 0].set(token, mode="drop"),
-        logprobs=state.logprobs.at[slots, 0].set(logprob, mode="drop"),
+    keys = call_keys(ids)
+    token, logprob, kept = draw(state.logits[slots], knobs, keys, lengths, biases, truncated)
+    state = state.replace(
+        position=into(state.position, lengths),
+        token=into(state.token, token),
+        logprob=into(state.logprob, logprob),
+        kept=jax.tree.map(into, state.kept, kept),
+        active=into(state.active, ~jnp.isin(token, eos) & (bound > 1)),
+        count=into(state.count, jnp.ones_like(lengths)),
+        bound=into(state.bound, bound),
+        knobs=jax.tree.map(into, state.knobs, knobs),
+        adapter=into(state.adapter, adapter),
+        keys=into(state.keys, keys),
+    )
+    return state, token
+
+
+def decode(
+    config: ModelConfig,
+    kernel: DecodeKernel,
+    steps: int,
+    width: int,
+    truncated: bool,
+    weights: Weights,
+    state: EngineState,
+    eos: jax.Array,
+    biases: jax.Array | None,
+    cancel: jax.Array,
+    leave: jax.Array,
+) -> tuple[EngineState, Report]:
+    """Draw up to T more tokens in every active slot.
+
+    Args:
+      steps: T.
+      width: no active slot's position reaches it within T steps.
+      truncated, eos, biases: as in `start`.
+      cancel: [S] bool, slots that are active no more.
+      leave: [] int32: so few active slots, or none, end the dispatch early.
+    """
+    params = weights.of(state.adapter)
+    state = state.replace(active=state.active & ~cancel)
+    column = jnp.arange(1 + steps)[None]
+
+    def first(last: jax.Array) -> jax.Array:
+        return jnp.where(column == 0, last[:, None], 0)
+
+    report = Report(
+        tokens=first(state.token),
+        logprobs=first(state.logprob),
+        kept=jax.tree.map(first, state.kept),
+        count=jnp.zeros_like(state.count),
+        active=state.active,
+        steps=jnp.zeros((), jnp.int32),
     )
 
+    def unfinished(carry: tuple[EngineState, Report]) -> jax.Array:
+        state, report = carry
+        left = jnp.sum(state.active, dtype=jnp.int32)
+        return (report.steps < steps) & (left > jnp.maximum(leave, 0))
 
-def decode(config: ModelConfig, steps: int, weights: Weights, state: EngineState, eos: jax.Array) -> EngineState:
-    """Draw up to `steps` more tokens in every active slot; stops early when no slot is active. `eos` as in `start`."""
-    params = weights.of(state.adapter)
-
-    def unfinished(state: EngineState) -> jax.Array:
-        return (state.steps < steps) & jnp.any(state.active)
-
-    def step(state: EngineState) -> EngineState:
+    def step(carry: tuple[EngineState, Report]) -> tuple[EngineState, Report]:
+        state, report = carry
         active = state.active
-        logits, cache = decode_step(params, config, state.cache, state.token, state.position)
+        logits, cache = decode_step(params, config, kernel, state.cache, state.token, state.position, width)
         position = state.position + active
-        token, logprob = draw(logits, state.temperature, state.keys, position)
-
-        rows = jnp.arange(active.shape[0])
-        column = jnp.where(active, state.count, state.tokens.shape[1])  # beyond the end: dropped
+        drawn = draw(logits, state.knobs, state.keys, position, biases, truncated)
         count = state.count + active
-        ended = jnp.isin(token, eos) | (count >= state.bound)
-        return state.replace(
+
+        def last(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(active, new, old)
+
+        def here(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.where(active[:, None] & (column == report.steps + 1), new[:, None], old)
+
+        token, logprob, kept = jax.tree.map(last, drawn, (state.token, state.logprob, state.kept))
+        tokens, logprobs, masses = jax.tree.map(here, drawn, (report.tokens, report.logprobs, report.kept))
+        state = state.replace(
             cache=cache,
             position=position,
-            token=jnp.where(active, token, state.token),
-            active=active & ~ended,
+            token=token,
+            logprob=logprob,
+            kept=kept,
+            active=active & ~jnp.isin(token, eos) & (count < state.bound),
             count=count,
-            tokens=state.tokens.at[rows, column].set(token, mode="drop"),
-            logprobs=state.logprobs.at[rows, column].set(logprob, mode="drop"),
-            steps=state.steps + 1,
-            busy=state.busy + jnp.sum(active, dtype=jnp.int32),
         )
+        report = report.replace(
+            tokens=tokens,
+            logprobs=logprobs,
+            kept=masses,
+            count=report.count + active,
+            active=state.active,
+            steps=report.steps + 1,
+        )
+        return state, report
 
-    zero = jnp.zeros((), jnp.int32)
-    return jax.lax.while_loop(unfinished, step, state.replace(steps=zero, busy=zero))
+    return jax.lax.while_loop(unfinished, step, (state, report))

@@ -31,6 +31,7 @@ class Trajectory:
     execution: int
     version: int  # the policy version that sampled it
     outcome: Outcome
+    kept: NDArray[np.float32] | None = None  # [L] the sampler's true log-probability is `logprobs - kept`; None: 0
 
     @property
     def generated(self) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import TreeOptions
@@ -15,6 +17,9 @@ from metaagentx.workflow.ir import Design, Workflow
 from metaagentx.workflow.protocol import Call, Fork, Outcome, Process, Reply, RunResult
 from metaagentx.workflow.room import CHARACTERS, Room
 
+Grown: TypeAlias = Callable[[], DesignRollout]
+"""A design whose runs have ended: called, it waits for their grades."""
+
 
 def forest(
     questions: Sequence[Question],
@@ -23,23 +28,31 @@ def forest(
     language: Language,
     designs: Sequence[str] = (),
     room: Room = CHARACTERS,
+    own: Container[int] | None = None,
 ) -> Process[list[Tree]]:
-    """The trees of many questions, side by side.
+    """The trees of many questions, side by side. Grading begins as a run ends, and is waited for when all have ended.
 
     `designs`: a short-form design for each, instead of sampled ones. `room`: how long an agent's prompt may become.
+    `own`: the numbers of the questions whose trees grow, the others stay without designs; None: of all.
     """
     given = designs or [options.fixed_design] * len(questions)
-    trees = yield Fork(
-        tuple(grow(q, task, options, language, room, design) for q, design in zip(questions, given, strict=True)),
-        "question",
-    )
-    return list(trees)
+    branches = [grow(q, task, options, language, room, design) for q, design in zip(questions, given, strict=True)]
+    if own is not None:
+        branches = [branch if number in own else elsewhere() for number, branch in enumerate(branches)]
+    trees = yield Fork(tuple(branches), "question")
+    return [Tree(q, [design() for design in tree]) for q, tree in zip(questions, trees, strict=True)]
+
+
+def elsewhere() -> Process[tuple[Grown, ...]]:
+    """A tree that grows in another process."""
+    yield from ()
+    return ()
 
 
 def grow(
     question: Question, task: Task, options: TreeOptions, language: Language, room: Room, given: str = ""
-) -> Process[Tree]:
-    """Sample M designs (or take the given one M times), run each valid one N times, grade and reward all."""
+) -> Process[tuple[Grown, ...]]:
+    """Sample M designs (or take the given one M times), run each valid one N times, have all graded."""
     if given:
         parsed = language.read_fixed(given)
         branches = [
@@ -47,19 +60,17 @@ def grow(
         ]
     else:
         branches = [design(question, task, options, language, room) for _ in range(options.designs)]
-    designs = yield Fork(tuple(branches), "design")
-    return Tree(question, list(designs))
+    designs: tuple[Grown, ...] = yield Fork(tuple(branches), "design")
+    return designs
 
 
-def design(
-    question: Question, task: Task, options: TreeOptions, language: Language, room: Room
-) -> Process[DesignRollout]:
+def design(question: Question, task: Task, options: TreeOptions, language: Language, room: Room) -> Process[Grown]:
     """One sampled design and its executions. A response that is no valid design is not run, and keeps its diagnosis."""
     reply: Reply = yield Call("designer", "designer", tuple(task.designer_messages(question)))
     parsed = language.read(reply.text)
     if not isinstance(parsed, Design):
         lost = reply.outcome == Outcome.FAILED
-        return DesignRollout(reply.text, parsed, "", "", -options.w_invalid, reply.outcome, masked=lost)
+        return partial(DesignRollout, reply.text, parsed, "", "", -options.w_invalid, reply.outcome, masked=lost)
     return (yield from execute(reply.text, reply.outcome, parsed, question, task, options, language, room))
 
 
@@ -72,23 +83,27 @@ def execute(
     options: TreeOptions,
     language: Language,
     room: Room,
-) -> Process[DesignRollout]:
-    """Run a valid design N times. Grading begins as a run ends, and is waited for when all have ended."""
+) -> Process[Grown]:
+    """Run a valid design N times."""
     workflow = parsed.workflow
     branches = tuple(attempt(workflow, question, task, options, language, room) for _ in range(options.executions))
     ended = yield Fork(branches, "execution")
-    executions = [graded(result, verdict, options) for result, verdict in ended]
-    return DesignRollout(
-        text=text,
-        parsed=parsed,
-        key=language.key(workflow),
-        leaks=task.leaks(question, language.texts(workflow)),
-        short=language.show(workflow),
-        reward=mean_reward(executions),
-        outcome=outcome,
-        masked=all(execution.masked for execution in executions),
-        executions=executions,
-    )
+
+    def rewarded() -> DesignRollout:
+        executions = [graded(result, verdict, options) for result, verdict in ended]
+        return DesignRollout(
+            text=text,
+            parsed=parsed,
+            key=language.key(workflow),
+            leaks=task.leaks(question, language.texts(workflow)),
+            short=language.show(workflow),
+            reward=mean_reward(executions),
+            outcome=outcome,
+            masked=all(execution.masked for execution in executions),
+            executions=executions,
+        )
+
+    return rewarded
 
 
 def attempt(

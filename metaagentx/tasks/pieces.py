@@ -32,6 +32,13 @@ CONTEXT = (  # what the interpreter puts around earlier steps and tool results
 )
 CHARACTERS = ("-", *string.digits, *string.ascii_lowercase)
 
+_NUMBERS = ("-", *string.digits)
+# What a reply of either role can be made of: a design in the short form over numbers, an answer or a call of the tool.
+REPLIES = {
+    "designer": (*DESIGNS, *OPERATORS, *_NUMBERS),
+    "executor": (*ANSWERS, ")", " * ", ", ", *CHARACTERS),
+}
+
 
 def tiny_pieces() -> tuple[str, ...]:
     """Every piece once. A tokenizer takes the longest piece that fits at each place."""

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+from metaagentx.tools.exchange import check_url, check_variable
+
 _HEADER = re.compile(r"[A-Za-z0-9-]+: ?[\x20-\x7e]*\{key\}[\x20-\x7e]*")
 
 
@@ -31,8 +31,7 @@ class WebOptions:
         if not 0 < self.seconds <= 600 or self.most_kb < 1 or not 0 <= self.retries <= 10:
             raise ValueError("tools.web.seconds must be in (0, 600], most_kb at least 1 and retries from 0 to 10")
         # The key may have been written where its name belongs: none of these messages repeats a value.
-        if self.key_variable and not _VARIABLE.fullmatch(self.key_variable):
-            raise ValueError("tools.web.key_variable must be the NAME of a variable, as SEARCH_API_KEY, not the key")
+        check_variable(self.key_variable, "tools.web.key_variable")
         if bool(self.key_variable) != bool(self.header) or (self.header and not _HEADER.fullmatch(self.header)):
             raise ValueError(
                 "tools.web.header must be like 'X-Subscription-Token: {key}' where key_variable is given, else ''"
@@ -42,19 +41,8 @@ class WebOptions:
 
 
 def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        local = parts.hostname in LOCAL
-        well_formed = parts.port is None or parts.port > 0
-    except ValueError:
-        local = well_formed = False
-    if not well_formed or not parts.hostname or not url.isascii() or re.search(r"\s", url):
-        raise ValueError("tools.web.url is not a URL")
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
-        raise ValueError("tools.web.url must begin with https:// (http:// is for localhost)")
-    if parts.username is not None or parts.fragment:
-        raise ValueError("tools.web.url may hold no user, password or fragment; a key goes into tools.web.header")
-    if parts.query.count("{query}") != 1 or re.search("[{}]", url.replace("{query}", "", 1)):
+    check_url(url, "tools.web.url", plain=False)
+    if urlsplit(url).query.count("{query}") != 1 or re.search("[{}]", url.replace("{query}", "", 1)):
         raise ValueError("tools.web.url must hold {query} once, behind the question mark, and no other braces")
 
 

@@ -9,38 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
 import os
 import tempfile
 import time
 import types
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from metaagentx.tools.corpus import LONGEST, Document
+from metaagentx.tools.exchange import Unanswered, exchange, secret
 from metaagentx.tools.options import WebOptions
 from metaagentx.tools.tool import ToolError
 
 _PAUSE = 0.5  # seconds before the first new attempt, twice as long before each further one
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """The key goes to the host of the config and to no other; a redirect is an answer that is of no use."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-class _Unanswered(Exception):
-    """An attempt that brought nothing; `again`: whether the next one may."""
-
-    def __init__(self, reason: str, again: bool) -> None:
-        super().__init__(reason)
-        self.again = again
 
 
 class WebSearch:
@@ -49,16 +32,7 @@ class WebSearch:
     def __init__(self, options: WebOptions, record: Path) -> None:
         """record: the folder of the recorded results. Raises ValueError where the variable of the key is not set."""
         self._options, self._record = options, record
-        self._key = os.environ.get(options.key_variable, "") if options.key_variable else ""
-        if options.key_variable and not (self._key.isascii() and self._key.isprintable() and self._key.strip()):
-            raise ValueError(
-                f"the environment variable {options.key_variable} (task.tools.web.key_variable) must be set to the "
-                "key of the search API: it is not set, or not to printable characters"
-            )
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
-        if urlsplit(options.url).scheme == "http":  # this machine's own
-            handlers.append(urllib.request.ProxyHandler({}))
-        self._opener = urllib.request.build_opener(*handlers)
+        self._key = secret(options.key_variable, "task.tools.web.key_variable") if options.key_variable else ""
 
     def search(self, query: str) -> list[Document]:
         """The results for the words of `query`, in the API's order: links for ids, and snippets for texts.
@@ -76,44 +50,21 @@ class WebSearch:
     def _answer(self, query: str) -> Any:
         """The API's answer, decoded."""
         options = self._options
-        request = urllib.request.Request(options.url.replace("{query}", quote(query, safe="", errors="replace")))
-        request.add_header("User-Agent", "metaagentx")
-        request.add_header("Accept", "application/json")
+        url = options.url.replace("{query}", quote(query, safe="", errors="replace"))
+        headers = {"User-Agent": "metaagentx", "Accept": "application/json"}
         if options.header:
             name, _, value = options.header.partition(":")
-            request.add_unredirected_header(name, value.strip().replace("{key}", self._key))
+            headers[name] = value.strip().replace("{key}", self._key)
         for attempt in range(options.retries + 1):
             try:
-                return json.loads(self._body(request))
+                return json.loads(exchange("GET", url, headers, None, seconds=options.seconds, most_kb=options.most_kb))
             except (ValueError, RecursionError):
                 raise ToolError("the search API's answer is not JSON; go on without it") from None
-            except _Unanswered as trouble:
+            except Unanswered as trouble:
                 if attempt == options.retries or not trouble.again:
                     raise ToolError(f"the search API {trouble}; go on without it") from None
             time.sleep(_PAUSE * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
-
-    def _body(self, request: urllib.request.Request) -> bytes:
-        """One attempt. What goes wrong is said in our own words: the library's may repeat what was sent."""
-        options = self._options
-        deadline = time.monotonic() + options.seconds
-        body = b""
-        try:
-            with self._opener.open(request, timeout=options.seconds) as response:
-                while piece := response.read1(65536):
-                    body += piece
-                    if len(body) > 1024 * options.most_kb:
-                        raise _Unanswered(f"sent more than {options.most_kb} kB", again=False)
-                    if time.monotonic() > deadline:
-                        raise _Unanswered(f"took longer than {options.seconds:g} seconds", again=True)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise _Unanswered(f"answered with status {error.code}", error.code == 429 or error.code >= 500) from None
-        except TimeoutError:
-            raise _Unanswered(f"took longer than {options.seconds:g} seconds", again=True) from None
-        except (OSError, http.client.HTTPException):
-            raise _Unanswered("could not be reached", again=True) from None
-        return body
 
     def _results(self, answer: Any) -> list[list[str]]:
         """[link, title, snippet] of every result."""

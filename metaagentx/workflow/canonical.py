@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, assert_never
 
@@ -26,6 +28,7 @@ from metaagentx.workflow.ir import (
     Router,
     Workflow,
 )
+from metaagentx.workflow.references import heard
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -39,18 +42,41 @@ def canonical(workflow: Workflow) -> Workflow:
     unless an agent names them.
     `workflow` must have passed `check`.
     """
+    workflow = _distinct(workflow, {}, "s0", (f"s{number}" for number in itertools.count(1)))
     flat = _flatten(workflow)
     root = flat if isinstance(flat, Workflow) else Workflow(workflow.name, (flat,))
     explicit = _explicit(root)
     names: dict[str, str] = {}
-    # Nothing can refer to the whole, whose name a step may have too.
-    for index, node in enumerate(_preorder(explicit)[1:], 1):
+    for index, node in enumerate(_preorder(explicit)):
         names.setdefault(node.name, f"n{index}")
     for outer, inner in _absorbed(workflow):
         names.setdefault(outer, names.get(inner, inner))
     result = _Renaming(names).node(explicit)
     assert isinstance(result, Workflow)
     return result
+
+
+def _distinct(node: Any, known: Mapping[str, str], name: str, fresh: Iterator[str]) -> Any:
+    """`node` and all that is inside it under names of their own: the same name may be another step elsewhere.
+
+    `known`: what references to the steps that may be referred to become.
+    """
+    if isinstance(node, Agent):
+        return replace(node, name=name, task=None if node.task is None else _renamed(node.task, known))
+    found = heard(node)
+    names = {id(part): next(fresh) for part, _ in found}
+    inner = iter(
+        [
+            _distinct(part, {**known, **{each.name: names[id(each)] for each in spoken}}, names[id(part)], fresh)
+            for part, spoken in found
+        ]
+    )
+    renamed: Any = replace(_map(node, lambda part: next(inner)), name=name)
+    return _rename_ends(node, renamed) if isinstance(node, Graph) else renamed
+
+
+def _renamed(task: str, names: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda match: f"{{{names.get(match[1], match[1])}}}", task)
 
 
 def key(workflow: Workflow) -> str:
@@ -192,8 +218,7 @@ class _Renaming:
         return renamed
 
     def _task(self, task: str) -> str:
-        template = _PLACEHOLDER.sub(lambda match: f"{{{self._names.get(match[1], match[1])}}}", task)
-        return " ".join(template.split())
+        return " ".join(_renamed(task, self._names).split())
 
 
 def _folded(prompt: str | None) -> Any:

@@ -30,7 +30,7 @@ class Said:
 
     @classmethod
     def of(cls, name: str, reply: Reply, answer: str | None) -> Said:
-        spoken = reply.outcome in (Outcome.OK, Outcome.CUT)
+        spoken = reply.outcome.spoken
         text = after_thinking(reply.text)
         if spoken and text.strip():
             return cls(name, text, answer, reply.outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from metaagentx.workflow.context import Context, Said
@@ -11,7 +11,7 @@ from metaagentx.workflow.ir import Workflow
 from metaagentx.workflow.ledger import Ledger
 from metaagentx.workflow.nodes import run_node
 from metaagentx.workflow.prompts import Wording
-from metaagentx.workflow.protocol import Delivery, Outcome, Process, RunResult
+from metaagentx.workflow.protocol import Delivery, Outcome, Process, RunResult, Turn
 from metaagentx.workflow.room import CHARACTERS, Room
 
 _NO_TEXTS: Mapping[str, str] = MappingProxyType({})
@@ -54,7 +54,7 @@ def run(
     return RunResult(
         text=last.text,
         answer=last.answer,
-        outcome=_outcome(last),
+        outcome=_outcome(last, ledger.turns),
         calls=ledger.calls,
         tool_calls=ledger.tool_calls,
         refused_tool_calls=ledger.refused_tool_calls,
@@ -64,8 +64,13 @@ def run(
     )
 
 
-def _outcome(last: Said) -> Outcome:
-    """A cut reply that holds an answer counts; text without an answer is unparsable; silence keeps its reason."""
+def _outcome(last: Said, turns: Sequence[Turn]) -> Outcome:
+    """A cut reply that holds an answer counts; text without an answer is unparsable; silence keeps its reason.
+
+    A run of which any reply was lost by our own fault is not the run that the design would have had.
+    """
+    if any(turn.reply.outcome is Outcome.FAILED for turn in turns):
+        return Outcome.FAILED
     if last.is_silent:
         return last.outcome
     return Outcome.UNPARSABLE if last.answer is None else Outcome.OK

@@ -25,12 +25,23 @@ class Outcome(StrEnum):
     """How a reply or a run ended. Every outcome keeps its sample: nothing is dropped for ending badly."""
 
     OK = "ok"
+    STOPPED = "stopped"  # its text came to hold a stop string, which it keeps
     CUT = "cut"  # reached its bound on new tokens before it ended by itself
     EMPTY = "empty"  # ended without any visible text
     TOO_LONG = "too_long"  # the prompt does not fit; nothing was sampled
     OVER_BUDGET = "over_budget"  # a bound on calls, tokens or wall time was reached; nothing was sampled
     FAILED = "failed"  # our own fault (engine, sandbox): masked from training
     UNPARSABLE = "unparsable"  # (runs only) the last message holds no answer
+
+    @property
+    def spoken(self) -> bool:
+        """Whether a reply that ended so has text."""
+        return self in (Outcome.OK, Outcome.STOPPED, Outcome.CUT)
+
+    @property
+    def open(self) -> bool:
+        """Whether the tokens of a reply that ended so lack the one that ends a turn."""
+        return self in (Outcome.STOPPED, Outcome.CUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a policy answered. `text` is empty unless `outcome` is OK or CUT."""
+    """What a policy answered. `text` is empty unless `outcome` is OK, STOPPED or CUT."""
 
     text: str
     outcome: Outcome = Outcome.OK

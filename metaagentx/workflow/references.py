@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from metaagentx.workflow.bounds import parts
 from metaagentx.workflow.ir import (
     Agent,
-    AgentRule,
     Branch,
     Debate,
     Ensemble,
@@ -45,38 +44,33 @@ class _Scopes:
         return self._known[id(node)]
 
     def _open(self, node: Node) -> dict[str, str]:
-        match node:
-            case Agent():
-                return {} if node.task is None else {name: node.name for name, _ in references(node.task)}
-            case Ensemble():
-                judge = () if node.judge is None else (node.judge,)
-                return self._all(node.agents) | self._all(judge, node.agents)
-            case Reflection():
-                return self._all((node.agent,) if node.critic is None else (node.agent, node.critic))
-            case Debate():
-                return self._all((*node.debaters, *(() if node.judge is None else (node.judge,))), node.debaters)
-            case Router():
-                chooser = (node.rule.agent,) if isinstance(node.rule, AgentRule) else ()
-                return self._all((*chooser, *(route for _, route in node.routes)))
-            case Loop():
-                return self._all(node.body, node.body)
-            case Graph():
-                return self._all(node.nodes, node.nodes)
-            case Branch():
-                return self._sequence(node.body)
-            case Workflow():
-                return self._sequence(node.steps)
-            case _:
-                assert_never(node)
-
-    def _all(self, nodes: Iterable[Node], spoken: Sequence[Node] = ()) -> dict[str, str]:
-        names = {node.name for node in spoken}
-        return {step: agent for node in nodes for step, agent in self.open(node).items() if step not in names}
-
-    def _sequence(self, steps: Sequence[Node]) -> dict[str, str]:
+        if isinstance(node, Agent):
+            return {} if node.task is None else {name: node.name for name, _ in references(node.task)}
         found: dict[str, str] = {}
-        spoken: set[str] = set()
-        for node in steps:
-            found |= {step: agent for step, agent in self.open(node).items() if step not in spoken}
-            spoken.add(node.name)
+        for part, spoken in heard(node):
+            names = {each.name for each in spoken}
+            found |= {step: agent for step, agent in self.open(part).items() if step not in names}
         return found
+
+
+def heard(node: Node) -> list[tuple[Node, tuple[Node, ...]]]:
+    """Each node directly inside `node`, in order, with those beside it that it may refer to: the last to speak last."""
+    inside = parts(node)
+    match node:
+        case Agent() | Reflection() | Router():
+            return [(part, ()) for part in inside]
+        case Ensemble():
+            return [
+                *((member, ()) for member in node.agents),
+                *((judge, node.agents) for judge in inside[len(node.agents) :]),
+            ]
+        case Debate():
+            return [(part, node.debaters) for part in inside]
+        case Loop():  # of the turn before, and of this one
+            return [(part, (*inside, *inside[:i])) for i, part in enumerate(inside)]
+        case Graph():
+            return [(part, inside) for part in inside]
+        case Branch() | Workflow():
+            return [(part, inside[:i]) for i, part in enumerate(inside)]
+        case _:
+            assert_never(node)

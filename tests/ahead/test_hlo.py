@@ -97,3 +97,32 @@ def test_a_product_written_as_a_convolution(window, labels, left, right, out, fl
     )
     found = Program(text).cost().products
     assert found == (2 * 3 * 4 * 8 * 16 if flops is None else flops)
+
+
+def test_what_reads_an_array_that_it_has_just_updated_reads_all_of_it():
+    text = HEADER + (
+        "%fused (p: f32[100], u: f32[1], i: s32[]) -> f32[] {\n  %p = f32[100] parameter(0)\n"
+        "  %u = f32[1] parameter(1)\n  %i = s32[] parameter(2)\n"
+        "  %new = f32[100] dynamic-update-slice(%p, %u, %i)\n  ROOT %sum = f32[] custom(%new)\n}\n\n"
+        "ENTRY %main (x: f32[100], y: f32[1], at: s32[]) -> f32[] {\n  %x = f32[100] parameter(0)\n"
+        "  %y = f32[1] parameter(1)\n  %at = s32[] parameter(2)\n"
+        "  ROOT %f = f32[] fusion(%x, %y, %at), kind=kLoop, calls=%fused\n}\n"
+    )
+    updated = 4  # written
+    assert Program(text).cost().hbm == 400 + 4 + 4 + updated
+
+
+def test_a_paged_kernel_reads_what_its_slots_may_hold_and_not_all_pages():
+    slots, reached, owned, page, heads, kv_heads, width = 8, 3, 5, 128, 32, 8, 128
+    pages = f"bf16[{slots * owned},{page},{2 * kv_heads},{width}]"
+    text = HEADER + (
+        f"ENTRY %main (pages: {pages}) -> bf16[{slots},{heads},{width}] {{\n  %pages = {pages} parameter(0)\n"
+        f"  ROOT %ragged_paged_attention_kernel.1 = bf16[{slots},{heads},{width}] custom-call(%pages), "
+        f'custom_call_target="tpu_custom_call", operand_layout_constraints={{s32[{slots}]{{0}}, '
+        f"s32[{slots},{reached}]{{1,0}}, s32[{slots + 1}]{{0}}, s32[2]{{0}}, s32[1]{{0}}, "
+        f"bf16[{slots},{heads},{width}]{{2,1,0}}, {pages}{{3,2,1,0}}}}, metadata={{}}\n}}\n"
+    )
+    cost = Program(text).cost()
+    assert cost.cached == slots * reached * page * 2 * kv_heads * width * 2
+    assert cost.attended == 2 * 2 * slots * reached * page * heads * width
+    assert cost.hbm == slots * heads * width * 2  # the result

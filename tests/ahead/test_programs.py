@@ -12,6 +12,7 @@ from metaagentx.ahead import estimate, programs
 from metaagentx.ahead.hlo import Program
 from metaagentx.learn.options import PackOptions
 from metaagentx.learn.state import create
+from metaagentx.memory import held
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import params
 from metaagentx.rollout.options import EngineOptions
@@ -45,7 +46,7 @@ def test_the_training_state_is_laid_out_as_the_real_one(eight):
 
 
 def test_the_slots_are_laid_out_as_the_real_ones(eight):
-    real = jax.jit(empty_state, static_argnums=(0, 1, 2))(MODEL, 8, 16)
+    real = jax.jit(empty_state, static_argnums=(0, 1, 2, 3, 4))(MODEL, "dense", 8, 16, False)
     mine, theirs = layout(programs.engine_state(SETTINGS, eight)), layout(real)
     assert mine.cache == theirs.cache
     assert jax.tree.map(lambda x: x[:2], mine, is_leaf=lambda x: isinstance(x, tuple)) == jax.tree.map(
@@ -64,14 +65,14 @@ def test_every_program_compiles_for_a_mesh_and_multiplies_what_the_model_asks_fo
 def test_what_waits_is_what_a_chip_holds_besides(eight):
     state, slots = programs.train_state(SETTINGS, eight), programs.engine_state(SETTINGS, eight)
     split = replace(SETTINGS, policies=replace(SETTINGS.policies, layout="split"))
-    assert programs.waiting("update", SETTINGS, eight) == programs.held(slots)
-    assert programs.waiting("decode", SETTINGS, eight) == programs.held(state) - programs.held(state.params)
+    assert programs.waiting("update", SETTINGS, eight) == held(slots)
+    assert programs.waiting("decode", SETTINGS, eight) == held(state) - held(state.params)
     assert programs.waiting("update", split, eight) > programs.waiting("update", SETTINGS, eight)
 
 
 def test_held_is_one_chip_s_share(eight):
     placed = jax.device_put(jnp.zeros((4, 8)), jax.NamedSharding(eight, jax.P("fsdp", "tensor")))
-    assert programs.held(placed) == 4 * 4 * 8 / 4
+    assert held(placed) == 4 * 4 * 8 / 4
 
 
 def test_adapters_are_refused_by_name(eight):

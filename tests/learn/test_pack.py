@@ -44,9 +44,9 @@ def test_every_trajectory_is_found_again_with_its_loss_tokens_predicted_from_one
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 16), max_size=40))
 def test_first_fit_never_overlaps_and_leaves_no_two_rows_half_empty(lengths: list[int]) -> None:
-    row, offset, _, used = first_fit(np.array(lengths, np.int64), 16)
-    taken = np.zeros((used, 16), int)
-    for r, o, n in zip(row, offset, lengths, strict=True):
+    places = first_fit(np.array(lengths, np.int64), 16)
+    taken = np.zeros((places.rows, 16), int)
+    for r, o, n in zip(places.row, places.offset, lengths, strict=True):
         taken[r, o : o + n] += 1
     assert taken.max(initial=0) <= 1
     assert np.sum(taken.sum(1) * 2 <= 16) <= 1

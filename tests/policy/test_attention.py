@@ -54,9 +54,10 @@ def deviation(narrow, exact):
     return np.sqrt(np.mean(np.square(np.float32(narrow) - exact)))
 
 
+@pytest.mark.parametrize("by_blocks", [attention.blocked, attention.strips])
 @pytest.mark.parametrize("size", [8, LENGTH, 512])
-def test_blocked_attention_is_dense_attention_and_so_are_its_gradients(size):
-    attend = functools.partial(attention.blocked, jnp.asarray(SEGMENTS), size=size)
+def test_blocked_attention_is_dense_attention_and_so_are_its_gradients(by_blocks, size):
+    attend = functools.partial(by_blocks, jnp.asarray(SEGMENTS), size=size)
     assert_close(outcome(attend, *inputs()), outcome(dense, *inputs()), atol=2e-6)
 
 
@@ -109,3 +110,94 @@ def laid_out(attend, size, q, k, v):
 def test_the_splash_kernel_is_dense_attention_and_so_are_its_gradients():
     attend = functools.partial(attention.splash, jnp.asarray(SEGMENTS), interpret=True)
     assert_close(outcome(attend, *inputs(width=128)), outcome(dense, *inputs(width=128)), atol=2e-5)
+
+
+def alone():
+    """The segments without what is packed: one in each row."""
+    return jnp.asarray(np.where(SEGMENTS > 0, 1, 0))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_what_cudnn_is_asked_for_is_dense_attention_and_so_are_its_gradients(dtype):
+    attend = functools.partial(attention.fused, jnp.asarray(SEGMENTS), implementation="xla")
+    operands = inputs(dtype=dtype)
+    exact = outcome(dense, *(x.astype(jnp.float32) for x in operands))
+    mine, theirs = outcome(attend, *operands), outcome(dense, *operands)
+    for got, plain, right in zip(mine, theirs, exact, strict=True):
+        assert deviation(got, right) <= 1.25 * deviation(plain, right) + 1e-6
+
+
+def test_rows_of_one_segment_need_no_mask():
+    def plain(q, k, v):
+        return attention.within("dense", jnp.broadcast_to(jnp.arange(LENGTH)[None], SEGMENTS.shape), alone())(q, k, v)[
+            0
+        ]
+
+    attend = functools.partial(attention.fused, alone(), alone=True, implementation="xla")
+    assert_close(outcome(attend, *inputs()), outcome(plain, *inputs()), atol=2e-6)
+
+
+def test_the_triton_kernel_is_dense_attention_and_so_are_its_gradients():
+    attend = functools.partial(attention.triton, jnp.asarray(SEGMENTS), interpret=True)
+    assert_close(outcome(attend, *inputs()), outcome(dense, *inputs()), atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_triton_kernel_lowers_for_a_gpu(dtype):
+    def loss(*operands):
+        return jnp.sum(attention.triton(jnp.asarray(SEGMENTS), *operands).astype(jnp.float32))
+
+    *operands, _ = inputs(width=64, dtype=dtype)
+    lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*operands).lower(lowering_platforms=("cuda",))
+    assert "triton" in lowered.as_text()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_cudnn_kernel_lowers_for_a_gpu(packed):
+    def loss(*operands):
+        segments = jnp.asarray(SEGMENTS) if packed else alone()
+        return jnp.sum(attention.fused(segments, *operands, alone=not packed).astype(jnp.float32))
+
+    *operands, _ = inputs(width=64, dtype=jnp.bfloat16)
+    traced = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+    try:
+        lowered = traced.trace(*operands).lower(lowering_platforms=("cuda",))
+    except RuntimeError as error:
+        pytest.skip(f"jax wants cuDNN installed: {error}")
+    assert "cudnn" in lowered.as_text()
+
+
+@pytest.mark.parametrize("name", ["fused", "triton"])
+def test_kernels_of_gpus_on_a_mesh_are_those_of_one_device(name):
+    options = {"fused": {"implementation": "xla"}, "triton": {"interpret": True}}[name]
+    attend = functools.partial(getattr(attention, name), **options)
+
+    def forward(q, k, v):
+        return jnp.where(REAL, attend(jnp.asarray(SEGMENTS), q, k, v), 0)
+
+    *operands, _ = inputs()
+    alone = jax.jit(forward)(*operands)
+    with jax.set_mesh(make_mesh(2, 2, 2)):
+        together = jax.device_get(
+            jax.jit(functools.partial(laid_out, lambda s, q, k, v, _: attend(s, q, k, v), 0))(*operands)
+        )
+    np.testing.assert_allclose(np.where(REAL, together, 0), alone, atol=2e-6)
+
+
+@pytest.mark.parametrize("by_blocks", [attention.blocked, attention.strips])
+@pytest.mark.parametrize(("trunk", "branch", "size"), [(9, 14, 4), (9, 14, 16), (13, 8, 8), (21, 4, 6)])
+def test_blocks_of_a_tree_are_dense_attention_and_so_are_its_gradients(by_blocks, trunk, branch, size):
+    """Two stems side by side in the trunk, one of which segments of every branch continue."""
+    index = np.arange(LENGTH)
+    branches = (index - trunk) // branch
+    segments = np.where(index < trunk, 1 + (index > trunk // 2), 3 + branches)
+    of = np.where(index < trunk, 0, 1 + branches % 2)
+    segments, of = (np.broadcast_to(x.astype(np.int32), SEGMENTS.shape) for x in (segments, of))
+    positions = np.broadcast_to(index.astype(np.int32), SEGMENTS.shape)
+    stems = attention.Stems(jnp.asarray(of), trunk, branch)
+
+    def reference(q, k, v):
+        return attention.within("dense", positions, segments, stems=stems)(q, k, v)[0]
+
+    attend = functools.partial(by_blocks, jnp.asarray(segments), size=size, stems=stems)
+    assert_close(outcome(attend, *inputs()), outcome(reference, *inputs()), atol=2e-6)

@@ -8,6 +8,7 @@ import pytest
 
 from metaagentx import mesh
 from metaagentx.policy import decode, experts, model, params, spec
+from metaagentx.policy.cache import empty_cache
 from metaagentx.policy.config import Experts
 from tests.policy import reference, tiny
 
@@ -169,8 +170,8 @@ def test_a_whole_model_with_experts_and_biases_learns_and_samples_on_eight_devic
         return jnp.mean(model.unembed(weights, config, hidden) ** 2)
 
     def study(weights):
-        cache = decode.empty_cache(config, slots=8, capacity=6)
-        sampled, _ = decode.decode_step(weights, config, cache, ids[:, 0], np.zeros(8, np.int32))
+        cache = empty_cache(config, "dense", slots=8, capacity=6)
+        sampled, _ = decode.decode_step(weights, config, "dense", cache, ids[:, 0], np.zeros(8, np.int32), 6)
         return jax.value_and_grad(loss)(weights), sampled
 
     alone = jax.jit(study)(params.initialise(config, jax.random.key(0)))

@@ -108,3 +108,19 @@ def test_gradients_of_the_vocabulary_are_summed_in_float32(tied):
 
         assert error(found) < 0.015
         assert error(found) < 0.6 * error(poor)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 1.0])
+def test_what_is_wanted_is_the_same_as_of_all_and_so_are_its_gradients(case, share):
+    weights, hidden, targets = case
+    wanted = np.random.default_rng(1).random((ROWS, LENGTH)) < share
+
+    def loss(weights, hidden, wanted_alone):
+        found = logprobs.token_logprobs(weights, CONFIG, hidden, targets, 2, True, wanted if wanted_alone else None)
+        return sum(jnp.sum(jnp.where(wanted, x, 0)) for x in found), found
+
+    graded = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
+    (one, few), (two, every) = (graded(weights, hidden, alone) for alone in (True, False))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, two)
+    for a, b in zip(few, every, strict=True):
+        np.testing.assert_allclose(a[wanted], b[wanted], atol=1e-6)

@@ -12,6 +12,7 @@ from metaagentx.mesh import make_mesh
 from metaagentx.policy.logprobs import token_logprobs
 from metaagentx.policy.model import forward, unembed
 from metaagentx.policy.params import shardings
+from metaagentx.rollout import programs
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import SamplingOptions
@@ -221,6 +222,114 @@ def test_outcomes(config, params, options):
         assert (too_long.outcome, len(too_long.tokens)) == (Outcome.TOO_LONG, 0)
 
 
+def test_a_row_is_kept_for_its_dialogue_while_a_tool_works_as_the_options_say(config, params, options):
+    first, other = prompts(3, seed=5)[::2]
+    for during_tools, computed in (("keep", 2), ("leave", 10)):
+        narrow = dataclasses.replace(options, slots=2, admit_buckets=(2,), share_unit=1, during_tools=during_tools)
+        engine = Engine(config, narrow, (EOS,))
+        engine.load(params, 1)
+
+        def ask(number, row, conversation, engine=engine):
+            engine.submit(Ask(number, row, ids(number), SamplingOptions(0.0, 3), "executor", conversation))
+
+        ask(0, np.full(6, 4, np.int32), 0)
+        reply = finish(engine, 1)[0].tokens
+        engine.hold(0)
+        for number, row in enumerate((first, other), 1):
+            ask(number, row, number)
+        finish(engine, 2)
+        engine.take_work()
+        ask(3, np.array([4] * 6 + [*reply, 5], np.int32), 0)
+        finish(engine, 1)
+        work = engine.take_work()
+        assert work.prefilled_tokens == computed
+
+
+def test_a_hold_that_nobody_comes_back_for_stops_nothing(config, params, options):
+    engine = Engine(config, dataclasses.replace(options, slots=2, admit_buckets=(2,)), (EOS,))
+    engine.load(params, 1)
+    for number in range(6):
+        engine.submit(Ask(number, np.array([2, 3], np.int32), ids(number), SamplingOptions(1.0, 2), "executor", number))
+        finish(engine, 1)
+        engine.hold(number)
+
+
+def test_a_row_that_is_kept_for_a_turn_that_does_not_fit_is_free_again(config, params, options):
+    engine = Engine(config, dataclasses.replace(options, slots=2, admit_buckets=(1, 2), chunk=1), (99,))
+    engine.load(params, 1)
+
+    def ask(number, size, conversation):
+        row = np.full(size, 2, np.int32)
+        engine.submit(Ask(number, row, ids(number), SamplingOptions(1.0, 4), "executor", conversation))
+
+    ask(0, 2, 0)
+    finish(engine, 1)
+    engine.hold(0)
+    ask(1, 99, 0)
+    assert finish(engine, 1)[1].outcome == Outcome.TOO_LONG
+    engine.take_work()
+    for number in (2, 3):
+        ask(number, 2, number)
+    finish(engine, 2)
+    work = engine.take_work()
+    assert (work.slot_steps, work.busy_slot_steps) == (2 * 3, 2 * 3)  # side by side
+
+
+def test_in_waves_no_call_starts_before_all_others_have_ended(config, params, options):
+    engine = Engine(config, dataclasses.replace(options, slots=2, admit_buckets=(2,), chunk=1, waves=True), (99,))
+    engine.load(params, 1)
+    row = prompts(1)[0]
+    for number, bound in enumerate((9, 2, 2)):
+        engine.submit(Ask(number, row, ids(number), SamplingOptions(1.0, bound), "executor"))
+    assert list(finish(engine, 3)) == [1, 0, 2]
+    work = engine.take_work()
+    assert (work.slot_steps, work.busy_slot_steps) == (2 * (8 + 1), 8 + 1 + 1)
+
+
+def test_a_chunk_ends_early_where_calls_wait_for_the_slots_that_became_free(config, params, options):
+    engine = Engine(config, dataclasses.replace(options, slots=2, admit_buckets=(1, 2), chunk=16), (99,))
+    engine.load(params, 1)
+    row = prompts(1)[0]
+    for number, bound in enumerate((12, 3, 10)):
+        engine.submit(Ask(number, row, ids(number), SamplingOptions(1.0, bound), "executor"))
+    finish(engine, 3)
+    work = engine.take_work()
+    assert (work.slot_steps, work.busy_slot_steps) == (2 * 11, 11 + 2 + 9)
+
+
+def test_decoding_reads_as_much_of_the_cache_as_the_longest_call_needs(config, params, options, monkeypatch):
+    engine = Engine(config, dataclasses.replace(options, capacity_buckets=(8, 16), chunk=2, ahead=0), (99,))
+    engine.load(params, 1)
+    widths, decode = [], programs._decode
+    monkeypatch.setattr(programs, "_decode", lambda *args: widths.append(args[3]) or decode(*args))
+    engine.submit(Ask(0, np.full(4, 3, np.int32), ids(0), SamplingOptions(1.0, 20), "executor"))
+    finish(engine, 1)
+    assert widths == [8] * 2 + [16] * 4 + [24] * 4  # the first token came with the prompt, the last needs no row
+
+
+def test_an_idle_engine_asks_nothing_of_the_device(engine, monkeypatch):
+    sample(engine, prompts(2))
+    monkeypatch.setattr(programs, "_decode", None)
+    assert engine.step() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"ahead": 2}, "engine.ahead"),
+        ({"share": "all"}, "engine.share"),
+        ({"share_unit": 0}, "engine.share_unit"),
+        ({"during_tools": "drop"}, "engine.during_tools"),
+        ({"capacity_buckets": (8, 4)}, "engine.capacity_buckets"),
+        ({"capacity_buckets": (24,)}, "engine.capacity_buckets ends at 24"),
+        ({"prompt_buckets": ()}, "engine.prompt_buckets"),
+    ],
+)
+def test_a_bad_option_is_named(options, change, match):
+    with pytest.raises(ValueError, match=match):
+        dataclasses.replace(options, **change)
+
+
 def test_misuse_is_named(config, params, options):
     engine = Engine(config, options, (EOS,))
     with pytest.raises(ValueError, match="the prompt is empty"):
@@ -232,3 +341,5 @@ def test_misuse_is_named(config, params, options):
         engine.load(params, 1)
     with pytest.raises(ValueError, match=r"engine.capacity \(65\)"):
         Engine(config, dataclasses.replace(options, capacity=65), (EOS,))
+    with pytest.raises(ValueError, match="there is a bias or mask, but the engine was made without"):
+        engine.submit(Ask(0, np.array([2], np.int32), ids(0), SamplingOptions(only=("a",)), "executor"))

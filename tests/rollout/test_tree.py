@@ -149,11 +149,11 @@ class Late(Sums):
         return verdict
 
 
-def test_all_grading_of_a_design_begins_before_any_is_waited_for():
+def test_all_grading_begins_before_any_is_waited_for_so_that_no_engine_waits_for_a_grader():
     task = Late()
-    trees, _ = grow(script(["a=solve()"], ["=2"]), TreeOptions(designs=1, executions=3), task=task)
-    assert task.events == ["begin"] * 3 + ["wait"] * 3
-    assert [execution.correct for execution in trees[0].designs[0].executions] == [1.0] * 3
+    trees, _ = grow(script(["a=solve()"], ["=2"]), TreeOptions(designs=2, executions=3), questions=2, task=task)
+    assert task.events == ["begin"] * 12 + ["wait"] * 12
+    assert [e.correct for e in trees[0].designs[0].executions] == [1.0] * 3
 
 
 def test_a_run_whose_grader_broke_down_is_masked_and_not_wrong():

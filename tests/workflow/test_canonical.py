@@ -51,6 +51,15 @@ def test_a_step_may_have_the_name_of_the_whole() -> None:
     assert check(canonical(named("a")), ir.Limits()) is None
 
 
+def test_a_reference_is_to_the_step_of_its_own_scope() -> None:
+    def named(member: str) -> ir.Workflow:
+        vote = ir.Ensemble("a", (replace(A, name=member),))
+        return ir.Workflow("w", (ir.Reflection("r", replace(B, name=member)), vote, replace(B, task="{a} - 7")))
+
+    assert key(named("a")) == key(named("m"))
+    assert check(canonical(named("a")), ir.Limits()) is None
+
+
 def test_names_of_a_graph_and_its_routes_do_not_matter() -> None:
     def graph(p: str, q: str) -> ir.Graph:
         edges = (ir.Edge(p, q), ir.Edge(q, p, ir.VerdictAccepts()))

@@ -80,11 +80,17 @@ def test_the_answer_is_the_last_one_of_the_last_message() -> None:
     assert Stage({"A": box(7), "B": box(5) + box(7) + box(5)}).play(A, B).answer == "5"
 
 
+def test_a_reply_lost_by_our_own_fault_fails_the_run() -> None:
+    stage = Stage({"A": Reply("", Outcome.FAILED), "B": box(2)})
+    result = stage.play(A, B)
+    assert stage.shown()[1] == ("B", "Q?\n\n[A]: (no reply)\n\nyours")
+    assert (result.outcome, result.answer) == (Outcome.FAILED, "2")
+
+
 @pytest.mark.parametrize(
     ("reply", "seen"),
     [
         (Reply(""), "[A]: (no reply)"),
-        (Reply("", Outcome.FAILED), "[A]: (no reply)"),
         (Reply("", Outcome.TOO_LONG), "[A]: (no reply)"),
         (Reply("  \n"), "[A]: (no reply)"),
         (Reply(box(4), Outcome.CUT), "[A]:\n4"),

@@ -1,0 +1,1 @@
+"""Those that metaagentx is compared with: each file one library, imported only in the process that runs it."""

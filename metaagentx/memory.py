@@ -1,0 +1,197 @@
+"""What a run will hold in a device's memory, found from shapes alone: before any weights are read."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from metaagentx.learn.schedule import ROLES
+from metaagentx.learn.state import abstract
+from metaagentx.policies import BASE, SHARED, Weights, served
+from metaagentx.policy import adapters, kernels, params
+from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.params import Params
+from metaagentx.rollout.state import empty_state
+from metaagentx.settings import Settings, SettingsError
+from metaagentx.transfer import regroup
+
+# What to change where something takes too much. Every weight, and what goes with it, is cut over the mesh.
+KEYS = {
+    "weights": "config.pretrained.dtype, config.mesh.fsdp, config.mesh.tensor",
+    "masters": "config.policies.master",
+    "moments": "config.stages.moments, config.mesh.fsdp",
+    "reference": "config.roles.designer.kl, config.roles.executor.kl",
+    "slots": "config.engine.slots, config.engine.capacity",
+    "copies": "config.engine.whole, config.engine.layers, config.generation.staleness",
+    "moving": "config.generation.tensor, config.pretrained.dtype",
+    "gradients": "config.mesh.fsdp, config.policies.layout",
+    "update": "config.pack.micro_rows, config.pack.chunk, config.pack.remat",
+    "sampling": "config.engine.admit_buckets, config.engine.prompt_buckets",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Bytes on one device, by what they are for: the names are those of `KEYS`."""
+
+    items: dict[str, int]
+    limit: float  # bytes that a device has; infinite where it does not say
+    prefix: str = "memory/"  # of metrics
+
+    @property
+    def total(self) -> int:
+        return sum(self.items.values())
+
+    def check(self) -> Plan:
+        """This plan. Raises SettingsError if a device has not so much: what takes how much, and what to change."""
+        if self.total <= self.limit:
+            return self
+        parts = [f"{name} {_size(size)} (see {KEYS[name]})" for name, size in self._largest()]
+        raise SettingsError(
+            f"this run needs {_size(self.total)} of a device's memory, and there are {_size(self.limit)}: "
+            + "; ".join(parts)
+        )
+
+    def __str__(self) -> str:
+        parts = [f"{name} {_size(size)}" for name, size in self._largest()]
+        of = "" if math.isinf(self.limit) else f" of {_size(self.limit)}"
+        return f"memory of a device: {_size(self.total)}{of}: {', '.join(parts)}"
+
+    def _largest(self) -> list[tuple[str, int]]:
+        """What takes at least a hundredth, largest first."""
+        ordered = sorted(self.items.items(), key=lambda item: -item[1])
+        return [(name, size) for name, size in ordered if size and size >= 0.01 * self.total]
+
+    def metrics(self) -> dict[str, float]:
+        """Bytes by name."""
+        found = {**self.items, "total": self.total} | ({} if math.isinf(self.limit) else {"limit": self.limit})
+        return {f"{self.prefix}{name}": float(size) for name, size in found.items()}
+
+
+def plans(settings: Settings, model: ModelConfig, mesh: Mesh | None, target: Mesh | None = None) -> list[Plan]:
+    """What a device will hold: one plan; or one for the devices that train, and one for those that only sample.
+
+    Of the programs' own memory only the gradients are known before they are compiled: see `measured`.
+    """
+    training = _training(settings, model, mesh)
+    if mesh is not None and target is not None:
+        samples = replace(settings.engine, whole=False)  # no axis of `target` cuts d_model
+        sampling = _sampling(replace(settings, engine=samples), model, target)
+        sampling["copies"] += held(_weights(settings, model, target)) * (1 + settings.generation.staleness)
+        if not set(mesh.devices.flat).isdisjoint(target.devices.flat):
+            return [Plan(training | sampling, limit(mesh))]
+        training["moving"] = held(_weights(settings, model, regroup(mesh, target.shape["tensor"])))
+        return [Plan(training, limit(mesh)), Plan(sampling, limit(target), "memory/sampling_devices/")]
+    return [Plan(training | _sampling(settings, model, mesh), limit(mesh))]
+
+
+def measured(plan: Plan, **programs: Iterable[jax.stages.Compiled]) -> Plan:
+    """`plan` with what compiled programs need for themselves: the largest of all, since one runs at a time.
+
+    `programs`: by their names in `KEYS`. Gradients are among what an update needs.
+    """
+    found = {name: max(map(temporary, compiled), default=0) for name, compiled in programs.items()}
+    most = max(found, key=found.__getitem__)
+    rest = {name: size for name, size in plan.items.items() if name != "gradients" or "update" not in found}
+    return replace(plan, items=rest | {most: found[most]})
+
+
+def temporary(program: jax.stages.Compiled) -> int:
+    """Bytes that a program needs besides its arguments: temporaries, and results that replace no argument."""
+    stats: Any = program.memory_analysis()
+    return int(stats.temp_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes)
+
+
+def held(tree: Any) -> int:
+    """Bytes on one device of arrays, or of shapes with layouts."""
+    return sum(math.prod(_piece(leaf)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def limit(mesh: Mesh | None) -> float:
+    """Bytes that a device of this process has. Simulated devices share those of the machine or the container."""
+    device = jax.local_devices()[0] if mesh is None else mesh.local_devices[0]
+    if device.platform == "cpu":
+        room = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+        with contextlib.suppress(OSError, ValueError):  # no container, or one without a bound ("max")
+            room.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        return min(room) / jax.local_device_count()
+    return (device.memory_stats() or {}).get("bytes_limit", math.inf)
+
+
+def _training(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict[str, int]:
+    options, roles = settings.policies, settings.roles.by_role()
+    with _in_force(mesh):
+        weights = _weights(settings, model, mesh)
+        trained = weights.adapters or weights.full
+        states = [
+            abstract(x, {role: roles[role] for role in served(name)}, settings.stages.moments, options.master)
+            for name, x in trained.items()
+        ]
+    floats = [jax.tree.map(lambda w: w.update(dtype=jnp.dtype("float32")), x) for x in trained.values()]
+    return {
+        "weights": held(weights),
+        "masters": held([state.master for state in states]),
+        "moments": held([state.opt_states for state in states]),
+        "reference": held([state.reference for state in states]),
+        "gradients": 2 * max(map(held, floats), default=0),  # of one pass, and their sum
+    }
+
+
+def _sampling(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict[str, int]:
+    options = settings.engine
+    policies = _weights(settings, model, mesh).full
+    with _in_force(mesh):
+        kernel = kernels.for_decoding(options.decode_attention, model)
+        shape = options.slots, options.capacity, settings.sampling.reshaped
+        slots = held(jax.eval_shape(partial(empty_state, model, kernel, *shape)))
+        whole = [jax.eval_shape(partial(params.whole, model), x) if options.whole else x for x in policies.values()]
+    copies = held(whole) if options.whole else 0
+    if options.separates(jax.default_backend()):
+        copies += held([x["layers"] for x in whole])
+    return {"slots": len(policies) * slots, "copies": copies}
+
+
+def _weights(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> Weights:
+    """Shapes and layouts of all weights: an engine has one of `full`."""
+    options = settings.policies
+    here = [role for role in ROLES if role not in options.servers.by_role()]
+    names = {"shared": [SHARED], "split": here, "adapters": [BASE]}[options.layout] if here else []
+    full = _bound(params.abstract(model), None if mesh is None else params.shardings(model, mesh))
+    if options.layout != "adapters":
+        return Weights(dict.fromkeys(names, full), {})
+    cuts = None if mesh is None else adapters.shardings(model, options.lora, mesh)
+    return Weights(
+        dict.fromkeys(names, full), dict.fromkeys(here, _bound(adapters.abstract(model, options.lora), cuts))
+    )
+
+
+def _bound(shapes: Params, shardings: Params | None) -> Params:
+    """Shapes with their layouts."""
+    if shardings is None:
+        return shapes
+    return jax.tree.map(lambda x, where: x.update(sharding=where), shapes, shardings)
+
+
+def _piece(leaf: Any) -> tuple[int, ...]:
+    """The shape of what one device has of an array."""
+    return leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
+
+
+def _in_force(mesh: Mesh | None) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def _size(count: float) -> str:
+    """Bytes for people."""
+    unit = next(unit for unit in (1e9, 1e6, 1e3) if count >= unit or unit == 1e3)
+    return f"{count / unit:.3g} {'GMk'[round((9 - math.log10(unit)) / 3)]}B"

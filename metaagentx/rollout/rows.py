@@ -1,0 +1,211 @@
+"""What each slot's row of the cache holds, and who may use it: known on the host, without asking a device.
+
+A row holds the tokens whose keys and values are in it: the prompt of a running call, and after it ended that prompt
+and its reply but for the last token. So a new prompt need not be computed from its first token on: it begins as some
+row does, running or not, or as another prompt of the same wave. What it shares is copied (nothing, where it goes on in
+the very row that it shares), and only the rest is computed.
+
+Letters: S slots, C capacity, n tokens of a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaagentx.rollout.options import Share
+
+NOWHERE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """What is to be put into a row."""
+
+    tokens: NDArray[np.int32]
+    adapter: int  # of the weights that it is for: rows of others are of no use; -1 for none
+    conversation: int  # -1: of none
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a prompt goes, and what it needs there."""
+
+    slot: int
+    source: int  # the slot whose row it begins as, may be its own; NOWHERE: nothing is shared
+    shared: int  # tokens that it has in common with `source`; all n: the logits after it too
+    level: int  # places of lower levels must be filled before: one of them may be the source
+    own: bool = False  # whether `source` held the dialogue so far
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The best beginning of a prompt: of a row (below S), or of the wave's prompt number `source` - S."""
+
+    source: int = NOWHERE
+    shared: int = 0
+    level: int = 0
+
+
+class Rows:
+    """The S rows of one engine, all free and empty at first.
+
+    Args:
+      widths: buckets of the tokens of a prompt that are computed: to share is worth it where it needs a smaller one.
+      unit: prefixes are shared in multiples of it, so that among nearly equal sources the nearest wins.
+    """
+
+    def __init__(self, slots: int, capacity: int, widths: Sequence[int], share: Share, unit: int) -> None:
+        self.widths, self.share, self.unit = np.array(widths), share, unit
+        self.held = np.zeros((slots, capacity), np.int32)
+        self.length = np.zeros(slots, np.int32)  # of what is held
+        self.prompt = np.zeros(slots, np.int32)  # of the prompt at its beginning, after which there are logits
+        self.adapter = np.full(slots, NOWHERE, np.int32)
+        self.conversation = np.full(slots, NOWHERE, np.int64)
+        self.free: dict[int, None] = dict.fromkeys(range(slots))  # in the order in which they became free
+        self.kept: dict[int, int] = {}  # by conversation: rows that are free for it alone, the oldest first
+
+    def hold(self, conversation: int) -> None:
+        """Keep what there is of a dialogue for its next turn."""
+        if conversation == NOWHERE or conversation in self.kept:
+            return
+        for slot in reversed(self.free):
+            if self.conversation[slot] == conversation:
+                del self.free[slot]
+                self.kept[conversation] = slot
+                return
+
+    def release(self, conversation: int) -> None:
+        """If a row is kept for this dialogue, it is free for everyone again."""
+        if conversation in self.kept:
+            self.free[self.kept.pop(conversation)] = None
+
+    def end(self, slot: int, reply: NDArray[np.int32]) -> None:
+        """The call in `slot` ended with this reply [n]; the row is free and still holds both."""
+        begin, more = self.prompt[slot], len(reply) - 1
+        self.held[slot, begin : begin + more] = reply[:-1]
+        self.length[slot] = begin + more
+        self.free[slot] = None
+
+    def place(self, prompts: Sequence[Prompt]) -> list[Place]:
+        """Take a free row for each prompt, at most as many as are free or kept for one of them.
+
+        The first rows to be overwritten are those that have been free for longest and that no prompt begins as.
+        """
+        for prompt in prompts:
+            self.release(prompt.conversation)
+        choices = self._choose(prompts)
+        slots = self._take(prompts, choices)
+        places = []
+        for prompt, choice, slot in zip(prompts, choices, slots, strict=True):
+            source = choice.source if choice.source < len(self.length) else slots[choice.source - len(self.length)]
+            own = choice.source < len(self.length) and self._own(choice.source, prompt)
+            places.append(Place(slot, source, choice.shared, choice.level, own))
+        for prompt, slot in zip(prompts, slots, strict=True):
+            self._write(prompt, slot)
+        return places
+
+    def common(self, prompt: Prompt) -> NDArray[np.int64]:
+        """[S] the tokens with which each row begins as the prompt does."""
+        size = len(prompt.tokens)
+        found = np.minimum(_common(self.held[:, :size], prompt.tokens), self.length)
+        return np.where(self.adapter == prompt.adapter, found, 0)
+
+    def _own(self, slot: int, prompt: Prompt) -> bool:
+        return slot != NOWHERE and prompt.conversation != NOWHERE and self.conversation[slot] == prompt.conversation
+
+    def _write(self, prompt: Prompt, slot: int) -> None:
+        size = len(prompt.tokens)
+        self.held[slot, :size] = prompt.tokens
+        self.length[slot] = self.prompt[slot] = size
+        self.adapter[slot], self.conversation[slot] = prompt.adapter, prompt.conversation
+
+    def _choose(self, prompts: Sequence[Prompt]) -> list[Choice]:
+        """Each prompt's best beginning. Equal prompts begin as the first of them; of others the longer come first."""
+        choices = [Choice()] * len(prompts)
+        if self.share == "none":
+            return choices
+        slots = len(self.length)
+        first: dict[tuple[int, bytes], int] = {}
+        leaders: list[int] = []
+        table = np.zeros((len(prompts), max((len(p.tokens) for p in prompts), default=0)), np.int32)
+        for number in sorted(range(len(prompts)), key=lambda i: -len(prompts[i].tokens)):
+            prompt, size = prompts[number], len(prompts[number].tokens)
+            leader = first.setdefault((prompt.adapter, prompt.tokens.tobytes()), number)
+            if leader != number:
+                choice = choices[leader]
+                whole = choice.shared == size  # then a row before this wave has it all
+                choices[number] = choice if whole else Choice(slots + leader, size, choice.level + 1)
+                continue
+            common = self.common(prompt)
+            equal = np.flatnonzero((common == size) & (self.prompt == size))
+            if len(equal):
+                choices[number] = Choice(int(equal[0]), size)
+            elif self.share == "prefix":
+                others = np.array(leaders, np.int64)
+                among = _common(table[: len(leaders), :size], prompt.tokens)
+                among[[prompts[i].adapter != prompt.adapter for i in leaders]] = 0
+                choices[number] = self._best(
+                    size,
+                    np.concatenate([np.arange(slots), slots + others]),
+                    np.concatenate([common, among]),
+                    np.array([0] * slots + [choices[i].level + 1 for i in leaders]),
+                    np.concatenate([self.conversation != prompt.conversation, np.ones(len(leaders), bool)]),
+                )
+            table[len(leaders), :size] = prompt.tokens
+            leaders.append(number)
+        return choices
+
+    def _best(
+        self,
+        size: int,
+        sources: NDArray[np.int64],
+        common: NDArray[np.int64],
+        level: NDArray[np.int64],
+        other: NDArray[np.bool_],
+    ) -> Choice:
+        """Of the sources with so many tokens in common: the narrowest rest, the lowest level, the most that is shared.
+
+        At least one token is computed, for the logits after it.
+        """
+        shared = np.minimum(common, size - 1) // self.unit * self.unit
+        rest = np.searchsorted(self.widths, size - shared)
+        best = np.lexsort((other, -shared, level, rest))[0]
+        if rest[best] >= np.searchsorted(self.widths, size):
+            return Choice()
+        return Choice(int(sources[best]), int(shared[best]), int(level[best]))
+
+    def _take(self, prompts: Sequence[Prompt], choices: Sequence[Choice]) -> list[int]:
+        """A free row for each prompt; what another prompt of the wave begins as is not overwritten before it is read.
+
+        A free row that prompts begin as can only go to the one that shares the most of it: the others' part of it
+        stays as it is. It does where that is the row's own dialogue, or nothing else in it is lost, or rows are short.
+        """
+        heirs: dict[int, int] = {}  # by row: the prompt that shares most of it
+        for number, choice in enumerate(choices):
+            if choice.source in self.free:
+                best = heirs.setdefault(choice.source, number)
+                if choice.shared > choices[best].shared:
+                    heirs[choice.source] = number
+        taken: dict[int, int] = {}
+        for row, heir in heirs.items():
+            if self._own(row, prompts[heir]) or self.common(prompts[heir])[row] == self.length[row]:
+                taken[heir] = row
+        plain = [row for row in self.free if row not in heirs]
+        short = len(prompts) - len(taken) - len(plain)
+        for row in [row for row in self.free if row in heirs and heirs[row] not in taken][: max(0, short)]:
+            taken[heirs[row]] = row
+        others = iter(plain)
+        slots = [taken[number] if number in taken else next(others) for number in range(len(prompts))]
+        for slot in slots:
+            del self.free[slot]
+        return slots
+
+
+def _common(rows: NDArray[np.int32], tokens: NDArray[np.int32]) -> NDArray[np.int64]:
+    """[N] tokens with which each of `rows` [N, n] begins as `tokens` [n] does."""
+    same = rows == tokens
+    return np.where(same.all(axis=1), same.shape[1], same.argmin(axis=1))

@@ -1,0 +1,68 @@
+"""A run compiles at its start, and never again: rollouts, updates of both phases, evaluations."""
+
+from __future__ import annotations
+
+import pytest
+
+from metaagentx import memory, policies
+from metaagentx.evaluate import validate
+from metaagentx.learn.schedule import phase
+from metaagentx.pipeline import Pipeline
+from metaagentx.rollout.compilation import count_compilations
+from metaagentx.settings import SettingsError
+from metaagentx.train import one_step, train
+from metaagentx.workbench import open_workbench
+from tests.test_train import lines, small
+
+
+@pytest.mark.parametrize("layout", ["shared", pytest.param("adapters", marks=pytest.mark.slow)])
+def test_after_its_start_a_run_compiles_nothing(layout: str) -> None:
+    """Steps bring other questions, designs, lengths and numbers of calls. Of the first two, only credit is new."""
+    options = {"cold_start__steps": 0, "train__questions": 3, "tree__w_format": 1.0, "policies__lora__rank": 2}
+    settings = small(policies__layout=layout, **options)
+    with open_workbench(settings) as bench:
+        weights = bench.fresh_weights()
+        states, base = policies.states(weights, settings), weights.base
+        pipeline = Pipeline(0, bench.way).after(0, policies.acting(states, base))
+        engines = bench.engines(*pipeline.newest)
+        found = bench.prepare(engines, states, base)
+        assert found["memory/update"] + found.get("memory/sampling", 0) > 0
+        assert found["memory/total"] < found["memory/limit"]
+
+        with count_compilations() as evaluating:
+            validate(bench, engines, 0)
+        assert evaluating.count == 0
+
+        def steps(numbers: range) -> None:
+            nonlocal states, pipeline
+            for step in numbers:
+                now = phase(settings.stages, step)
+                states, pipeline, done = one_step(bench, engines, states, base, pipeline, now, step, 3 * step)
+                done.metrics(settings.train.gap_bound)
+                bench.load(engines, *pipeline.newest)
+                validate(bench, engines, step)
+
+        with count_compilations() as first:
+            steps(range(2))
+        with count_compilations() as later:
+            steps(range(2, 6))
+    assert first.count <= 1
+    assert later.count == 0
+
+
+def test_what_does_not_fit_is_refused_before_questions_are_asked(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(memory, "limit", lambda mesh: 100_000.0)
+    with pytest.raises(SettingsError, match=r"needs .* of a device's memory, and there are 100 kB: .*config\."):
+        train(small(), tmp_path)
+    assert not (tmp_path / "cold_start").exists()
+
+
+def test_the_record_of_a_run_begins_with_what_its_devices_hold(tmp_path) -> None:
+    train(small(cold_start__steps=0, train__steps=0, evaluate__final=False), tmp_path)
+    (start,) = lines(tmp_path)
+    assert start["memory/weights"] > 0
+    assert start["memory/total"] == sum(
+        value
+        for name, value in start.items()
+        if name.startswith("memory/") and name.split("/")[1] not in ("total", "limit")
+    )
