@@ -62,6 +62,7 @@ def test_a_cold_start_into_adapters_leaves_the_base_as_it_was(tmp_path):
         assert not same(fresh.adapters[role], cold.adapters[role])
 
 
+@pytest.mark.slow
 def test_the_order_in_which_a_config_names_roles_changes_nothing(tmp_path):
     """Its sections per role, that is; adapters have random numbers of their own, biases a table."""
     settings = options("adapters", sampling__executor__bias=[["1", 1.0]])
