@@ -32,7 +32,28 @@ ROOMS = {
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
     "ahead": Rule(("ahead", "settings", "sections", "memory", "learn", "rollout", "policy", "mesh")),
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
-    "teams": Rule(("teams", "workflow"), jax=False),
+    "teams": Rule(
+        (
+            "teams",
+            "workflow",
+            "tasks",
+            "tools",
+            "rollout",
+            "learn",
+            "policy",
+            "mesh",
+            "hosts",
+            "metrics",
+            "checkpoint",
+            "preemption",
+            "settings",
+            "sections",
+            "command_line",
+            "policies",
+            "pipeline",
+            "workbench",
+        )
+    ),
     # The plumbing, one file each.
     "mesh": Rule(("mesh",)),
     "hosts": Rule(("hosts",)),
@@ -42,7 +63,20 @@ ROOMS = {
     "preemption": Rule(("preemption",), jax=False),
     "sections": Rule(("sections",), jax=False),
     "options": Rule(("options", "learn", "policy", "rollout"), jax=False),
-    "settings": Rule(("settings", "sections", "options", "learn", "policy", "rollout", "tasks", "workflow"), jax=False),
+    "settings": Rule(
+        (
+            "settings",
+            "sections",
+            "options",
+            "learn",
+            "policy",
+            "rollout",
+            "tasks",
+            "teams.options",
+            "workflow",
+        ),
+        jax=False,
+    ),
     "command_line": Rule(
         ("command_line", "settings", "sections", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")
     ),
