@@ -174,9 +174,10 @@ def read(config: Mapping[str, Any]) -> Settings:
     return sections.build(Settings, config, "config")
 
 
-def defaults(roles: Sequence[str] = ROLES) -> dict[str, Any]:
-    """Every key that has a default, with it, for a run with these roles."""
-    tree = sections.defaults(Settings)
+def defaults(team: TeamOptions | None = None) -> dict[str, Any]:
+    """Every key that has a default, with it: of a run with this team, or with designs. Each role has its sections."""
+    tree, roles = sections.defaults(Settings), ROLES if team is None else team.roles
+    tree["team"] = sections.keys(team)
     tree["sampling"] = sections.keys(_of_roles(SamplingOptions, roles))
     tree["roles"] = sections.keys(_of_roles(RoleOptions, roles))
     tree["policies"]["servers"] = sections.keys(_of_roles(ServerOptions, roles))

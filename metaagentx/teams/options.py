@@ -29,6 +29,12 @@ class SubAgentOptions:
             raise ValueError(f"team.subs: max_turns must be at least 1, not {self.max_turns}")
 
 
+def _not_negative(section: str, options: object, *keys: str) -> None:
+    for key in keys:
+        if getattr(options, key) < 0:
+            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
+
+
 @dataclass(frozen=True, slots=True)
 class MainReward:
     """`format * f + correct * c`, and 0 where the form f is 0."""
@@ -68,7 +74,9 @@ class TeamOptions:
     sub_reward: SubReward = SubReward()
     local: Literal["verifier", "judge"] = "verifier"  # who marks a report: the task, where it can; or a policy
     judge_role: str = JUDGE  # whose policy marks; only read with "judge"
-    judge_prompt: str = "Mark the report on this task with a number from 0 (useless) to 1 (right). Give only the number."
+    judge_prompt: str = (
+        "Mark the report on this task with a number from 0 (useless) to 1 (right). Give only the number."
+    )
     align: AlignOptions = AlignOptions()
 
     def __post_init__(self) -> None:
@@ -100,9 +108,3 @@ class TeamOptions:
         """Every role of the team: the main agent's, its sub-agents', and the judge's where there is one."""
         judge = (self.judge_role,) if self.local == "judge" and self.subs else ()
         return tuple(dict.fromkeys((*self.learners, *judge)))
-
-
-def _not_negative(section: str, options: object, *keys: str) -> None:
-    for key in keys:
-        if getattr(options, key) < 0:
-            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
