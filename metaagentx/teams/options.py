@@ -12,6 +12,12 @@ MAIN = "main"  # the main agent's name, and its role
 JUDGE = "judge"  # the name of the agent that marks reports
 
 
+def _not_negative(section: str, options: object, *keys: str) -> None:
+    for key in keys:
+        if getattr(options, key) < 0:
+            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
+
+
 @dataclass(frozen=True, slots=True)
 class SubAgentOptions:
     """A kind of sub-agent. Its key among `team.subs` is the name by which the main agent calls it."""
@@ -68,7 +74,7 @@ class TeamOptions:
     sub_reward: SubReward = SubReward()
     local: Literal["verifier", "judge"] = "verifier"  # who marks a report: the task, where it can; or a policy
     judge_role: str = JUDGE  # whose policy marks; only read with "judge"
-    judge_prompt: str = "Mark the report on this task with a number from 0 (useless) to 1 (right). Give only the number."
+    judge_prompt: str = "How good is this report on its task? Give only a number, from 0 (useless) to 1 (right)."
     align: AlignOptions = AlignOptions()
 
     def __post_init__(self) -> None:
@@ -95,9 +101,3 @@ class TeamOptions:
         """Every role of the team: the main agent's, its sub-agents', and the judge's where there is one."""
         judge = (self.judge_role,) if self.local == "judge" and self.subs else ()
         return tuple(dict.fromkeys((MAIN, *self.sub_roles, *judge)))
-
-
-def _not_negative(section: str, options: object, *keys: str) -> None:
-    for key in keys:
-        if getattr(options, key) < 0:
-            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
