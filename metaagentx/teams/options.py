@@ -12,6 +12,12 @@ MAIN = "main"  # the main agent's name, and its role
 JUDGE = "judge"  # the name of the agent that marks reports
 
 
+def _not_negative(section: str, options: object, *keys: str) -> None:
+    for key in keys:
+        if getattr(options, key) < 0:
+            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
+
+
 @dataclass(frozen=True, slots=True)
 class SubAgentOptions:
     """A kind of sub-agent. Its key among `team.subs` is the name by which the main agent calls it."""
@@ -27,12 +33,6 @@ class SubAgentOptions:
             raise ValueError(f"team.subs: role must not be {MAIN!r}: that is the main agent's")
         if self.max_turns < 1:
             raise ValueError(f"team.subs: max_turns must be at least 1, not {self.max_turns}")
-
-
-def _not_negative(section: str, options: object, *keys: str) -> None:
-    for key in keys:
-        if getattr(options, key) < 0:
-            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,7 @@ class TeamOptions:
     sub_reward: SubReward = SubReward()
     local: Literal["verifier", "judge"] = "verifier"  # who marks a report: the task, where it can; or a policy
     judge_role: str = JUDGE  # whose policy marks; only read with "judge"
-    judge_prompt: str = (
-        "Mark the report on this task with a number from 0 (useless) to 1 (right). Give only the number."
-    )
+    judge_prompt: str = "How good is this report on its task? Give only a number, from 0 (useless) to 1 (right)."
     align: AlignOptions = AlignOptions()
 
     def __post_init__(self) -> None:

@@ -87,9 +87,7 @@ def forest(questions: Sequence[Question], scene: Scene, delegates: Delegates) ->
 
 
 def _tree(number: int, question: Question, scene: Scene, delegates: Delegates) -> Process[tuple[Ended, ...]]:
-    branches = tuple(
-        _rollout(question, scene, delegates(number, k, question)) for k in range(scene.options.rollouts)
-    )
+    branches = tuple(_rollout(question, scene, delegates(number, k, question)) for k in range(scene.options.rollouts))
     ended: tuple[Ended, ...] = yield Fork(branches, "design")
     return ended
 
