@@ -9,7 +9,9 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from metaagentx import settings
+from metaagentx.teams.options import TeamOptions
 
 
-def get_config() -> ConfigDict:
-    return ConfigDict(settings.defaults())
+def get_config(team: TeamOptions | None = None) -> ConfigDict:
+    """`team`: who works together, each role with sections of its own; None: designs are written and run."""
+    return ConfigDict(settings.defaults(team))

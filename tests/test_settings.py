@@ -9,11 +9,15 @@ import typing
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from configs import base, qwen3_8b, tiny
-from metaagentx import settings
+from metaagentx import sections, settings
+from metaagentx.options import CurriculumOptions
 from metaagentx.policy.config import Experts, Llama3Scaling, ModelConfig, YarnScaling
-from metaagentx.settings import Settings, SettingsError, differences, plain, read
+from metaagentx.sections import SettingsError, differences, plain
+from metaagentx.settings import Settings, read
+from metaagentx.teams.options import SubAgentOptions, TeamOptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,7 +31,7 @@ def test_configs_are_valid_in_every_variant():
         "executor_only": "executor_only",
         "static": "executor_only",
     }
-    truncated = {variant: read(qwen3_8b.get_config(variant)).sampling.truncated for variant in qwen3_8b.VARIANTS}
+    truncated = {variant: read(qwen3_8b.get_config(variant)).truncated for variant in qwen3_8b.VARIANTS}
     assert truncated == {"plain": False, "truncated": True}
     assert read(tiny.get_config("static")).tree.fixed_design
 
@@ -51,12 +55,17 @@ def test_settings_survive_json():
         ({"engine.slots": "many"}, "config.engine.slots must be of type int, not str"),
         ({"engine.slots": True}, "config.engine.slots must be of type int, not bool"),
         ({"engine.slots": 0}, "engine.slots must be at least 1, not 0"),
-        ({"stages.mode": "both"}, "config.stages.mode must be one of 'stagewise', 'joint'"),
+        ({"stages.mode": "both"}, "config: stages.mode must be one of 'stagewise', 'joint'"),
         ({"roles.designer.optimizer.b1": 1.0}, r"optimizer.b1 must be in \[0, 1\), not 1.0"),
         ({"engine.prompt_buckets": 16}, "config.engine.prompt_buckets must be a tuple, not 16"),
         ({"engine.capacity": 4096}, r"engine.capacity \(4096\) must not exceed model.max_length"),
         ({"pack.row_length": 32}, r"pack.row_length \(32\) must be at least engine.capacity"),
         ({"seed": -1}, r"seed must be in \[0, 2\^32\), not -1"),
+        ({"sampling.main": {}}, "sampling.main is of no role of this run, which has designer, executor"),
+        ({"roles": {"designer": {}}}, "roles.executor is missing: each of designer, executor has its own"),
+        ({"policies.servers.judge": {}}, "policies.servers.judge is of no role of this run"),
+        ({"roles.designer": 3}, "config.roles.designer must be a section with keys, not 3"),
+        ({"stages.first": "main"}, "stages.first must be one of 'designer', 'executor', not 'main'"),
         ({"sampling.executor.temperature": 0.7}, "sampling.executor.temperature must be 1 while training"),
         ({"sampling.designer.temperature": float("nan")}, "sampling.temperature must be 0 .*and finite"),
         ({"sampling.designer.top_k": -1}, r"config.sampling.designer: sampling.top_k must be 0 \(off\) or above"),
@@ -118,12 +127,60 @@ def _keys(cls: type, prefix: str = "") -> list[str]:
 def test_every_key_is_read_by_some_code():
     defined = {
         ROOT / "metaagentx" / name
-        for name in ("settings.py", "learn/options.py", "rollout/options.py", "policy/config.py", "tools/options.py")
+        for name in (
+            "settings.py",
+            *(f"{room}options.py" for room in ("", "learn/", "rollout/", "teams/", "tools/")),
+            "policy/config.py",
+        )
     }
     code = "\n".join(path.read_text() for path in (ROOT / "metaagentx").rglob("*.py") if path not in defined)
     for key in _keys(Settings):
         name = key.rpartition(".")[2]
         assert re.search(rf"\.{name}\b|\"{name}\"", code), f"config.{key} is read by no code"
+
+
+SOLO = TeamOptions(system_prompt="Answer.")
+PAIR = TeamOptions(subs={"writer": SubAgentOptions(role="words"), "solver": SubAgentOptions(role="numbers")})
+
+
+@pytest.mark.parametrize(
+    ("team", "roles"),
+    [
+        (None, ("designer", "executor")),
+        (SOLO, ("main",)),
+        (PAIR, ("main", "numbers", "words")),
+        (dataclasses.replace(PAIR, local="judge"), ("main", "numbers", "words", "judge")),
+        (dataclasses.replace(PAIR, local="judge", judge_role="main"), ("main", "numbers", "words")),
+    ],
+)
+def test_a_run_has_the_roles_of_its_team_each_with_sections_of_its_own(team, roles):
+    config = base.get_config(team)
+    config.pretrained.path = "somewhere"
+    found = read(config)
+    assert found.team == team
+    assert read(plain(found)) == found
+    assert found.role_names == roles
+    assert {*found.sampling} == {*found.roles} == {*found.policies.servers} == set(roles)
+    assert found.learners == tuple(role for role in roles if role != "judge")
+    config.roles[roles[0]].kl = 0.5
+    assert read(config).roles[roles[0]].kl == 0.5
+
+
+def test_a_section_of_a_role_that_the_team_does_not_have_is_refused():
+    config = base.get_config(SOLO)
+    config.pretrained.path = "somewhere"
+    config.team = ConfigDict(sections.keys(PAIR))
+    with pytest.raises(SettingsError, match=r"sampling.numbers is missing: each of main, numbers, words has its own"):
+        read(config)
+    config.team = None
+    with pytest.raises(SettingsError, match=r"sampling.main is of no role of this run, which has designer, executor"):
+        read(config)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 3}, {"kinds": ("one",)}])
+def test_half_a_curriculum_is_refused(changes):
+    with pytest.raises(ValueError, match=r"train.curriculum.steps .* and train.curriculum.kinds .* go together"):
+        CurriculumOptions(**changes)
 
 
 def test_differences_name_keys_with_both_values():

@@ -98,7 +98,12 @@ class TeamOptions:
         return tuple(sorted({sub.role for sub in self.subs.values()}))
 
     @property
+    def learners(self) -> tuple[str, ...]:
+        """Every role that has rewards to learn from: the main agent's and its sub-agents'."""
+        return (MAIN, *self.sub_roles)
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """Every role of the team: the main agent's, its sub-agents', and the judge's where there is one."""
         judge = (self.judge_role,) if self.local == "judge" and self.subs else ()
-        return tuple(dict.fromkeys((MAIN, *self.sub_roles, *judge)))
+        return tuple(dict.fromkeys((*self.learners, *judge)))
