@@ -14,13 +14,13 @@ from metaagentx.policy.pretrained_config import read_config
 from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer
 from metaagentx.sections import SettingsError
 from metaagentx.settings import Settings
-from metaagentx.tasks.pieces import tiny_pieces
+from metaagentx.tasks.pieces import pieces
 
 
 def speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
     """The model's constants and its tokenizer. A checkpoint's files are checked. Raises SettingsError."""
     if settings.model is not None:
-        model, spoken = settings.model, tokenizer.build(tiny_pieces(), "", settings.model.max_length)
+        model, spoken = settings.model, tokenizer.build(pieces(settings.task.kind), "", settings.model.max_length)
         if len(spoken) != model.vocab_size:
             raise SettingsError(
                 f"config.model.vocab_size must be the tokenizer's {len(spoken)}, not {model.vocab_size}"

@@ -147,7 +147,7 @@ def assign_role(
     (share of the filled places that hold a copy), `dropped` (share of the trajectories that got no place) and `empty`
     (share of the rollouts without a trajectory, which are in no denominator).
     """
-    live = np.flatnonzero(~np.asarray(masked, np.bool_))
+    live = [i for i, lost in enumerate(masked) if not lost]
     reward = np.asarray(rewards, np.float32)[live]
     question = np.array([trajectories[i].question for i in live], np.int64)
     aligned, metrics, recent = None, dict[str, float](), tuple[int, ...]()

@@ -63,12 +63,13 @@ class TeamOptions:
     """A main agent, its sub-agents, and what their work earns (M-GRPO, arXiv 2511.13288)."""
 
     system_prompt: str = ""  # the main agent's
+    tools: tuple[str, ...] = ()  # the main agent's own, of the task's toolbox
     subs: Mapping[str, SubAgentOptions] = field(default_factory=dict)  # by name; none: the main agent is on its own
     rollouts: int = 8  # K: of each question
     rounds: int = 4  # replies of the main agent that may delegate; one more gives the answer
     errands: int = 8  # sub-tasks of one rollout; the main agent is told where it asks for more
     calls: int = 16  # replies that one sub-task may take
-    tool_calls: int = 16  # tools that one sub-task may run
+    tool_calls: int = 16  # tools that one agent may run in a rollout or sub-task
     prompt_tokens: int = 0  # longest prompt of an agent: results are shortened; 0: what the engine has room for
     main_reward: MainReward = MainReward()
     sub_reward: SubReward = SubReward()
