@@ -2,11 +2,11 @@
 
     python -m metaagentx.train --config=configs/tiny_team.py --workdir=runs/tiny_team
 
-A question is one, two or three questions of reasoning-gym in one: sums, divisors, products, words to spell backward. The
-main agent hands the parts to sub-agents, `calc` (which has a calculator for divisors and products) and `solver` (which
-has none), a sum perhaps step by step over two rounds, and hands in all answers. A cold start imitates a noisy teacher:
-it delegates almost without regard to the question, and is wrong on one part in four. Then both roles train, at first on
-questions of one part.
+A question is one, two or three questions of reasoning-gym in one: sums, divisors, products, words to spell backward.
+The main agent hands the parts to sub-agents, `calc` (which has a calculator for divisors and products) and `solver`
+(which has none), a sum perhaps step by step over two rounds, and hands in all answers. A cold start imitates a noisy
+teacher: it delegates almost without regard to the question, and is wrong on one part in four. Then both roles train, at
+first on questions of one part.
 
 Variants, `--config=configs/tiny_team.py:NAME`: `team` (default), `frozen_sub` (the main agent alone trains), `single`
 (an agent without sub-agents, which has the calculator itself).
