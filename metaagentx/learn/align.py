@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Weighting = Literal["duplicate", "reweight", "rollout"]
+Statistics = Literal["aligned", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class AlignOptions:
     target: int = 0  # D; 0: the smallest D that `quantile` of the recent rollouts do not exceed
     quantile: float = 0.99
     window: int = 4096  # recent rollouts that the quantile is over
-    weighting: Weighting = "duplicate"  # see `weights`
+    weighting: Weighting = "duplicate"  # see `align`
+    statistics: Statistics = "aligned"  # a question's mean and std are over all places | over "all" trajectories
 
     def __post_init__(self) -> None:
         if self.target < 0:
@@ -33,8 +35,9 @@ class AlignOptions:
             raise ValueError(f"align.quantile must be in (0, 1], not {self.quantile}")
         if self.window < 1:
             raise ValueError(f"align.window must be at least 1, not {self.window}")
-        if self.weighting not in get_args(Weighting):
-            raise ValueError(f"align.weighting must be one of {get_args(Weighting)}, not {self.weighting!r}")
+        for key, choices in (("weighting", get_args(Weighting)), ("statistics", get_args(Statistics))):
+            if getattr(self, key) not in choices:
+                raise ValueError(f"align.{key} must be one of {choices}, not {getattr(self, key)!r}")
 
 
 @dataclass(frozen=True, slots=True)

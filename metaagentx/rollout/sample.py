@@ -37,11 +37,16 @@ class Rollout:
         """A hash of what training takes from a rollout: tokens, log-probabilities and rewards."""
         designs = [design for tree in self.trees for design in tree.designs]
         rewards = [[design.reward, *(execution.reward for execution in design.executions)] for design in designs]
-        found = hashlib.sha256(repr(rewards).encode())
-        for row in self.trajectories:
-            for array in (row.tokens, row.loss_mask, row.logprobs, row.kept):
-                found.update(b"" if array is None else array.tobytes())
-        return found.hexdigest()
+        return digest(rewards, self.trajectories)
+
+
+def digest(rewards: Sequence[Sequence[float]], trajectories: Iterable[Trajectory]) -> str:
+    """A hash of rewards, tokens and log-probabilities."""
+    found = hashlib.sha256(repr(rewards).encode())
+    for row in trajectories:
+        for array in (row.tokens, row.loss_mask, row.logprobs, row.kept):
+            found.update(b"" if array is None else array.tobytes())
+    return found.hexdigest()
 
 
 def sample(

@@ -7,17 +7,18 @@ conversations: only what happens when the main agent calls a tool is different h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from metaagentx.tasks.task import Verdict
+from metaagentx.teams.options import MAIN, TeamOptions
 from metaagentx.workflow.context import Context, Said
 from metaagentx.workflow.conversation import Setting, converse
 from metaagentx.workflow.ir import Agent
 from metaagentx.workflow.ledger import SPENT, Ledger
 from metaagentx.workflow.protocol import Fork, Outcome, Process, ToolCall, ToolResult, Turn
-
-MAIN = "main"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +26,17 @@ class SubAgent:
     """A kind of sub-agent: a name that the main agent calls, and what then goes to work."""
 
     name: str
-    description: str  # for the main agent
+    description: str  # for the main agent; "": it is told nothing
     role: str  # whose policy answers
     system_prompt: str
     tools: tuple[str, ...] = ()
     max_turns: int = 4  # replies that may call tools; one more gives the report
 
-    def __post_init__(self) -> None:
-        if not self.name.isidentifier():
-            raise ValueError(f"team.subs: a name has letters, digits and '_', not {self.name!r}")
-        if self.role == MAIN:
-            raise ValueError(f"team.subs.{self.name}.role must not be {MAIN!r}: that is the main agent's")
-        if self.max_turns < 1:
-            raise ValueError(f"team.subs.{self.name}.max_turns must be at least 1, not {self.max_turns}")
+    @property
+    def text(self) -> str:
+        """The sub-agent as a model is told of it, like any tool: one line of JSON."""
+        task = {"type": "object", "properties": {"task": {"type": "string"}}, "required": ["task"]}
+        return json.dumps({"name": self.name, "description": self.description, "parameters": task}, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +50,15 @@ class Team:
     calls: int = 16  # replies that one sub-task may take
     tool_calls: int = 16  # tools that one sub-task may run
 
-    def __post_init__(self) -> None:
-        names = [sub.name for sub in self.subs]
-        if len(set(names)) < len(names):
-            raise ValueError(f"team.subs: two sub-agents have the same name: {', '.join(names)}")
-        for name in ("rounds", "errands", "calls", "tool_calls"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"team.{name} must be at least 1, not {getattr(self, name)}")
+    @classmethod
+    def of(cls, options: TeamOptions) -> Team:
+        """The team that a config describes."""
+        subs = [
+            SubAgent(name, sub.description, sub.role, sub.system_prompt, sub.tools, sub.max_turns)
+            for name, sub in options.subs.items()
+        ]
+        bounds = options.rounds, options.errands, options.calls, options.tool_calls
+        return cls(options.system_prompt, tuple(subs), *bounds)
 
     def sub(self, name: str) -> SubAgent:
         """The sub-agent of this name."""
@@ -73,6 +74,7 @@ class Errand:
     said: Said
     turns: tuple[Turn, ...] = ()
     tokens: int = 0
+    mark: Verdict | None = None  # how good the report is, in [0, 1], on its way; None: nobody can say
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,9 @@ class Rollout:
 
 Delegate: TypeAlias = Callable[[Sequence[tuple[SubAgent, str]], str], Process[tuple[Errand, ...]]]
 """Has sub-tasks done side by side, and gives their ends in order. The text names this round: an axis of a fork."""
+
+Marker: TypeAlias = Callable[[Errand], Process[Verdict | None]]
+"""Begins to mark a report, perhaps by asking a policy."""
 
 
 @dataclass(slots=True)
@@ -138,19 +143,21 @@ def work(question: str, team: Team, setting: Setting, delegate: Delegate) -> Pro
     )
 
 
-def run_errand(sub: SubAgent, task: str, team: Team, setting: Setting) -> Process[Errand]:
-    """One sub-task, done by a sub-agent that sees nothing else of the rollout."""
+def run_errand(sub: SubAgent, task: str, team: Team, setting: Setting, marker: Marker) -> Process[Errand]:
+    """One sub-task, done by a sub-agent that sees nothing else of the rollout. `setting.role` is its own."""
     ledger = Ledger(team.calls, team.tool_calls)
     agent = Agent(sub.name, sub.system_prompt, sub.tools, sub.max_turns)
-    said = yield from converse(agent, Context(task), replace(setting, role=sub.role), ledger)
-    return Errand(sub.name, task, said, tuple(ledger.turns), ledger.tokens)
+    said = yield from converse(agent, Context(task), setting, ledger)
+    errand = Errand(sub.name, task, said, tuple(ledger.turns), ledger.tokens)
+    return replace(errand, mark=(yield from marker(errand)))
 
 
-def in_this_process(team: Team, setting: Setting) -> Delegate:
-    """Sub-agents that run beside their main agent, in the same program."""
+def in_this_process(team: Team, settings: Mapping[str, Setting], marker: Marker) -> Delegate:
+    """Sub-agents that run beside their main agent, in the same program. `settings`: by role."""
 
     def delegate(asked: Sequence[tuple[SubAgent, str]], axis: str) -> Process[tuple[Errand, ...]]:
-        done: tuple[Errand, ...] = yield Fork(tuple(run_errand(sub, task, team, setting) for sub, task in asked), axis)
+        branches = tuple(run_errand(sub, task, team, settings[sub.role], marker) for sub, task in asked)
+        done: tuple[Errand, ...] = yield Fork(branches, axis)
         return done
 
     return delegate

@@ -1,0 +1,103 @@
+"""What can be chosen about a team. Bad values are errors that name their key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from metaagentx.learn.align import AlignOptions
+
+MAIN = "main"  # the main agent's name, and its role
+JUDGE = "judge"  # the name of the agent that marks reports
+
+
+@dataclass(frozen=True, slots=True)
+class SubAgentOptions:
+    """A kind of sub-agent. Its key among `team.subs` is the name by which the main agent calls it."""
+
+    description: str = ""  # what the main agent is told of it; "": nothing, its policy knows
+    role: str = "sub"  # whose policy answers
+    system_prompt: str = ""
+    tools: tuple[str, ...] = ()  # of the task's toolbox
+    max_turns: int = 4  # replies that may call tools; one more gives the report
+
+    def __post_init__(self) -> None:
+        if self.role == MAIN:
+            raise ValueError(f"team.subs: role must not be {MAIN!r}: that is the main agent's")
+        if self.max_turns < 1:
+            raise ValueError(f"team.subs: max_turns must be at least 1, not {self.max_turns}")
+
+
+@dataclass(frozen=True, slots=True)
+class MainReward:
+    """`format * f + correct * c`, and 0 where the form f is 0."""
+
+    format: float = 0.1
+    correct: float = 0.9
+
+    def __post_init__(self) -> None:
+        _not_negative("team.main_reward", self, "format", "correct")
+
+
+@dataclass(frozen=True, slots=True)
+class SubReward:
+    """`format * f + correct * c + local * l`, and 0 where the form f is 0; c is the rollout's, l the report's own."""
+
+    format: float = 0.1
+    correct: float = 0.4
+    local: float = 0.5
+
+    def __post_init__(self) -> None:
+        _not_negative("team.sub_reward", self, "format", "correct", "local")
+
+
+@dataclass(frozen=True, slots=True)
+class TeamOptions:
+    """A main agent, its sub-agents, and what their work earns (M-GRPO, arXiv 2511.13288)."""
+
+    system_prompt: str = ""  # the main agent's
+    subs: Mapping[str, SubAgentOptions] = field(default_factory=dict)  # by name; none: the main agent is on its own
+    rollouts: int = 8  # K: of each question
+    rounds: int = 4  # replies of the main agent that may delegate; one more gives the answer
+    errands: int = 8  # sub-tasks of one rollout; the main agent is told where it asks for more
+    calls: int = 16  # replies that one sub-task may take
+    tool_calls: int = 16  # tools that one sub-task may run
+    prompt_tokens: int = 0  # longest prompt of an agent: results are shortened; 0: what the engine has room for
+    main_reward: MainReward = MainReward()
+    sub_reward: SubReward = SubReward()
+    local: Literal["verifier", "judge"] = "verifier"  # who marks a report: the task, where it can; or a policy
+    judge_role: str = JUDGE  # whose policy marks; only read with "judge"
+    judge_prompt: str = "Mark the report on this task with a number from 0 (useless) to 1 (right). Give only the number."
+    align: AlignOptions = AlignOptions()
+
+    def __post_init__(self) -> None:
+        for name in self.subs:
+            if not name.isidentifier() or name in (MAIN, JUDGE):
+                raise ValueError(
+                    f"team.subs: a name has letters, digits and '_', and is not {MAIN!r} or {JUDGE!r}: {name!r}"
+                )
+        for key in ("rollouts", "rounds", "errands", "calls", "tool_calls"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"team.{key} must be at least 1, not {getattr(self, key)}")
+        if self.prompt_tokens < 0:
+            raise ValueError(f"team.prompt_tokens must be 0 or above, not {self.prompt_tokens}")
+        if not self.judge_role:
+            raise ValueError("team.judge_role must name a role")
+
+    @property
+    def sub_roles(self) -> tuple[str, ...]:
+        """Every role that a kind of sub-agent has, once, sorted."""
+        return tuple(sorted({sub.role for sub in self.subs.values()}))
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Every role of the team: the main agent's, its sub-agents', and the judge's where there is one."""
+        judge = (self.judge_role,) if self.local == "judge" and self.subs else ()
+        return tuple(dict.fromkeys((MAIN, *self.sub_roles, *judge)))
+
+
+def _not_negative(section: str, options: object, *keys: str) -> None:
+    for key in keys:
+        if getattr(options, key) < 0:
+            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
