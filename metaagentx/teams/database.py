@@ -30,7 +30,8 @@ Execute = Callable[[str, Mapping[str, Any]], Rows]
 
 
 class Database(Protocol):
-    """One connection. Statements may use {now} (seconds, float), {serial}, {skip_locked} and {alone}."""
+    """One connection. Statements may use {now} (seconds, float), {serial}, {skip_locked},
+    {keys} (those of the JSON list `:keys`) and {alone}."""
 
     def run(self, work: Callable[[Execute], T]) -> T:
         """`work` in one transaction, all or nothing. It may be run again after a lost connection: write it so."""
@@ -63,6 +64,7 @@ class Sqlite:
         "now": "((julianday('now') - 2440587.5) * 86400.0)",
         "serial": "INTEGER PRIMARY KEY AUTOINCREMENT",
         "skip_locked": "",
+        "keys": "SELECT value FROM json_each(:keys)",
         "alone": "SELECT 1",  # whoever writes is alone already
     }
 
@@ -102,6 +104,7 @@ class Postgres:
         "now": "extract(epoch FROM clock_timestamp())::double precision",
         "serial": "BIGSERIAL PRIMARY KEY",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "keys": "SELECT json_array_elements_text(:keys::json)",
         "alone": "SELECT pg_advisory_xact_lock(251113288)",
     }
 
