@@ -31,7 +31,7 @@ class Ours:
         self.config = read_gguf_config(path, dtype)
         self.roles = {ROLE: RoleOptions(optimizer=OptimizerOptions(learning_rate=learning_rate))}
         self.loss = LossOptions(clip_low=clip[0], clip_high=clip[1], importance_cap=0.0)
-        self.phase = phase(StageOptions(mode="executor_only"), 0)
+        self.phase = phase(StageOptions(mode="executor_only"), (ROLE,), 0)
         self.state = create(load(path, self.config), self.roles, "per_role", master=True)
 
     def step(self, samples: Sequence[Sample], options: PackOptions) -> float:

@@ -116,7 +116,7 @@ def record() -> dict[str, Any]:
         assert (options.designs, options.executions) == (DESIGNS, EXECUTIONS)
         process = forest(questions, bench.task, options, bench.language)
         engines = dict.fromkeys(("designer", "executor"), recorder)
-        sampling = bench.settings.sampling.by_role()
+        sampling = bench.settings.sampling
         trees, _, _ = run(process, engines, bench.chat, bench.toolbox, sampling, seed=SEED, step=0)
     assert all(len(design.executions) == EXECUTIONS for tree in trees for design in tree.designs)
     return {"seed": SEED, "texts": [*recorder.texts], "calls": recorder.calls}

@@ -6,10 +6,13 @@ all constants of a model (`model`); without either, or with one constant missing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict
 
 from metaagentx import settings
 
 
-def get_config() -> ConfigDict:
-    return ConfigDict(settings.defaults())
+def get_config(roles: Sequence[str] = settings.ROLES) -> ConfigDict:
+    """`roles`: those of the run, each of which has sections of its own."""
+    return ConfigDict(settings.defaults(roles))

@@ -25,7 +25,9 @@ from metaagentx.ahead import estimate, programs, report
 from metaagentx.ahead.chips import Slice, describe
 from metaagentx.ahead.hlo import Program
 from metaagentx.mesh import make_mesh
-from metaagentx.settings import MeshOptions, Settings, SettingsError, read
+from metaagentx.options import MeshOptions
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings, read
 
 TOPOLOGY = flags.DEFINE_string("topology", None, "The slice: v5e:4x4, v5p:4x4x4, v6e:8x8 and the like.")
 PROGRAM = flags.DEFINE_multi_enum("program", list(programs.NAMES), programs.NAMES, "Which programs; all unless given.")

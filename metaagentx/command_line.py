@@ -16,7 +16,8 @@ from metaagentx.checkpoint import CheckpointError
 from metaagentx.mesh import is_primary
 from metaagentx.policy.errors import WeightsError
 from metaagentx.preemption import EXIT_CODE
-from metaagentx.settings import Settings, SettingsError, read
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings, read
 
 DEFAULT_CONFIG = "configs/tiny.py"  # given in `parse`: as the flag's own default it would be read by this import
 CONFIG = config_flags.DEFINE_config_file(

@@ -149,7 +149,7 @@ def play(
     )
     sampling = {
         role: dataclasses.replace(sampling, temperature=options.temperature)
-        for role, sampling in settings.sampling.by_role().items()
+        for role, sampling in settings.sampling.items()
     }
     questions = [bench.task.question(split, index, seed=-1) for index in range(count)]
     rollout = bench.sample(

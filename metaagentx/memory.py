@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from metaagentx.learn.schedule import ROLES
 from metaagentx.learn.state import abstract
 from metaagentx.policies import BASE, SHARED, Weights, served
 from metaagentx.policy import adapters, kernels, params
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.rollout.state import empty_state
-from metaagentx.settings import Settings, SettingsError
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings
 from metaagentx.transfer import regroup
 
 # What to change where something takes too much. Every weight, and what goes with it, is cut over the mesh.
@@ -30,7 +30,7 @@ KEYS = {
     "weights": "config.pretrained.dtype, config.mesh.fsdp, config.mesh.tensor",
     "masters": "config.policies.master",
     "moments": "config.stages.moments, config.mesh.fsdp",
-    "reference": "config.roles.designer.kl, config.roles.executor.kl",
+    "reference": "config.roles.*.kl",
     "slots": "config.engine.slots, config.engine.capacity",
     "copies": "config.engine.whole, config.engine.layers, config.generation.staleness",
     "moving": "config.generation.tensor, config.pretrained.dtype",
@@ -129,12 +129,12 @@ def limit(mesh: Mesh | None) -> float:
 
 
 def _training(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict[str, int]:
-    options, roles = settings.policies, settings.roles.by_role()
+    names, master = settings.role_names, settings.policies.master
     with _in_force(mesh):
         weights = _weights(settings, model, mesh)
         trained = weights.adapters or weights.full
         states = [
-            abstract(x, {role: roles[role] for role in served(name)}, settings.stages.moments, options.master)
+            abstract(x, {role: settings.roles[role] for role in served(name, names)}, settings.stages.moments, master)
             for name, x in trained.items()
         ]
     floats = [jax.tree.map(lambda w: w.update(dtype=jnp.dtype("float32")), x) for x in trained.values()]
@@ -152,7 +152,7 @@ def _sampling(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict
     policies = _weights(settings, model, mesh).full
     with _in_force(mesh):
         kernel = kernels.for_decoding(options.decode_attention, model)
-        shape = options.slots, options.capacity, settings.sampling.reshaped
+        shape = options.slots, options.capacity, settings.reshaped
         slots = held(jax.eval_shape(partial(empty_state, model, kernel, *shape)))
         whole = [jax.eval_shape(partial(params.whole, model), x) if options.whole else x for x in policies.values()]
     copies = held(whole) if options.whole else 0
@@ -164,7 +164,7 @@ def _sampling(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict
 def _weights(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> Weights:
     """Shapes and layouts of all weights: an engine has one of `full`."""
     options = settings.policies
-    here = [role for role in ROLES if role not in options.servers.by_role()]
+    here = [role for role in settings.role_names if role not in options.served]
     names = {"shared": [SHARED], "split": here, "adapters": [BASE]}[options.layout] if here else []
     full = _bound(params.abstract(model), None if mesh is None else params.shardings(model, mesh))
     if options.layout != "adapters":

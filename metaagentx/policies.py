@@ -1,4 +1,4 @@
-"""Which weights serve which role: one set for both, one set each, or one base with an adapter each.
+"""Which weights serve which role: one set for all, one set each, or one base with an adapter each.
 
 `Weights` are what acts, and what a run hands from its cold start to its training and its evaluation. `States` are what
 trains: one `TrainState` for each policy, named by what it serves.
@@ -6,7 +6,7 @@ trains: one `TrainState` for each policy, named by what it serves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import flax.struct
 import jax
@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from metaagentx.learn.options import RoleOptions
 from metaagentx.learn.pack import Batch, blank
-from metaagentx.learn.schedule import ROLES, Phase, phases
+from metaagentx.learn.schedule import Phase, phases
 from metaagentx.learn.state import TrainState, create
 from metaagentx.learn.update import Compute, Metrics, Recipe, call, freeze_old, update
 from metaagentx.policy import adapters
@@ -24,9 +24,9 @@ from metaagentx.policy.params import Params
 from metaagentx.rollout.compilation import Call
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.remote import Remote
-from metaagentx.settings import PolicyOptions, Settings
+from metaagentx.settings import Settings
 
-SHARED, BASE = "shared", "base"  # names of weights that serve both roles
+SHARED, BASE = "shared", "base"  # names of weights that serve every role
 
 States = dict[str, TrainState]  # policy -> its state; a policy is named by its role, or `SHARED`
 
@@ -35,7 +35,7 @@ States = dict[str, TrainState]  # policy -> its state; a policy is named by its 
 class Weights:
     """What acts: full weights, and with layout "adapters" what is added to them for each role."""
 
-    full: dict[str, Params]  # {"shared"}, {"designer", "executor"} or {"base"}
+    full: dict[str, Params]  # {"shared"}, {"base"} or each role
     adapters: dict[str, Params]  # role -> adapter; empty in the other layouts
 
     @property
@@ -44,28 +44,28 @@ class Weights:
         return self.full.get(BASE)
 
 
-def around(params: Params, options: PolicyOptions, model: ModelConfig, key: jax.Array, mesh: Mesh | None) -> Weights:
-    """New weights in the layout of `options`, that all act as `params` do. Keeps `params`."""
-    here = [role for role in ROLES if role not in options.servers.by_role()]
+def around(params: Params, settings: Settings, model: ModelConfig, key: jax.Array, mesh: Mesh | None) -> Weights:
+    """New weights in the layout of the run's policies, that all act as `params` do. Keeps `params`."""
+    options, roles = settings.policies, settings.role_names
     if options.layout == "shared":
         return Weights({SHARED: params}, {})
+    here = [role for role in roles if role not in options.served]
     if options.layout == "split":
         return Weights({role: jax.tree.map(jnp.copy, params) if role != here[0] else params for role in here}, {})
-    keys = dict(zip(ROLES, jax.random.split(key, len(ROLES)), strict=True))
+    keys = dict(zip(roles, jax.random.split(key, len(roles)), strict=True))
     return Weights({BASE: params}, {role: adapters.initialise(model, options.lora, keys[role], mesh) for role in here})
 
 
-def served(policy: str) -> tuple[str, ...]:
-    """The roles that a policy serves."""
-    return ROLES if policy == SHARED else (policy,)
+def served(name: str, roles: Sequence[str]) -> tuple[str, ...]:
+    """Those of a run's roles that the weights of this name serve."""
+    return tuple(roles) if name in (SHARED, BASE) else (name,)
 
 
 def states(weights: Weights, settings: Settings) -> States:
     """New training states, which keep `weights`: updates donate them."""
-    roles = settings.roles.by_role()
     trained = weights.adapters or weights.full
     return {
-        policy: create(params, _of(policy, roles), settings.stages.moments, master=settings.policies.master)
+        policy: create(params, _roles(policy, settings), settings.stages.moments, master=settings.policies.master)
         for policy, params in trained.items()
     }
 
@@ -78,8 +78,8 @@ def acting(states: States, base: Params | None) -> Weights:
 
 def load(engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
     """Give the engines these weights; servers have their own."""
-    for policy, params in weights.full.items():
-        roles = ROLES if policy == BASE else served(policy)
+    for name, params in weights.full.items():
+        roles = served(name, tuple(engines))
         engine = next(engine for role in roles if isinstance(engine := engines[role], Engine))
         engine.load(params, version, weights.adapters or None)
 
@@ -92,12 +92,12 @@ def train_step(
     settings: Settings,
     compute: Compute,
 ) -> tuple[States, Metrics]:
-    """Every policy's update on the batches of its roles; `states` are donated. Metrics are named `role/metric`."""
+    """The update of each of `states`, which are donated, on the batches of its roles. Metrics: `role/metric`."""
     count = settings.train.updates
     stepped: States = {}
     metrics: Metrics = {}
     for policy, state in states.items():
-        own = {role: batches[role] for role in served(policy) if role in batches}
+        own = {role: batches[role] for role in served(policy, settings.role_names) if role in batches}
         recipe = _recipe(policy, settings, compute)
         if count > 1:
             own = {role: freeze_old(state.params, batch, compute, base) for role, batch in own.items()}
@@ -112,19 +112,19 @@ def train_step(
 
 def largest_steps(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
     """The program of every policy's update in every phase, on batches of the largest bucket."""
-    for phase in phases(settings.stages):
-        empty = blank(settings.pack, settings.loss, settings.sampling.reshaped)
+    for phase in phases(settings.stages, settings.role_names):
+        empty = blank(settings.pack, settings.loss, settings.reshaped)
         batches = {role: empty for role, scale in phase.trains.items() if scale > 0}
         for policy, state in states.items():
-            own = {role: batches[role] for role in served(policy) if role in batches}
+            own = {role: batches[role] for role in served(policy, settings.role_names) if role in batches}
             if found := call(state, own, phase, _recipe(policy, settings, compute), base):
                 yield found
 
 
 def _recipe(policy: str, settings: Settings, compute: Compute) -> Recipe:
-    roles = tuple(_of(policy, settings.roles.by_role()).items())
+    roles = tuple(_roles(policy, settings).items())
     return Recipe(compute, settings.loss, roles, settings.stages.moments, settings.train.gap_bound)
 
 
-def _of(policy: str, roles: Mapping[str, RoleOptions]) -> dict[str, RoleOptions]:
-    return {role: roles[role] for role in served(policy)}
+def _roles(policy: str, settings: Settings) -> dict[str, RoleOptions]:
+    return {role: settings.roles[role] for role in served(policy, settings.role_names)}

@@ -29,7 +29,8 @@ from metaagentx.policies import States, Weights
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.rollout.conversation import as_mappings
-from metaagentx.settings import Settings, SettingsError, differences, plain
+from metaagentx.sections import SettingsError, differences, plain
+from metaagentx.settings import Settings
 from metaagentx.tasks.order import position
 from metaagentx.workbench import Workbench, open_workbench
 

@@ -42,7 +42,8 @@ from metaagentx.report.records import episode
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import Rollout
-from metaagentx.settings import Settings, differences, plain
+from metaagentx.sections import differences, plain
+from metaagentx.settings import Settings
 from metaagentx.workbench import Workbench, open_workbench
 
 
@@ -99,7 +100,7 @@ def reinforce(
 
     def save() -> None:
         record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
-        if states:  # none where servers answer for both roles
+        if states:  # none where servers answer for every role
             checkpoints.save(step, states, record)
 
     underway: deque[tuple[Step, int]] = deque()  # steps whose update is not waited for yet, and the tokens up to them
@@ -132,7 +133,7 @@ def reinforce(
 
         while step < options.steps and not 0 < options.token_budget <= tokens:
             # ----- Sample, grade, credit, pack, update
-            phase = phase_of(settings.stages, step)
+            phase = phase_of(settings.stages, settings.role_names, step)
             states, pipeline, done = one_step(bench, engines, states, base, pipeline, phase, step, cursor)
             step, cursor = step + 1, cursor + options.questions
             tokens += int(done.rollout.metrics["rollout/generated_tokens"])
@@ -210,7 +211,7 @@ def one_step(
 
     `states` are donated. What is returned of them, in `pipeline` and in `Step.measured` may still be computed.
     """
-    settings, roles, clock = bench.settings, bench.settings.roles.by_role(), Clock()
+    settings, roles, clock = bench.settings, bench.settings.roles, Clock()
 
     # ----- Sample the trees, and grade their executions
     numbers = range(cursor, cursor + settings.train.questions)

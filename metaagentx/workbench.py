@@ -14,7 +14,6 @@ import jax
 from jax.sharding import Mesh
 
 from metaagentx import policies
-from metaagentx.learn.schedule import ROLES
 from metaagentx.learn.update import Compute
 from metaagentx.memory import Plan, measured, plans
 from metaagentx.mesh import make_mesh
@@ -39,7 +38,8 @@ from metaagentx.rollout.language import Language
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import Rollout, sample
-from metaagentx.settings import Settings, SettingsError
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings
 from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import REPLIES, tiny_pieces
 from metaagentx.tasks.task import Question, Task
@@ -77,11 +77,11 @@ class Workbench:
         return options.lora if options.layout == "adapters" else None
 
     def engines(self, weights: Weights, version: int) -> dict[str, Engine | Remote]:
-        """Each role's server, or a new engine with these weights: one for both where they share them or their base."""
+        """Each role's server, or a new engine with these weights: one for all where they share them or their base."""
         found: dict[str, Engine | Remote] = dict(self.servers)
         engine: Engine | None = None
         with self.sampling():
-            for role in ROLES:
+            for role in self.settings.role_names:
                 if role not in found:
                     if engine is None or self.settings.policies.layout == "split":
                         engine = self._engine()
@@ -97,7 +97,7 @@ class Workbench:
             (chat.end,),
             self.lora,
             self.biases,
-            settings.sampling.truncated,
+            settings.truncated,
             chat.decode,
             chat.tokenizer.all_special_ids,
         )
@@ -160,7 +160,7 @@ class Workbench:
                 self.toolbox,
                 self.language,
                 tree or settings.tree,
-                sampling or settings.sampling.by_role(),
+                sampling or settings.sampling,
                 seed=settings.seed if seed is None else seed,
                 step=step,
                 designs=designs,
@@ -211,13 +211,15 @@ class Workbench:
         return params.initialise(self.model, jax.random.key(settings.seed), self.mesh)
 
     def fresh_weights(self) -> Weights:
-        """`first_params` in the layout of the run's policies; none where servers answer for both roles."""
-        return Weights({}, {}) if len(self.servers) == len(ROLES) else self.around(self.first_params())
+        """`first_params` in the layout of the run's policies; none where servers answer for every role."""
+        return (
+            Weights({}, {}) if len(self.servers) == len(self.settings.role_names) else self.around(self.first_params())
+        )
 
     def around(self, params: Params) -> Weights:
         """`params` in the layout of the run's policies."""
         key = jax.random.fold_in(jax.random.key(self.settings.seed), 1)  # of adapters
-        return policies.around(params, self.settings.policies, self.model, key, self.mesh)
+        return policies.around(params, self.settings, self.model, key, self.mesh)
 
 
 def distinct(engines: Mapping[str, Engine | Remote]) -> list[Engine]:
@@ -277,7 +279,7 @@ def _speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
 
 def _biases(settings: Settings, model: ModelConfig, chat: Chat) -> Biases | None:
     try:
-        return biases(settings.sampling.by_role(), REPLIES, chat.tokenizer, model.vocab_size, chat.end)
+        return biases(settings.sampling, REPLIES, chat.tokenizer, model.vocab_size, chat.end)
     except ValueError as error:
         raise SettingsError(f"config.{error}") from error
 
@@ -285,8 +287,8 @@ def _biases(settings: Settings, model: ModelConfig, chat: Chat) -> Biases | None
 def _servers(settings: Settings, chat: Chat) -> dict[str, Remote]:
     """Who answers for the roles that have a server; nobody is asked yet."""
     capacity, share = settings.engine.capacity, told if _in_lockstep(settings) else alone
-    servers = settings.policies.servers.by_role()
-    return {role: Remote(role, options, chat, capacity, share) for role, options in servers.items()}
+    served = settings.policies.served
+    return {role: Remote(role, options, chat, capacity, share) for role, options in served.items()}
 
 
 def _check_targets(settings: Settings, model: ModelConfig) -> None:

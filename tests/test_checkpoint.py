@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, forget
 from metaagentx.mesh import make_mesh
-from metaagentx.settings import differences
+from metaagentx.sections import differences
 
 
 def state():

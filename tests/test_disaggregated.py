@@ -13,7 +13,8 @@ import pytest
 from metaagentx import evaluate
 from metaagentx.pipeline import Pipeline
 from metaagentx.policies import Weights
-from metaagentx.settings import Settings, SettingsError
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings
 from metaagentx.train import train
 from metaagentx.transfer import layout, regroup
 from metaagentx.workbench import open_workbench

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from metaagentx.hosts import HostsError, join
-from metaagentx.settings import plain
+from metaagentx.sections import plain
 from tests.test_disaggregated import weights
 from tests.test_train import small
 

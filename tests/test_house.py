@@ -30,7 +30,7 @@ ROOMS = {
     "policy": Rule(("policy", "mesh")),
     "rollout": Rule(("rollout", "policy", "workflow", "tasks", "tools", "mesh")),
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
-    "ahead": Rule(("ahead", "settings", "memory", "learn", "rollout", "policy", "mesh")),
+    "ahead": Rule(("ahead", "settings", "sections", "memory", "learn", "rollout", "policy", "mesh")),
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
     "teams": Rule(
         (
@@ -60,9 +60,16 @@ ROOMS = {
     "metrics": Rule(("metrics",), jax=False),
     "checkpoint": Rule(("checkpoint", "mesh", "hosts")),
     "preemption": Rule(("preemption",), jax=False),
-    "settings": Rule(("settings", "learn", "policy", "rollout", "tasks", "teams.options", "workflow"), jax=False),
-    "command_line": Rule(("command_line", "settings", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")),
-    "memory": Rule(("memory", "settings", "transfer", "policies", "policy", "rollout", "learn")),
+    "sections": Rule(("sections",), jax=False),
+    "options": Rule(("options", "learn", "policy", "rollout"), jax=False),
+    "settings": Rule(
+        ("settings", "sections", "options", "learn", "policy", "rollout", "tasks", "teams.options", "workflow"),
+        jax=False,
+    ),
+    "command_line": Rule(
+        ("command_line", "settings", "sections", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")
+    ),
+    "memory": Rule(("memory", "settings", "sections", "transfer", "policies", "policy", "rollout", "learn")),
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),
     "transfer": Rule(("transfer", "policies", "policy", "mesh")),
     "pipeline": Rule(("pipeline", "transfer", "policies")),
@@ -75,6 +82,7 @@ ROOMS = {
             "transfer",
             "wire",
             "settings",
+            "sections",
             "mesh",
             "primary",
             "policy",

@@ -15,7 +15,8 @@ from metaagentx.mesh import make_mesh
 from metaagentx.policy import params
 from metaagentx.rollout.compilation import compile_all
 from metaagentx.rollout.engine import Engine
-from metaagentx.settings import Settings, SettingsError
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings
 from metaagentx.transfer import own_part, regroup
 from tests.policy import tiny
 from tests.test_train import small
@@ -36,7 +37,7 @@ def test_what_is_planned_is_what_is_held(layout: str, cut: bool) -> None:
     (plan,) = plans(options, MODEL, mesh)
     with jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext():
         key = jax.random.key(0)
-        weights = policies.around(params.initialise(MODEL, key, mesh), options.policies, MODEL, key, mesh)
+        weights = policies.around(params.initialise(MODEL, key, mesh), options, MODEL, key, mesh)
         states = policies.states(weights, options)
         lora = options.policies.lora if layout == "adapters" else None
         engines = [Engine(MODEL, options.engine, (1,), lora) for _ in weights.full]

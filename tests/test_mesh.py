@@ -42,7 +42,7 @@ LORA = adapters.LoraOptions(rank=2, alpha=8.0, targets="q|k|v|o")
 # Every term of the loss. Adam's first step is a sign but for a large epsilon, and so would hide or blow up differences.
 ROLES = {"executor": RoleOptions(entropy=0.1, kl=0.2, optimizer=OptimizerOptions(learning_rate=1e-2, eps=1e-2))}
 LOSS = LossOptions(ratio="sequence", aggregation="execution_mean", kl_estimator="k2")
-EXECUTOR = phase(StageOptions(mode="executor_only"), 0)
+EXECUTOR = phase(StageOptions(mode="executor_only"), tuple(ROLES), 0)
 
 
 def on(layout, study, *arguments):

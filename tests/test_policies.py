@@ -12,9 +12,10 @@ from transformers import AutoTokenizer
 from metaagentx import evaluate, policies, sft
 from metaagentx.checkpoint import Checkpoints
 from metaagentx.export import export, published_base
+from metaagentx.options import PretrainedOptions
 from metaagentx.policy import load
 from metaagentx.policy.peft_format import load_adapter
-from metaagentx.settings import PretrainedOptions, Settings
+from metaagentx.settings import ROLES, Settings
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
 from tests.test_train import small
@@ -57,8 +58,26 @@ def test_a_cold_start_into_adapters_leaves_the_base_as_it_was(tmp_path):
         trained = evaluate.newest(bench, tmp_path)
     assert same(fresh.base, cold.base)
     assert same(fresh.base, trained.base)
-    for role in policies.ROLES:
+    for role in ROLES:
         assert not same(fresh.adapters[role], cold.adapters[role])
+
+
+@pytest.mark.slow
+def test_the_order_in_which_a_config_names_roles_changes_nothing(tmp_path):
+    """Its sections per role, that is; adapters have random numbers of their own, biases a table."""
+    settings = options("adapters", sampling__executor__bias=[["1", 1.0]])
+    turned = dataclasses.replace(
+        settings,
+        sampling=dict(reversed(settings.sampling.items())),
+        roles=dict(reversed(settings.roles.items())),
+    )
+    assert list(turned.sampling) != list(settings.sampling)
+    found = []
+    for name, each in (("as_is", settings), ("turned", turned)):
+        train(each, tmp_path / name)
+        with open_workbench(each) as bench:
+            found.append(evaluate.newest(bench, tmp_path / name))
+    assert same(*found)
 
 
 @pytest.mark.parametrize(

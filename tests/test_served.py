@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from metaagentx import evaluate, solve, workbench
-from metaagentx.settings import Settings, SettingsError
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
 from tests.servers import Server, say, send

@@ -13,7 +13,8 @@ import pytest
 from configs import base, qwen3_8b, tiny
 from metaagentx import settings
 from metaagentx.policy.config import Experts, Llama3Scaling, ModelConfig, YarnScaling
-from metaagentx.settings import Settings, SettingsError, differences, plain, read
+from metaagentx.sections import SettingsError, differences, plain
+from metaagentx.settings import Settings, read
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,7 +28,7 @@ def test_configs_are_valid_in_every_variant():
         "executor_only": "executor_only",
         "static": "executor_only",
     }
-    truncated = {variant: read(qwen3_8b.get_config(variant)).sampling.truncated for variant in qwen3_8b.VARIANTS}
+    truncated = {variant: read(qwen3_8b.get_config(variant)).truncated for variant in qwen3_8b.VARIANTS}
     assert truncated == {"plain": False, "truncated": True}
     assert read(tiny.get_config("static")).tree.fixed_design
 
@@ -51,12 +52,17 @@ def test_settings_survive_json():
         ({"engine.slots": "many"}, "config.engine.slots must be of type int, not str"),
         ({"engine.slots": True}, "config.engine.slots must be of type int, not bool"),
         ({"engine.slots": 0}, "engine.slots must be at least 1, not 0"),
-        ({"stages.mode": "both"}, "config.stages.mode must be one of 'stagewise', 'joint'"),
+        ({"stages.mode": "both"}, "config: stages.mode must be one of 'stagewise', 'joint'"),
         ({"roles.designer.optimizer.b1": 1.0}, r"optimizer.b1 must be in \[0, 1\), not 1.0"),
         ({"engine.prompt_buckets": 16}, "config.engine.prompt_buckets must be a tuple, not 16"),
         ({"engine.capacity": 4096}, r"engine.capacity \(4096\) must not exceed model.max_length"),
         ({"pack.row_length": 32}, r"pack.row_length \(32\) must be at least engine.capacity"),
         ({"seed": -1}, r"seed must be in \[0, 2\^32\), not -1"),
+        ({"sampling.main": {}}, "sampling.main is of no role of this run, which has designer, executor"),
+        ({"roles": {"designer": {}}}, "roles.executor is missing: each of designer, executor has its own"),
+        ({"policies.servers.judge": {}}, "policies.servers.judge is of no role of this run"),
+        ({"roles.designer": 3}, "config.roles.designer must be a section with keys, not 3"),
+        ({"stages.first": "main"}, "stages.first must be one of 'designer', 'executor', not 'main'"),
         ({"sampling.executor.temperature": 0.7}, "sampling.executor.temperature must be 1 while training"),
         ({"sampling.designer.temperature": float("nan")}, "sampling.temperature must be 0 .*and finite"),
         ({"sampling.designer.top_k": -1}, r"config.sampling.designer: sampling.top_k must be 0 \(off\) or above"),
@@ -118,7 +124,11 @@ def _keys(cls: type, prefix: str = "") -> list[str]:
 def test_every_key_is_read_by_some_code():
     defined = {
         ROOT / "metaagentx" / name
-        for name in ("settings.py", "learn/options.py", "rollout/options.py", "policy/config.py", "tools/options.py")
+        for name in (
+            "settings.py",
+            *(f"{room}options.py" for room in ("", "learn/", "rollout/", "tools/")),
+            "policy/config.py",
+        )
     }
     code = "\n".join(path.read_text() for path in (ROOT / "metaagentx").rglob("*.py") if path not in defined)
     for key in _keys(Settings):

@@ -20,7 +20,8 @@ from metaagentx import evaluate, policies, sft, solve
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claimed
 from metaagentx.command_line import Preempted
 from metaagentx.preemption import notice
-from metaagentx.settings import Settings, plain, read
+from metaagentx.sections import plain
+from metaagentx.settings import Settings, read
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
 

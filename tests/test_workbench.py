@@ -11,10 +11,12 @@ import pytest
 
 from metaagentx import sft, workbench
 from metaagentx.metrics import MetricWriter
+from metaagentx.options import PretrainedOptions
 from metaagentx.policy import params, tokenizer
 from metaagentx.policy.save import save
 from metaagentx.rollout.options import SamplingOptions
-from metaagentx.settings import PretrainedOptions, RoleSampling, Settings, SettingsError
+from metaagentx.sections import SettingsError
+from metaagentx.settings import ROLES, Settings
 from metaagentx.tasks.files import FileOptions
 from metaagentx.tasks.pieces import REPLIES, tiny_pieces
 from metaagentx.workbench import open_workbench
@@ -37,6 +39,11 @@ def starting(path, **sections) -> Settings:
     return dataclasses.replace(small(), model=None, pretrained=pretrained, **sections)
 
 
+def drawing(**sampling: SamplingOptions) -> Settings:
+    """Settings in which roles draw like this."""
+    return dataclasses.replace(small(), sampling=dict.fromkeys(ROLES, SamplingOptions()) | sampling)
+
+
 def refused(settings: Settings, match: str, monkeypatch) -> None:
     """Opening fails, and before any question is prepared."""
     monkeypatch.setattr(workbench, "open_task", lambda *_: pytest.fail("questions were prepared first"))
@@ -51,17 +58,14 @@ def test_a_published_checkpoint_is_where_a_run_may_start(published):
 
 
 def test_a_token_that_the_tokenizer_does_not_know_is_found_at_start(monkeypatch):
-    sampling = RoleSampling(executor=SamplingOptions(bias=(("nonsense?", 1.0),)))
-    settings = dataclasses.replace(small(), sampling=sampling)
+    settings = drawing(executor=SamplingOptions(bias=(("nonsense?", 1.0),)))
     refused(settings, "config.sampling.executor.bias: 'nonsense.' is no single token", monkeypatch)
 
 
 def test_engines_draw_only_what_the_language_of_a_role_has():
     """Fresh weights write anything; under the mask a designer writes nothing but pieces of designs."""
-    kept = RoleSampling(
-        designer=SamplingOptions(max_tokens=12, valid="language", top_k=20), executor=SamplingOptions(max_tokens=3)
-    )
-    with open_workbench(dataclasses.replace(small(), sampling=kept)) as bench:
+    designer = SamplingOptions(max_tokens=12, valid="language", top_k=20)
+    with open_workbench(drawing(designer=designer, executor=SamplingOptions(max_tokens=3))) as bench:
         engines = bench.engines(bench.fresh_weights(), version=0)
         rollout = bench.sample([bench.task.question("train", 0)], engines, step=0)
         pieces = {*REPLIES["designer"], tokenizer.END}
@@ -73,8 +77,7 @@ def test_engines_draw_only_what_the_language_of_a_role_has():
 
 
 def test_replies_end_with_a_stop_string():
-    kept = RoleSampling(executor=SamplingOptions(max_tokens=14, only=("1", "2"), stop=("112",)))
-    with open_workbench(dataclasses.replace(small(), sampling=kept)) as bench:
+    with open_workbench(drawing(executor=SamplingOptions(max_tokens=14, only=("1", "2"), stop=("112",)))) as bench:
         engines = bench.engines(bench.fresh_weights(), version=0)
         rollout = bench.sample([bench.task.question("train", 0)], engines, step=0, designs=["a=solve()x5"])
         ended = set()

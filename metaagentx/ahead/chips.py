@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from metaagentx.settings import SettingsError
+from metaagentx.sections import SettingsError
 
 
 class TopologyError(SettingsError):

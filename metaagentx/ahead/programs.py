@@ -1,7 +1,7 @@
 """The programs of a training step, lowered for a mesh whose devices need not be at hand.
 
 They are the very programs that a run compiles: only their inputs are shapes and layouts instead of arrays. Where each
-role has weights of its own, they are those of one role, and the other's state and cache are `waiting`.
+role has weights of its own, they are those of one role, and the state and cache of the others are `waiting`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.hf_config import read_config
 from metaagentx.rollout import programs as sampling
 from metaagentx.rollout.state import EngineState, Weights, empty_state
-from metaagentx.settings import Settings, SettingsError
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings
 
 Name = Literal["update", "prefill", "decode"]
 NAMES: tuple[Name, ...] = ("update", "prefill", "decode")
@@ -46,7 +47,7 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
     if name == "decode":
         options, kernel = settings.engine, attention("decode", settings, mesh)
-        truncated, table = settings.sampling.truncated, biases(settings, mesh)
+        truncated, table = settings.truncated, biases(settings, mesh)
         return sampling._decode.lower(
             *(model, kernel, options.chunk, options.capacity, truncated, weights, state),
             *(_array(mesh, jnp.int32, 1), table, _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
@@ -83,17 +84,18 @@ def roles_of(settings: Settings) -> dict[str, RoleOptions]:
 
     Raises SettingsError for layout "adapters", whose programs are not covered.
     """
-    roles, layout = settings.roles.by_role(), settings.policies.layout
+    layout = settings.policies.layout
     if layout == "adapters":
         raise SettingsError(
             "config.policies.layout 'adapters' cannot be compiled ahead of time: 'shared' or 'split' can"
         )
-    return roles if layout == "shared" else {role: roles[role] for role in sorted(training(settings))[-1:]}
+    names = settings.role_names if layout == "shared" else sorted(training(settings))[-1:]
+    return {role: settings.roles[role] for role in names}
 
 
 def training(settings: Settings) -> list[str]:
     """The roles that train at step 0. Raises SettingsError if none does."""
-    roles = [role for role, scale in phase(settings.stages, 0).trains.items() if scale > 0]
+    roles = [role for role, scale in phase(settings.stages, settings.role_names, 0).trains.items() if scale > 0]
     if not roles:
         raise SettingsError("config.stages.mode 'none' trains nothing: there is no update to compile")
     return roles
@@ -127,12 +129,12 @@ def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
     options = settings.engine
     shape = attention("decode", settings, mesh), options.slots, options.capacity
-    return _bound(jax.eval_shape(partial(empty_state, constants(settings), *shape, settings.sampling.reshaped)), mesh)
+    return _bound(jax.eval_shape(partial(empty_state, constants(settings), *shape, settings.reshaped)), mesh)
 
 
 def biases(settings: Settings, mesh: Mesh) -> jax.ShapeDtypeStruct | None:
     """The shape of what is added to logits: a row for each role that has a bias or mask, and one of zeros."""
-    count = sum(sampling.biased for sampling in settings.sampling.by_role().values())
+    count = sum(sampling.biased for sampling in settings.sampling.values())
     return _array(mesh, jnp.float32, 1 + count, constants(settings).vocab_size) if count else None
 
 
@@ -143,7 +145,7 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     array = partial(_array, mesh, jnp.int32), partial(_array, mesh, jnp.float32)
     shape = (pack.row_buckets[-1] // rows, rows, pack.row_length)
     whole, real = array[0](*shape), array[1](*shape)
-    kept = real if settings.sampling.reshaped else None
+    kept = real if settings.reshaped else None
     batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept)
     roles = [role for role in training(settings) if role in roles_of(settings)]
     return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())
@@ -161,7 +163,7 @@ def recipe(settings: Settings, mesh: Mesh) -> updating.Recipe:
 def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
     """Bytes that a chip holds besides a program's own: the slots during an update, masters and moments otherwise.
 
-    Where roles have weights of their own, also the other's state and slots.
+    Where roles have weights of their own, also the state and slots of the others.
     """
     state, slots = train_state(settings, mesh), held(engine_state(settings, mesh))
     copy = held(sampled_weights(settings, mesh)) if settings.engine.whole else 0
@@ -169,7 +171,8 @@ def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
         own = slots + copy
     else:
         own = held(state) - (0 if settings.engine.whole else held(state.params))
-    return own + (held(state) + slots + copy if settings.policies.layout == "split" else 0)
+    others = len(settings.role_names) - 1 if settings.policies.layout == "split" else 0
+    return own + others * (held(state) + slots + copy)
 
 
 def _array(mesh: Mesh, dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:

@@ -1,14 +1,15 @@
-"""From rollout trees to one advantage per trajectory."""
+"""From rollouts to one advantage per trajectory: of designs and executions, or of one role of a team."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaagentx.learn.advantage import FOLLOW, LEAD, Counts, Samples, advantages
+from metaagentx.learn.advantage import FOLLOW, LEAD, Counts, Credit, Samples, advantages
+from metaagentx.learn.align import Aligned, AlignOptions, align, places
 from metaagentx.learn.options import CreditOptions
 from metaagentx.rollout.trajectory import Trajectory, Tree
 
@@ -26,6 +27,8 @@ class Assigned:
     trajectories: list[Trajectory]
     advantages: NDArray[np.float32]  # [n]
     metrics: dict[str, float]
+    counts: NDArray[np.float32] | None = None  # [n], how often each counts in the loss; None: once
+    sizes: tuple[int, ...] = ()  # of recent rollouts, their aligned trajectories: for the next step's alignment
 
     def of(self, role: str) -> tuple[list[Trajectory], NDArray[np.float32]]:
         """One role's trajectories and advantages."""
@@ -98,13 +101,112 @@ def assign(trees: Sequence[Tree], options: CreditOptions) -> Assigned:
         "designer": [design.reward for design in designs if not design.masked],
         "executor": [run.reward for design in designs for run in design.executions if not run.masked],
     }
-    groups = int(credit.groups)
     metrics = {
-        "groups": float(groups),
-        "groups_single": int(credit.singletons) / max(groups, 1),
-        "groups_equal": int(credit.equal) / max(groups, 1),
+        **_shares(credit),
         "advantage_nonzero": float(np.mean(advantage[train] != 0)) if train else 0.0,
         "masked": lost / max(lost + len(train), 1),
         **{f"reward/{role}": float(np.mean(values)) for role, values in rewards.items() if values},
     }
     return Assigned(trajectories, advantage[train], metrics)
+
+
+def _shares(credit: Credit) -> dict[str, float]:
+    groups = int(credit.groups)
+    return {
+        "groups": float(groups),
+        "groups_single": int(credit.singletons) / max(groups, 1),
+        "groups_equal": int(credit.equal) / max(groups, 1),
+    }
+
+
+def assign_role(
+    trajectories: Sequence[Trajectory],
+    rewards: NDArray[np.float32],
+    masked: NDArray[np.bool_],
+    *,
+    questions: int,
+    rollouts: int,
+    options: CreditOptions,
+    alignment: AlignOptions | None = None,
+    sizes: Sequence[int] = (),
+    seed: Sequence[int] = (),
+) -> Assigned:
+    """Advantages of one role of a team, by question (M-GRPO, arXiv 2511.13288): of the main agent, or of sub-agents.
+
+    Args:
+      trajectories: of one role; `design` is the rollout of its question.
+      rewards, masked: [n]; those that are masked were lost to our own faults and are members of nothing.
+      questions, rollouts: how many there are, and of each question.
+      alignment: of sub-agents: each rollout's trajectories are aligned to D places (`learn.align`), and those that got
+        none are left out. Rows of the kernel are the places, so its shape depends on D alone, or with
+        `alignment.statistics` "all" the trajectories. None: every trajectory counts once.
+      sizes: numbers of trajectories of earlier rollouts, from which D may be taken, together with those of this step.
+      seed: what the alignment is drawn from.
+
+    Metrics: those of `assign`, with `reward` the mean over trajectories, and of an alignment `places` (D), `duplicated`
+    (share of the filled places that hold a copy), `dropped` (share of the trajectories that got no place) and `empty`
+    (share of the rollouts without a trajectory, which are in no denominator).
+    """
+    live = np.flatnonzero(~np.asarray(masked, np.bool_))
+    reward = np.asarray(rewards, np.float32)[live]
+    question = np.array([trajectories[i].question for i in live], np.int64)
+    aligned, metrics, recent = None, dict[str, float](), tuple[int, ...]()
+    if alignment is not None:
+        rollout = question * rollouts + np.array([trajectories[i].design for i in live], np.int64)
+        own = np.bincount(rollout, minlength=questions * rollouts)
+        recent = (*sizes, *own.tolist())[-alignment.window :]
+        target = places(np.array(recent, np.int64), alignment)
+        aligned = align(rollout, questions * rollouts, target, alignment.weighting, seed)
+        metrics = _alignment(aligned, own)
+
+    rows = np.arange(len(live))  # of the kernel, by number; -1: none
+    if aligned is not None and alignment is not None and alignment.statistics == "aligned":
+        rows = aligned.index.reshape(-1)
+    credit = _by_question(reward, question, rows, questions, options)
+    advantage = np.zeros(len(live), np.float32)
+    advantage[rows[rows >= 0]] = np.asarray(credit.advantage)[: len(rows)][rows >= 0]
+
+    counts = np.ones(len(live), np.float32) if aligned is None else aligned.totals(len(live))
+    train = np.flatnonzero(counts)
+    metrics |= _shares(credit) | {
+        "advantage_nonzero": float(np.mean(advantage[train] != 0)) if len(train) else 0.0,
+        "masked": 1 - len(live) / max(len(trajectories), 1),
+        "reward": float(np.mean(reward)) if len(live) else 0.0,
+    }
+    return Assigned([trajectories[live[i]] for i in train], advantage[train], metrics, counts[train], recent)
+
+
+def _by_question(
+    reward: NDArray[np.float32],
+    question: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    questions: int,
+    options: CreditOptions,
+) -> Credit:
+    """The kernel over `rows` (numbers of trajectories, -1 is padding), each a member of its question's group."""
+    table = np.full(_bucket(max(len(rows), LEAST)), -1, np.int64)
+    table[: len(rows)] = rows
+    filled = table >= 0
+    ids = np.where(filled, question[table] if len(question) else -1, -1).astype(np.int32)
+    nobody = np.full(len(table), -1, np.int32)
+    samples = Samples(
+        reward=np.where(filled, reward[table] if len(reward) else 0, 0).astype(np.float32),
+        question=ids,
+        design=nobody,
+        execution=nobody,
+        role=np.full(len(table), LEAD, np.int32),
+        agent=nobody,
+        turn=nobody,
+        mask=filled,
+    )
+    return advantages(samples, Counts(questions, 1, 1, 1, 1), replace(options, grouping="m_grpo"))
+
+
+def _alignment(aligned: Aligned, own: NDArray[np.int64]) -> dict[str, float]:
+    filled, kept = int((aligned.index >= 0).sum()), int(np.minimum(own, aligned.index.shape[1]).sum())
+    return {
+        "places": float(aligned.index.shape[1]),
+        "duplicated": (filled - kept) / max(filled, 1),
+        "dropped": 1 - kept / max(int(own.sum()), 1) if own.any() else 0.0,
+        "empty": float(np.mean(own == 0)),
+    }

@@ -12,7 +12,6 @@ Normaliser = Literal["mean_std", "mean", "loo"]
 Ratio = Literal["token", "sequence"]
 Aggregation = Literal["token_mean", "sequence_mean", "execution_mean", "constant"]
 Estimator = Literal["k1", "k2", "k3"]
-Mode = Literal["stagewise", "joint", "designer_only", "executor_only", "none"]
 
 
 def _one_of(key: str, value: str, choices: object) -> None:
@@ -108,21 +107,18 @@ class RoleOptions:
 
 @dataclass(frozen=True, slots=True)
 class StageOptions:
-    """Which role trains when (MetaAgent-X: executor first, 30 steps a phase)."""
+    """Which role trains when (MetaAgent-X: executor first, 30 steps a phase). `schedule.check` knows the roles."""
 
-    mode: Mode = "stagewise"
+    mode: str = "stagewise"  # or "joint", "none", "ROLE_only"
     length: int = 30  # P: steps of one phase
-    first: Literal["executor", "designer"] = "executor"
+    first: str = ""  # role of the first phase; "": the last of the run's roles, which is the executor where designs are
     freeze: Literal["hard", "soft"] = "hard"
     soft_scale: float = 2e-4  # soft: the frozen role's learning rate is scaled by this (1e-9 / 5e-6 upstream)
     moments: Literal["per_role", "shared"] = "per_role"
 
     def __post_init__(self) -> None:
-        _one_of("stages.mode", self.mode, Mode)
         if self.length < 1:
             raise ValueError(f"stages.length must be at least 1, not {self.length}")
-        if self.first not in ("executor", "designer"):
-            raise ValueError(f"stages.first must be 'executor' or 'designer', not {self.first!r}")
         if self.freeze not in ("hard", "soft"):
             raise ValueError(f"stages.freeze must be 'hard' or 'soft', not {self.freeze!r}")
         if self.moments not in ("per_role", "shared"):

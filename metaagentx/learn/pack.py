@@ -46,8 +46,9 @@ def pack(
     options: PackOptions,
     loss: LossOptions,
     keep_zero: bool,
+    times: NDArray[np.float32] | None = None,
 ) -> Batch:
-    """One role's trajectories as one batch.
+    """One role's trajectories as one batch, as if each were there so many `times` [n] (None: once).
 
     Denominators are those of all `trajectories`. Unless `keep_zero`, those with advantage 0 are then left out of the
     rows: without entropy and KL terms their gradient is exactly 0.
@@ -59,7 +60,7 @@ def pack(
         raise ValueError(f"{len(trajectories)} trajectories came with {len(advantages)} advantages")
     counts = np.array([t.loss_mask[1:].sum() for t in trajectories], np.int64)
     runs = [(t.question, t.design, t.execution) for t in trajectories]
-    weights = token_weights(counts, runs, loss)
+    weights = token_weights(counts, runs, loss, times)
     keep = [i for i in range(len(trajectories)) if counts[i] and (keep_zero or advantages[i] != 0)]
     kept = [trajectories[i] for i in keep]
     return pack_rows(
@@ -86,27 +87,34 @@ def blank(options: PackOptions, loss: LossOptions, reshaped: bool) -> Batch:
     return replace(batch, kept=np.zeros_like(batch.sampler)) if reshaped else batch
 
 
-def token_weights(counts: NDArray[np.int64], runs: Sequence[tuple[int, ...]], loss: LossOptions) -> NDArray[np.float32]:
+def token_weights(
+    counts: NDArray[np.int64],
+    runs: Sequence[tuple[int, ...]],
+    loss: LossOptions,
+    times: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """The weight of each loss token of each sequence, [n]: all of them add up to 1, except for `constant`.
 
     Args:
       counts: [n] loss tokens of each sequence; one without any counts nowhere.
       runs: which execution each belongs to; `execution_mean` averages the tokens of one, then the executions.
+      times: [n] how often each sequence counts, in denominators too; None: once.
     """
-    live = counts > 0
-    sequences = max(int(live.sum()), 1)
+    times = np.ones(len(counts)) if times is None else np.asarray(times, np.float64)
+    live = (counts > 0) & (times > 0)
+    sequences = float(np.sum(times * live)) or 1.0
     if loss.aggregation == "token_mean":
-        weights = np.full(len(counts), 1 / max(int(counts.sum()), 1))
+        weights = times / (float(np.sum(times * counts)) or 1.0)
     elif loss.aggregation == "sequence_mean":
-        weights = 1 / (sequences * np.maximum(counts, 1))
+        weights = times / (sequences * np.maximum(counts, 1))
     elif loss.aggregation == "constant":
-        weights = np.full(len(counts), 1 / (sequences * loss.constant_length))
+        weights = times / (sequences * loss.constant_length)
     else:
-        tokens: dict[tuple[int, ...], int] = {}
-        for run, count in zip(runs, counts, strict=True):
-            tokens[run] = tokens.get(run, 0) + int(count)
+        tokens: dict[tuple[int, ...], float] = {}
+        for run, count in zip(runs, times * counts, strict=True):
+            tokens[run] = tokens.get(run, 0.0) + float(count)
         executions = max(sum(count > 0 for count in tokens.values()), 1)
-        weights = np.array([1 / (executions * max(tokens[run], 1)) for run in runs])
+        weights = times / [executions * (tokens[run] or 1.0) for run in runs]
     return np.where(live, weights, 0).astype(np.float32)
 
 

@@ -17,7 +17,8 @@ from metaagentx.mesh import make_mesh
 from metaagentx.policy import params
 from metaagentx.rollout.options import EngineOptions
 from metaagentx.rollout.state import empty_state
-from metaagentx.settings import Settings, SettingsError
+from metaagentx.sections import SettingsError
+from metaagentx.settings import Settings
 from tests.policy import tiny
 
 MODEL = tiny.config(dtype="bfloat16", tied=False)
@@ -41,7 +42,7 @@ def eight():
 
 def test_the_training_state_is_laid_out_as_the_real_one(eight):
     weights = params.initialise(MODEL, jax.random.key(0), eight)
-    real = create(weights, SETTINGS.roles.by_role(), "per_role", master=True)
+    real = create(weights, SETTINGS.roles, "per_role", master=True)
     assert layout(programs.train_state(SETTINGS, eight)) == layout(real)
 
 

@@ -23,7 +23,7 @@ from tests.learn.examples import COMPUTE, CONFIG, RECIPE, ROLE, ROLES, some_batc
 LORA = LoraOptions(rank=2, alpha=8.0, targets=r"q|v|down")
 LORA_COMPUTE = replace(COMPUTE, lora=LORA)
 LORA_RECIPE = replace(RECIPE, compute=LORA_COMPUTE)
-EXECUTOR = phase(StageOptions(mode="executor_only"), 0)
+EXECUTOR = phase(StageOptions(mode="executor_only"), tuple(ROLES), 0)
 
 
 def base():

@@ -136,7 +136,8 @@ def test_gradients_on_a_mesh_are_those_of_one_device(sizes: tuple[int, int, int]
 
 def test_updates_and_their_metrics_are_those_without_sharing() -> None:
     plain, grown = both(5)
-    executor, recipe = phase(StageOptions(mode="executor_only"), 0), replace(RECIPE, roles=(("executor", ROLE),))
+    executor = phase(StageOptions(mode="executor_only"), ("executor",), 0)
+    recipe = replace(RECIPE, roles=(("executor", ROLE),))
     outcomes = []
     for batch in (plain, grown):
         batch = freeze_old(initial(), batch, COMPUTE)
@@ -158,7 +159,8 @@ def test_what_padding_holds_changes_no_bit(attention: str) -> None:
 
 
 def test_trees_of_other_shapes_are_no_other_program() -> None:
-    executor, recipe = phase(StageOptions(mode="executor_only"), 0), replace(RECIPE, roles=(("executor", ROLE),))
+    executor = phase(StageOptions(mode="executor_only"), ("executor",), 0)
+    recipe = replace(RECIPE, roles=(("executor", ROLE),))
     state = create(jax.tree.map(lambda x: x.copy(), initial()), dict(recipe.roles), "per_role", master=True)
     state, _ = update(state, {"executor": both(7)[1]}, executor, recipe)
     programs = _update._cache_size()

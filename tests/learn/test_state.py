@@ -22,7 +22,7 @@ from metaagentx.policy.params import initialise
 from tests.learn.examples import COMPUTE, CONFIG, LAYOUTS, RECIPE, ROLES, some_batch
 
 NARROW = replace(CONFIG, dtype="bfloat16")
-EXECUTOR = phase(StageOptions(mode="executor_only"), 0)
+EXECUTOR = phase(StageOptions(mode="executor_only"), tuple(ROLES), 0)
 
 
 def host(tree):

@@ -20,7 +20,9 @@ from metaagentx.mesh import make_mesh
 from metaagentx.policy.params import initialise, shardings
 from tests.learn.examples import COMPUTE, CONFIG, PACK, RECIPE, ROLE, ROLES, random_trajectories, some_batch, trajectory
 
-JOINT, EXECUTOR, DESIGNER = (phase(StageOptions(mode=mode), 0) for mode in ("joint", "executor_only", "designer_only"))
+JOINT, EXECUTOR, DESIGNER = (
+    phase(StageOptions(mode=mode), tuple(ROLES), 0) for mode in ("joint", "executor_only", "designer_only")
+)
 
 
 @cache
@@ -149,7 +151,9 @@ def test_a_hard_frozen_role_keeps_its_moments_bit_for_bit_and_does_not_matter() 
 def test_where_nothing_trains_only_the_step_moves() -> None:
     state = fresh()
     before = host(state)
-    state, metrics = update(state, {"executor": some_batch()}, phase(StageOptions(mode="none"), 0), RECIPE)
+    state, metrics = update(
+        state, {"executor": some_batch()}, phase(StageOptions(mode="none"), tuple(ROLES), 0), RECIPE
+    )
     same(state.params, before.params)
     same(state.opt_states, before.opt_states)
     assert (int(state.step), int(state.version), metrics) == (1, 0, {})
@@ -160,7 +164,7 @@ def test_soft_freeze_scales_the_learning_rate() -> None:
     before = initial()
 
     def move(scale: float):
-        soft = phase(StageOptions(freeze="soft", soft_scale=scale, mode="designer_only"), 0)
+        soft = phase(StageOptions(freeze="soft", soft_scale=scale, mode="designer_only"), tuple(ROLES), 0)
         executor = {"executor": batches["executor"]}
         return jax.tree.map(lambda a, b: np.array(a) - b, update(fresh(), executor, soft, RECIPE)[0].params, before)
 

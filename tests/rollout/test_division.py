@@ -68,7 +68,7 @@ def sampled():
                 return sample(
                     *parts,
                     bench.settings.tree,
-                    bench.settings.sampling.by_role(),
+                    bench.settings.sampling,
                     seed=0,
                     step=3,
                     designs=designs,
