@@ -50,6 +50,7 @@ FINISH = """UPDATE team_tasks SET status = 'done', reply = :reply, version = :ve
     WHERE run = :run AND key = :key AND status = 'leased' AND attempts = :fence AND until >= {now}"""
 RELEASE = """UPDATE team_tasks SET status = CASE WHEN attempts >= :attempts THEN 'dead' ELSE 'waiting' END, version = -1
     WHERE run = :run AND key = :key AND status = 'leased' AND attempts = :fence"""
+RECLAIM = """UPDATE team_tasks SET until = 0 WHERE run = :run AND holder = :holder AND status = 'leased'"""
 ENDED = """SELECT key, status, reply, version FROM team_tasks
     WHERE run = :run AND key IN ({keys}) AND status IN ('done', 'dead') ORDER BY number"""
 FINISHED = """SELECT 1 FROM team_tasks WHERE run = :run AND key = :key AND status = 'done' AND attempts = :fence"""

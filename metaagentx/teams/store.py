@@ -102,6 +102,10 @@ class Store:
         """Give a sub-task back, to be tried again or to become a dead letter; whether it was still ours."""
         return self._change(schema.RELEASE, key=lease.task.key, fence=lease.fence, attempts=self._attempts)
 
+    def reclaim(self, holder: str) -> None:
+        """Let go of every lease that `holder` has: a server that was killed and is back need not wait for them."""
+        self._change(schema.RECLAIM, holder=holder)
+
     def reports(self, keys: Iterable[str]) -> list[Report]:
         """Of these sub-tasks, those that have ended."""
 
