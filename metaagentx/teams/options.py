@@ -12,6 +12,12 @@ MAIN = "main"  # the main agent's name, and its role
 JUDGE = "judge"  # the name of the agent that marks reports
 
 
+def _not_negative(section: str, options: object, *keys: str) -> None:
+    for key in keys:
+        if getattr(options, key) < 0:
+            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
+
+
 @dataclass(frozen=True, slots=True)
 class SubAgentOptions:
     """A kind of sub-agent. Its key among `team.subs` is the name by which the main agent calls it."""
@@ -118,9 +124,3 @@ class TeamOptions:
         """Every role of the team: the main agent's, its sub-agents', and the judge's where there is one."""
         judge = (self.judge_role,) if self.local == "judge" and self.subs else ()
         return tuple(dict.fromkeys((MAIN, *self.sub_roles, *judge)))
-
-
-def _not_negative(section: str, options: object, *keys: str) -> None:
-    for key in keys:
-        if getattr(options, key) < 0:
-            raise ValueError(f"{section}.{key} must be 0 or above, not {getattr(options, key)}")
