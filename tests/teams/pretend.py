@@ -86,7 +86,8 @@ class Dice:
 
     def reply(self, ask: Ask) -> Sampled:
         draw = random.Random(f"{self.weights}/{ask.ids}")
-        number = draw.choice((int(ask.messages[1].content.partition("+")[0]) + 2, draw.randrange(100)))
+        asked = next(message.content for message in ask.messages if message.role == "user")
+        number = draw.choice((int(asked.partition("+")[0]) + 2, draw.randrange(100)))
         delegates = ask.role == "main" and draw.random() < 0.7
         names = draw.choices(tuple(TEAM.subs), k=draw.randrange(1, 4)) if delegates else ()
         text = "".join(_call(name, f"{draw.randrange(20)}+2") for name in names)

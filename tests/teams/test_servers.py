@@ -11,13 +11,14 @@ from tests.teams import pretend
 
 def both(url, name, tmp_path, steps, **more):
     """Both servers, each on a thread of its own, to the end."""
-    ended, errors = {}, []
+    ended, errors, stop = {}, [], threading.Event()
 
     def one(policy):
         try:
-            ended[policy] = pretend.server(policy, url, name, tmp_path / policy, steps, **more)
+            ended[policy] = pretend.server(policy, url, name, tmp_path / policy, steps, stop=stop, **more)
         except BaseException as error:
             errors.append(error)
+            stop.set()
 
     threads = [threading.Thread(target=one, args=(policy,), daemon=True) for policy in pretend.ROLES]
     for thread in threads:
