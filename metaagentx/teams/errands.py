@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +30,11 @@ class Order:
     question: int  # the number of the question in the run's endless order
     path: Path  # where the sub-task stands among the forks of its step: what its randomness is made of
     number: int  # of the sub-task in its rollout
+    turn: int  # rounds before this one in which the same kind of sub-agent was asked
 
     def text(self) -> str:
         path = [list(part) for part in self.path]
-        order = {"sub": self.sub, "task": self.task, "question": self.question, "path": path, "number": self.number}
-        return json.dumps(order, sort_keys=True)
+        return json.dumps(dataclasses.asdict(self) | {"path": path}, sort_keys=True)
 
     @classmethod
     def read(cls, text: str) -> Order:
@@ -47,15 +50,16 @@ def rollout_key(step: int, question: int, rollout: int) -> str:
 
 def across(step: int, cursor: int, question: int, rollout: int) -> Delegate:
     """Has the sub-tasks of one rollout done by other servers. `cursor`: the number of the step's first question."""
-    key, numbers = rollout_key(step, question, rollout), iter(range(1 << 30))
+    key, numbers, rounds = rollout_key(step, question, rollout), itertools.count(), Counter[str]()
 
     def delegate(asked: Sequence[tuple[SubAgent, str]], axis: str) -> Process[tuple[Errand, ...]]:
         calls = []
         for branch, (sub, task) in enumerate(asked):
             path, number = (("question", question), ("design", rollout), (axis, branch)), next(numbers)
-            order = Order(sub.name, task, cursor + question, path, number)
+            order = Order(sub.name, task, cursor + question, path, number, rounds[sub.name])
             given = SubTask(f"{key}/{number:03}", sub.role, step, key, order.text())
             calls.append(ToolCall(PUT, {"task": given}, MAIN))
+        rounds.update({sub.name for sub, _ in asked})
         results: tuple[ToolResult, ...] = yield ToolCalls(tuple(calls))
         return tuple(report(sub.name, task, result) for (sub, task), result in zip(asked, results, strict=True))
 

@@ -84,7 +84,11 @@ def outcomes_of(step: int, trees: Sequence[TeamTree]) -> list[Outcome]:
             rollout_key(step, q, k),
             step,
             tree.question.id,
-            {"correct": graded.correct, "reward": graded.reward, "masked": float(graded.masked)},
+            {
+                "correct": graded.correct,
+                "answered": float(graded.rollout.said.answer is not None),
+                "masked": float(graded.masked),
+            },
         )
         for q, tree in enumerate(trees)
         for k, graded in enumerate(tree.rollouts)

@@ -104,7 +104,7 @@ def _worker(servant: Servant, inbox: Inbox) -> Process[None]:
         task = inbox.leases[int(taken.text)].task
         order = Order.read(task.body)
         errand, rows = yield Graft(servant.errand(order), order.path, task.step)
-        own = [dataclasses.replace(row, execution=order.number) for row in rows if row.agent != JUDGE]
+        own = [dataclasses.replace(row, execution=order.number, turn=order.turn) for row in rows if row.agent != JUDGE]
         done = {"number": int(taken.text), "errand": errand, "trajectory": next(iter(own), None)}
         yield ToolCalls((ToolCall(HAND_IN, done | {"version": servant.step}, servant.policy),))
 

@@ -198,6 +198,11 @@ class Store:
 
         return self._database.run(work)
 
+    def about(self) -> str | None:
+        """What was said first; None if no server has come yet."""
+        found = self._ask(schema.ABOUT)
+        return found[0][0] if found else None
+
     def end(self, steps: int) -> None:
         """Say that the run has so many steps, and no more."""
         self._change(schema.END, steps=steps)

@@ -20,6 +20,7 @@ import numpy as np
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.sampled import Ask, Sampled
 from metaagentx.rollout.scheduler import run
+from metaagentx.sections import plain
 from metaagentx.tasks.task import Question
 from metaagentx.teams.errands import across
 from metaagentx.teams.journal import Journal
@@ -29,13 +30,13 @@ from metaagentx.teams.play import Scene, attach, forest
 from metaagentx.teams.pulse import Pulse
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.reward import marker
-from metaagentx.teams.serve import samples_of, serve
+from metaagentx.teams.serve import serve
 from metaagentx.teams.store import Store
 from metaagentx.teams.team import run_errand
 from metaagentx.workflow.prompts import Wording
 from metaagentx.workflow.protocol import Outcome, ToolCall, ToolResult
 from metaagentx.workflow.room import CHARACTERS
-from tests.rollout.arithmetic import Boxed, Sums
+from tests.rollout.arithmetic import Sums
 from tests.rollout.scripted import END, Letters
 
 TEAM = TeamOptions(
@@ -133,7 +134,7 @@ class Pretend:
             found.update(repr((sample.key, sample.reward, sample.masked)).encode())
             if (row := sample.trajectory) is not None:
                 found.update(row.tokens.tobytes() + row.logprobs.tobytes() + row.loss_mask.tobytes())
-                found.update(repr((row.question, row.design, row.execution, row.role, row.agent)).encode())
+                found.update(repr((row.question, row.design, row.execution, row.turn, row.role, row.agent)).encode())
         self.weights, self.step, self.idle = found.hexdigest(), self.step + 1, self.idle + idle
 
     def save(self) -> Pointer:
@@ -186,7 +187,7 @@ def server(
 ) -> Pretend:
     """One server, from its start to the end of the run."""
     store, stop = Store(url, name, exchange.attempts), stop or threading.Event()
-    store.agree("a pretended run")
+    store.agree(json.dumps({"team": plain(replace(TEAM, exchange=exchange))}))
     learner = made(policy, workdir, steps, pause)
     with Pulse(store, policy, exchange) as pulse:
         if policy == "main":
@@ -222,7 +223,7 @@ def alone(steps: int) -> dict[str, str]:
         attach(trees, rows)
         main.learn(main_samples(step, trees), 0.0)
         own = [
-            Sample(f"{each.key}/{number:03}", replace(errand.trajectory, turn=0), errand.reward, graded.masked)
+            Sample(f"{each.key}/{number:03}", errand.trajectory, errand.reward, graded.masked)
             for each, graded in zip(main_samples(step, trees), [g for t in trees for g in t.rollouts], strict=True)
             for number, errand in enumerate(graded.errands)
         ]
