@@ -6,13 +6,12 @@ all constants of a model (`model`); without either, or with one constant missing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ml_collections import ConfigDict
 
 from metaagentx import settings
+from metaagentx.teams.options import TeamOptions
 
 
-def get_config(roles: Sequence[str] = settings.ROLES) -> ConfigDict:
-    """`roles`: those of the run, each of which has sections of its own."""
-    return ConfigDict(settings.defaults(roles))
+def get_config(team: TeamOptions | None = None) -> ConfigDict:
+    """`team`: who works together, each role with sections of its own; None: designs are written and run."""
+    return ConfigDict(settings.defaults(team))

@@ -122,11 +122,29 @@ class ColdStartOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class CurriculumOptions:
+    """What is asked first (M-GRPO, arXiv 2511.13288, trains on simple questions and then on all)."""
+
+    steps: int = 0  # the first so many steps ask train questions of `kinds` alone
+    kinds: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"train.curriculum.steps must be 0 or above, not {self.steps}")
+        if bool(self.steps) != bool(self.kinds):
+            raise ValueError(
+                f"train.curriculum.steps ({self.steps}) and train.curriculum.kinds {self.kinds} go together: give both "
+                "or neither"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class TrainOptions:
     """The reinforcement learning loop."""
 
     steps: int = 120
     questions: int = 16  # per step
+    curriculum: CurriculumOptions = CurriculumOptions()
     updates: int = 1  # on each batch; above 1 the ratio leaves 1 and the clip acts
     token_budget: int = 0  # stop once so many tokens have been generated in training; 0: no bound
     evaluate_every: int = 10  # steps between evaluations on validation questions

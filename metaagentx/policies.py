@@ -112,7 +112,7 @@ def train_step(
 
 def largest_steps(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
     """The program of every policy's update in every phase, on batches of the largest bucket."""
-    for phase in phases(settings.stages, settings.role_names):
+    for phase in phases(settings.stages, settings.learners):
         empty = blank(settings.pack, settings.loss, settings.reshaped)
         batches = {role: empty for role, scale in phase.trains.items() if scale > 0}
         for policy, state in states.items():

@@ -28,6 +28,7 @@ from metaagentx.options import (
 from metaagentx.policy.config import ModelConfig
 from metaagentx.rollout.options import EngineOptions, SamplingOptions, ServerOptions, TreeOptions
 from metaagentx.tasks.open import TaskOptions
+from metaagentx.teams.options import TeamOptions
 from metaagentx.workflow.ir import Limits
 
 ROLES = ("designer", "executor")  # of a run in which designs are written and run
@@ -57,7 +58,8 @@ class Settings:
     limits: Limits = Limits()
     engine: EngineOptions = EngineOptions()
     sampling: Mapping[str, SamplingOptions] = _each(SamplingOptions)
-    tree: TreeOptions = TreeOptions()
+    tree: TreeOptions = TreeOptions()  # of a run without a team
+    team: TeamOptions | None = None  # who works together; None: designs are written and run
     credit: CreditOptions = CreditOptions()
     loss: LossOptions = LossOptions()
     roles: Mapping[str, RoleOptions] = _each(RoleOptions)
@@ -79,7 +81,12 @@ class Settings:
     @property
     def role_names(self) -> tuple[str, ...]:
         """The roles of this run, in the order of everything that is done for one after the other."""
-        return ROLES
+        return ROLES if self.team is None else self.team.roles
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """Those of them that can train: a judge of its own cannot."""
+        return ROLES if self.team is None else self.team.learners
 
     @property
     def truncated(self) -> bool:
@@ -101,7 +108,9 @@ class Settings:
             for role in self.role_names:
                 if role not in given and section != "policies.servers":
                     raise ValueError(f"{section}.{role} is missing: each of {known} has its own")
-        check(self.stages, self.role_names)
+        check(self.stages, self.learners)
+        if self.team is not None and self.generation.per_host:
+            raise ValueError("generation.per_host is of designs: all processes sample the rollouts of a team as one")
 
     def _check_weights(self) -> None:
         if (self.model is None) == (not self.pretrained.path):
@@ -122,7 +131,7 @@ class Settings:
     def _check_servers(self) -> None:
         served = self.policies.served
         for role in served:
-            if any(phase.trains[role] > 0 for phase in phases(self.stages, self.role_names)):
+            if any(phase.trains.get(role) for phase in phases(self.stages, self.learners)):
                 raise ValueError(
                     f"policies.servers.{role}: the {role} trains (stages.mode {self.stages.mode!r}), and a server's "
                     "replies have no log-probabilities to train on: freeze it, or take its url away"
@@ -165,9 +174,10 @@ def read(config: Mapping[str, Any]) -> Settings:
     return sections.build(Settings, config, "config")
 
 
-def defaults(roles: Sequence[str] = ROLES) -> dict[str, Any]:
-    """Every key that has a default, with it, for a run with these roles."""
-    tree = sections.defaults(Settings)
+def defaults(team: TeamOptions | None = None) -> dict[str, Any]:
+    """Every key that has a default, with it: of a run with this team, or with designs. Each role has its sections."""
+    tree, roles = sections.defaults(Settings), ROLES if team is None else team.roles
+    tree["team"] = sections.keys(team)
     tree["sampling"] = sections.keys(_of_roles(SamplingOptions, roles))
     tree["roles"] = sections.keys(_of_roles(RoleOptions, roles))
     tree["policies"]["servers"] = sections.keys(_of_roles(ServerOptions, roles))

@@ -133,7 +133,7 @@ def reinforce(
 
         while step < options.steps and not 0 < options.token_budget <= tokens:
             # ----- Sample, grade, credit, pack, update
-            phase = phase_of(settings.stages, settings.role_names, step)
+            phase = phase_of(settings.stages, settings.learners, step)
             states, pipeline, done = one_step(bench, engines, states, base, pipeline, phase, step, cursor)
             step, cursor = step + 1, cursor + options.questions
             tokens += int(done.rollout.metrics["rollout/generated_tokens"])

@@ -41,7 +41,7 @@ from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.sections import SettingsError
 from metaagentx.settings import Settings
 from metaagentx.tasks.open import open_task, surroundings
-from metaagentx.tasks.pieces import REPLIES, tiny_pieces
+from metaagentx.tasks.pieces import REPLIES, pieces
 from metaagentx.tasks.task import Question, Task
 from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.transfer import Stay, Transfer, Way, own_part, regroup
@@ -261,7 +261,7 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
 def _speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
     """The model's constants and its tokenizer. A checkpoint's files are checked, and no weights read."""
     if settings.model is not None:
-        model, spoken = settings.model, tokenizer.build(tiny_pieces(), "", settings.model.max_length)
+        model, spoken = settings.model, tokenizer.build(pieces(settings.task.kind), "", settings.model.max_length)
         if len(spoken) != model.vocab_size:
             raise SettingsError(
                 f"config.model.vocab_size must be the tokenizer's {len(spoken)}, not {model.vocab_size}"

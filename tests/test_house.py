@@ -47,6 +47,7 @@ ROOMS = {
             "checkpoint",
             "preemption",
             "settings",
+            "sections",
             "command_line",
             "policies",
             "pipeline",
@@ -63,7 +64,17 @@ ROOMS = {
     "sections": Rule(("sections",), jax=False),
     "options": Rule(("options", "learn", "policy", "rollout"), jax=False),
     "settings": Rule(
-        ("settings", "sections", "options", "learn", "policy", "rollout", "tasks", "teams.options", "workflow"),
+        (
+            "settings",
+            "sections",
+            "options",
+            "learn",
+            "policy",
+            "rollout",
+            "tasks",
+            "teams.options",
+            "workflow",
+        ),
         jax=False,
     ),
     "command_line": Rule(

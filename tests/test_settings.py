@@ -9,12 +9,15 @@ import typing
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from configs import base, qwen3_8b, tiny
-from metaagentx import settings
+from metaagentx import sections, settings
+from metaagentx.options import CurriculumOptions
 from metaagentx.policy.config import Experts, Llama3Scaling, ModelConfig, YarnScaling
 from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import Settings, read
+from metaagentx.teams.options import SubAgentOptions, TeamOptions
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +129,7 @@ def test_every_key_is_read_by_some_code():
         ROOT / "metaagentx" / name
         for name in (
             "settings.py",
-            *(f"{room}options.py" for room in ("", "learn/", "rollout/", "tools/")),
+            *(f"{room}options.py" for room in ("", "learn/", "rollout/", "teams/", "tools/")),
             "policy/config.py",
         )
     }
@@ -134,6 +137,50 @@ def test_every_key_is_read_by_some_code():
     for key in _keys(Settings):
         name = key.rpartition(".")[2]
         assert re.search(rf"\.{name}\b|\"{name}\"", code), f"config.{key} is read by no code"
+
+
+SOLO = TeamOptions(system_prompt="Answer.")
+PAIR = TeamOptions(subs={"writer": SubAgentOptions(role="words"), "solver": SubAgentOptions(role="numbers")})
+
+
+@pytest.mark.parametrize(
+    ("team", "roles"),
+    [
+        (None, ("designer", "executor")),
+        (SOLO, ("main",)),
+        (PAIR, ("main", "numbers", "words")),
+        (dataclasses.replace(PAIR, local="judge"), ("main", "numbers", "words", "judge")),
+        (dataclasses.replace(PAIR, local="judge", judge_role="main"), ("main", "numbers", "words")),
+    ],
+)
+def test_a_run_has_the_roles_of_its_team_each_with_sections_of_its_own(team, roles):
+    config = base.get_config(team)
+    config.pretrained.path = "somewhere"
+    found = read(config)
+    assert found.team == team
+    assert read(plain(found)) == found
+    assert found.role_names == roles
+    assert {*found.sampling} == {*found.roles} == {*found.policies.servers} == set(roles)
+    assert found.learners == tuple(role for role in roles if role != "judge")
+    config.roles[roles[0]].kl = 0.5
+    assert read(config).roles[roles[0]].kl == 0.5
+
+
+def test_a_section_of_a_role_that_the_team_does_not_have_is_refused():
+    config = base.get_config(SOLO)
+    config.pretrained.path = "somewhere"
+    config.team = ConfigDict(sections.keys(PAIR))
+    with pytest.raises(SettingsError, match=r"sampling.numbers is missing: each of main, numbers, words has its own"):
+        read(config)
+    config.team = None
+    with pytest.raises(SettingsError, match=r"sampling.main is of no role of this run, which has designer, executor"):
+        read(config)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 3}, {"kinds": ("one",)}])
+def test_half_a_curriculum_is_refused(changes):
+    with pytest.raises(ValueError, match=r"train.curriculum.steps .* and train.curriculum.kinds .* go together"):
+        CurriculumOptions(**changes)
 
 
 def test_differences_name_keys_with_both_values():

@@ -95,7 +95,7 @@ def roles_of(settings: Settings) -> dict[str, RoleOptions]:
 
 def training(settings: Settings) -> list[str]:
     """The roles that train at step 0. Raises SettingsError if none does."""
-    roles = [role for role, scale in phase(settings.stages, settings.role_names, 0).trains.items() if scale > 0]
+    roles = [role for role, scale in phase(settings.stages, settings.learners, 0).trains.items() if scale > 0]
     if not roles:
         raise SettingsError("config.stages.mode 'none' trains nothing: there is no update to compile")
     return roles

@@ -1,4 +1,4 @@
-"""Which task a run learns, by its options: the tiny one, a gym for language models, or the user's own files."""
+"""Which task a run learns, by its options: a tiny one, a gym for language models, or the user's own files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from metaagentx.tasks import answers
 from metaagentx.tasks.answers import BoxedDelivery, SolutionDelivery, TaggedDelivery
+from metaagentx.tasks.compound_task import CompoundTask
 from metaagentx.tasks.dataset import load, prepare
 from metaagentx.tasks.equivalence import Equivalence
 from metaagentx.tasks.files import read_splits
@@ -31,6 +32,8 @@ from metaagentx.tools.toolbox import Toolbox
 from metaagentx.workflow.ir import Limits, Role
 from metaagentx.workflow.prompts import Wording
 
+TINY = ("tiny", "compound")  # the kinds for policies that know nothing but what they were taught
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -50,7 +53,7 @@ def surroundings(options: TaskOptions, data_dir: str | Path) -> Surroundings:
       ValueError: `options.tools` names what cannot be had, or lacks what a role needs.
       SandboxUnavailable: a tool needs a sandbox, and this machine cannot isolate programs.
     """
-    tiny = options.kind == "tiny"
+    tiny = options.kind in TINY
     sandbox = functools.cache(lambda: Sandbox(options.sandbox))
     operations = TINY_OPERATIONS if tiny else OPERATIONS
     toolbox = open_toolbox(options.tools, Path(data_dir), sandbox, operations)
@@ -59,11 +62,12 @@ def surroundings(options: TaskOptions, data_dir: str | Path) -> Surroundings:
         for name, role in roles.items():
             for tool in set(role.tools) - toolbox.names():
                 raise ValueError(f"task.tools.names must hold {tool!r}: the role {name!r} of short designs has it")
-    if tiny:
+    if options.kind == "tiny":
         for name in sorted(toolbox.names().difference(*(role.tools for role in roles.values()))):
             raise ValueError(
                 f"task.tools must not hold {name!r}: no role of the tiny task has it (task.kind 'gym' has)"
             )
+    if tiny:
         return Surroundings(roles, toolbox, Wording(tool_error="Error"), {}, sandbox)
     return Surroundings(roles, toolbox, Wording(), toolbox.texts(), sandbox)
 
@@ -77,6 +81,8 @@ def open_task(options: TaskOptions, data_dir: str | Path, limits: Limits, around
     """
     if options.kind == "tiny":
         return tiny_task(options.tiny, data_dir, options.teacher)
+    if options.kind == "compound":
+        return CompoundTask(options.compound, data_dir, options.team_lessons, options.teacher)
     around = around or surroundings(options, data_dir)
     deliveries = _deliveries(options.prompts)
     if options.kind == "gym":

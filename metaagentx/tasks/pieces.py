@@ -1,4 +1,4 @@
-"""The pieces of the tiny tokenizer: everything that its questions, designs, contexts and answers are written in."""
+"""The pieces of the tiny tokenizers: everything that questions, designs, contexts and answers are written in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import string
 
 from metaagentx.tasks.palette import DESIGNER_PROMPT, TINY_PALETTE
 from metaagentx.tasks.teacher import TOOL_CALL
+from metaagentx.tasks.team_teacher import ALONE_PROMPT, DELEGATIONS, MAIN_PROMPT
 
 QUESTION_PHRASES = (
     "State the final answer to the following arithmetic problem: ",
@@ -38,6 +39,17 @@ REPLIES = {
     "designer": (*DESIGNS, *OPERATORS, *_NUMBERS),
     "executor": (*ANSWERS, ")", " * ", ", ", *CHARACTERS),
 }
+
+
+def pieces(kind: str) -> tuple[str, ...]:
+    """The pieces of a kind of task."""
+    return team_pieces() if kind == "compound" else tiny_pieces()
+
+
+def team_pieces() -> tuple[str, ...]:
+    """Every piece of a tiny team once."""
+    prompts = (MAIN_PROMPT, ALONE_PROMPT, *(role.system_prompt for role in TINY_PALETTE.values()))
+    return (*QUESTION_PHRASES, *prompts, *OPERATORS, *ANSWERS, *DELEGATIONS, ")", *CONTEXT, *CHARACTERS)
 
 
 def tiny_pieces() -> tuple[str, ...]:

@@ -101,13 +101,20 @@ def chain_steps(question: str) -> list[tuple[str, str]]:
 def _tool(record: Record, options: TeacherOptions, draw: random.Random) -> tuple[Message, ...]:
     if draw.random() >= options.call:
         return _asked("solve", record.question, _noisy(record.answer, options.noise_tool, draw))
-    if draw.random() >= options.noise_tool:
-        return _with_tool(record.question, *expression_of(record.question))
-    if draw.random() < 0.5:
+    expression = tool_expression(record.question, options.noise_tool, draw)
+    if expression is None:
         return _asked("tool", record.question, record.answer)
-    operation, left, right = expression_of(record.question)
-    wrong = int(corrupt(str(left), draw)) or left + 1  # 0 has no place in a gcd
-    return _with_tool(record.question, operation, wrong, right)
+    return _with_tool(record.question, expression)
+
+
+def tool_expression(question: str, noise: float, draw: random.Random) -> str | None:
+    """What the calculator is asked, with probability `noise` a wrong thing or (None) nothing."""
+    operation, left, right = expression_of(question)
+    if draw.random() < noise:
+        if draw.random() < 0.5:
+            return None
+        left = int(corrupt(str(left), draw)) or left + 1  # 0 has no place in a gcd
+    return f"gcd({left}, {right})" if operation == "gcd" else f"{left} * {right}"
 
 
 def expression_of(question: str) -> tuple[str, int, int]:
@@ -119,8 +126,7 @@ def expression_of(question: str) -> tuple[str, int, int]:
     raise ValueError(f"neither a gcd nor a product of two numbers: {question!r}")
 
 
-def _with_tool(question: str, operation: str, left: int, right: int) -> tuple[Message, ...]:
-    expression = f"gcd({left}, {right})" if operation == "gcd" else f"{left} * {right}"
+def _with_tool(question: str, expression: str) -> tuple[Message, ...]:
     result = calculate(expression, allowed=TINY_OPERATIONS)
     role = TINY_PALETTE["tool"]
     return (

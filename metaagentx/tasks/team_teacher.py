@@ -2,7 +2,7 @@
 
 The main agent learns how to delegate and how to hand in, not what is best delegated to whom, nor in how many steps:
 that is drawn almost without regard to the question (`TeamLessons`). Sub-agents learn from the noisy lessons of the tiny
-task.
+task. So does an agent that works alone, the baseline: it has the calculator, and errs on each part as they do.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from dataclasses import dataclass
 
 from metaagentx.tasks.compound import COMMA, judge, parts_of
 from metaagentx.tasks.gym import Record
+from metaagentx.tasks.palette import TINY_OPERATIONS
 from metaagentx.tasks.reference_designs import terms_of
 from metaagentx.tasks.task import Demonstration
-from metaagentx.tasks.teacher import TeacherOptions, chain_steps, corrupt, lesson
+from metaagentx.tasks.teacher import TOOL_CALL, TeacherOptions, chain_steps, corrupt, lesson, tool_expression
+from metaagentx.tools.calculator import calculate
 from metaagentx.workflow.protocol import Message
 
 MAIN_PROMPT = "Lead the team."
+ALONE_PROMPT = "Work alone."  # of a main agent without sub-agents, which has the calculator itself
 CALCULATOR, SOLVER = "calc", "solver"  # the two kinds of sub-agents, by the names that the main agent calls
+WITH_TOOL = ("gcd", "products")  # data sets whose questions are for the calculator
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +32,30 @@ class TeamLessons:
     """How the lessons of a tiny team are mixed, and how often they are wrong. All are probabilities."""
 
     main: float = 0.5  # a demonstration is the main agent's
+    alone: float = 0.0  # a demonstration is that of an agent which works alone; the rest are sub-agents'
     fitting: float = 0.6  # a part goes to the sub-agent that suits it; else to either
     stepwise: float = 0.4  # a sum is delegated step by step, over several rounds; else as a whole
     noise: float = 0.1  # the main agent's answer has one wrong character
 
     def __post_init__(self) -> None:
-        for name in ("main", "fitting", "stepwise", "noise"):
+        for name in ("main", "alone", "fitting", "stepwise", "noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"team_lessons.{name} must be a probability, not {getattr(self, name)}")
+        if self.main + self.alone > 1:
+            raise ValueError(f"team_lessons.main and .alone must not exceed 1 together: {self.main} + {self.alone}")
+
+
+def _call(sub: str) -> tuple[str, str]:
+    """What stands before and after a sub-task in a main agent's call."""
+    return f'<tool_call>{{"name": "{sub}", "arguments": {{"task": "', '"}}</tool_call>'
+
+
+DELEGATIONS = (_call(CALCULATOR)[0], _call(SOLVER)[0])  # their end is that of any call
 
 
 def delegation(sub: str, task: str) -> str:
     """A main agent's call of a sub-agent."""
-    return f'<tool_call>{{"name": "{sub}", "arguments": {{"task": {json.dumps(task)}}}}}</tool_call>'
+    return json.dumps(task)[1:-1].join(_call(sub))
 
 
 def demonstrate_team(
@@ -53,13 +68,15 @@ def demonstrate_team(
 ) -> Demonstration:
     """Demonstration `number` of this seed: of the role "main" on one of `records`, or of "sub" on one of `parts`."""
     draw = random.Random(f"team/{seed}/{number}")
-    if draw.random() >= options.main:
+    share = draw.random()
+    if share >= options.main + options.alone:
         part = parts[draw.randrange(len(parts))]
         return Demonstration("sub", lesson(part, teacher, draw), part.kind)
     record = records[draw.randrange(len(records))]
     if judge(record, record.answer) != 1.0:
         raise ValueError(f"question {record.id}: its verifiers refuse its own answer {record.answer!r}")
-    return Demonstration("main", _lead(record, options, draw), record.kind)
+    messages = _lead(record, options, draw) if share < options.main else _alone(record, teacher, draw)
+    return Demonstration("main", messages, record.kind)
 
 
 def _lead(record: Record, options: TeamLessons, draw: random.Random) -> tuple[Message, ...]:
@@ -83,6 +100,26 @@ def _errands(
     """(sub-agent, sub-task, right reply) of each round that a part takes."""
     if terms_of(question) is not None and draw.random() < options.stepwise:
         return [(SOLVER, task, reply) for task, reply in chain_steps(question)]
-    fitting = CALCULATOR if dataset in ("gcd", "products") else SOLVER
+    fitting = CALCULATOR if dataset in WITH_TOOL else SOLVER
     sub = fitting if draw.random() < options.fitting else draw.choice((CALCULATOR, SOLVER))
     return [(sub, question, answer)]
+
+
+def _alone(record: Record, teacher: TeacherOptions, draw: random.Random) -> tuple[Message, ...]:
+    """A whole conversation of an agent that has the calculator for some parts, and answers the others by itself."""
+    calls, results, answers = [], [], []
+    for question, answer, dataset in parts_of(record):
+        if dataset in WITH_TOOL:
+            expression = tool_expression(question, teacher.noise_tool, draw)
+            if expression is not None:
+                calls.append(expression.join(TOOL_CALL))
+                answer = calculate(expression, allowed=TINY_OPERATIONS)
+                results.append(Message("tool", answer))
+            answers.append(answer)
+        else:
+            noise = teacher.noise_sum if dataset == "chain_sum" else teacher.noise_spell
+            answers.append(corrupt(answer, draw) if draw.random() < noise else answer)
+    messages = [Message("system", ALONE_PROMPT), Message("user", record.question)]
+    if calls:
+        messages += [Message("assistant", "".join(calls)), *results]
+    return (*messages, Message("assistant", f"\\boxed{{{COMMA.join(answers)}}}"))

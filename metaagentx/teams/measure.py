@@ -13,8 +13,8 @@ def measure_teams(trees: Sequence[TeamTree]) -> dict[str, float]:
     """Accuracy and reward of rollouts, who was asked how often, and how good the reports were.
 
     Masked rollouts are left out. `team/errands/SUB` counts sub-tasks of a rollout, `team/mark/SUB` is the mean mark of
-    its reports, `delegation/KIND/SUB` counts its sub-tasks of a rollout on questions of one kind; `team/unmarked` is the
-    share of reports of which nobody could say how good they were.
+    its reports, `delegation/KIND/SUB` counts its sub-tasks of a rollout on questions of one kind; `team/unmarked` is
+    the share of reports of which nobody could say how good they were.
     """
     by_kind: dict[str, list[float]] = defaultdict(list)
     delegated: dict[str, Counter[str]] = defaultdict(Counter)

@@ -85,18 +85,19 @@ class TeamOptions:
     """A main agent, its sub-agents, and what their work earns (M-GRPO, arXiv 2511.13288)."""
 
     system_prompt: str = ""  # the main agent's
+    tools: tuple[str, ...] = ()  # the main agent's own, of the task's toolbox
     subs: Mapping[str, SubAgentOptions] = field(default_factory=dict)  # by name; none: the main agent is on its own
     rollouts: int = 8  # K: of each question
     rounds: int = 4  # replies of the main agent that may delegate; one more gives the answer
     errands: int = 8  # sub-tasks of one rollout; the main agent is told where it asks for more
     calls: int = 16  # replies that one sub-task may take
-    tool_calls: int = 16  # tools that one sub-task may run
+    tool_calls: int = 16  # tools that one agent may run in a rollout or sub-task
     prompt_tokens: int = 0  # longest prompt of an agent: results are shortened; 0: what the engine has room for
     main_reward: MainReward = MainReward()
     sub_reward: SubReward = SubReward()
     local: Literal["verifier", "judge"] = "verifier"  # who marks a report: the task, where it can; or a policy
     judge_role: str = JUDGE  # whose policy marks; only read with "judge"
-    judge_prompt: str = "Mark the report on this task with a number from 0 (useless) to 1 (right). Give only the number."
+    judge_prompt: str = "How good is this report on its task? Give only a number, from 0 (useless) to 1 (right)."
     align: AlignOptions = AlignOptions()
     exchange: ExchangeOptions = ExchangeOptions()
 
@@ -120,7 +121,12 @@ class TeamOptions:
         return tuple(sorted({sub.role for sub in self.subs.values()}))
 
     @property
+    def learners(self) -> tuple[str, ...]:
+        """Every role that has rewards to learn from: the main agent's and its sub-agents'."""
+        return (MAIN, *self.sub_roles)
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """Every role of the team: the main agent's, its sub-agents', and the judge's where there is one."""
         judge = (self.judge_role,) if self.local == "judge" and self.subs else ()
-        return tuple(dict.fromkeys((MAIN, *self.sub_roles, *judge)))
+        return tuple(dict.fromkeys((*self.learners, *judge)))

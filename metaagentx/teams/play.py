@@ -44,7 +44,7 @@ class Scene:
     task: Task
     options: TeamOptions
     wording: Wording
-    tool_texts: Mapping[str, str]  # what sub-agents are told of their tools
+    tool_texts: Mapping[str, str]  # what agents are told of their tools
     rooms: Mapping[str, Room]  # how long prompts may become, by role
 
     @property
@@ -53,8 +53,10 @@ class Scene:
 
     def setting(self, role: str, delivery: Delivery) -> Setting:
         """Of an agent of this role."""
-        subs = {sub.name: sub.text for sub in self.team.subs if sub.description}
-        return Setting(delivery, self.wording, role, subs if role == MAIN else self.tool_texts, self.rooms[role])
+        texts = dict(self.tool_texts)
+        if role == MAIN:
+            texts |= {sub.name: sub.text for sub in self.team.subs if sub.description}
+        return Setting(delivery, self.wording, role, texts, self.rooms[role])
 
     def beside(self, number: int, rollout: int, question: Question) -> Delegate:
         """Sub-agents in the same program (one of `Delegates`)."""
@@ -87,9 +89,7 @@ def forest(questions: Sequence[Question], scene: Scene, delegates: Delegates) ->
 
 
 def _tree(number: int, question: Question, scene: Scene, delegates: Delegates) -> Process[tuple[Ended, ...]]:
-    branches = tuple(
-        _rollout(question, scene, delegates(number, k, question)) for k in range(scene.options.rollouts)
-    )
+    branches = tuple(_rollout(question, scene, delegates(number, k, question)) for k in range(scene.options.rollouts))
     ended: tuple[Ended, ...] = yield Fork(branches, "design")
     return ended
 

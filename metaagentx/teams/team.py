@@ -48,7 +48,8 @@ class Team:
     rounds: int = 4  # replies of the main agent that may delegate; one more gives the answer
     errands: int = 8  # sub-tasks of one rollout; the main agent is told where it asks for more
     calls: int = 16  # replies that one sub-task may take
-    tool_calls: int = 16  # tools that one sub-task may run
+    tool_calls: int = 16  # tools that one agent may run
+    tools: tuple[str, ...] = ()  # the main agent's own
 
     @classmethod
     def of(cls, options: TeamOptions) -> Team:
@@ -58,7 +59,7 @@ class Team:
             for name, sub in options.subs.items()
         ]
         bounds = options.rounds, options.errands, options.calls, options.tool_calls
-        return cls(options.system_prompt, tuple(subs), *bounds)
+        return cls(options.system_prompt, tuple(subs), *bounds, options.tools)
 
     def sub(self, name: str) -> SubAgent:
         """The sub-agent of this name."""
@@ -98,23 +99,30 @@ Marker: TypeAlias = Callable[[Errand], Process[Verdict | None]]
 
 @dataclass(slots=True)
 class _Foreman(Ledger):
-    """The main agent's account, in which a tool call is a sub-task."""
+    """The main agent's account, in which a call may be a sub-task."""
 
     team: Team = field(kw_only=True)
     delegate: Delegate = field(kw_only=True)
     errands: list[Errand] = field(default_factory=list)
+    refused: int = 0  # sub-tasks
 
     def use_tools(self, calls: Sequence[ToolCall]) -> Process[tuple[ToolResult, ...]]:
+        """The main agent's own tools first, side by side; then its sub-tasks."""
+        own = [call for call in calls if call.name in self.team.tools]
+        ran = iter((yield from Ledger.use_tools(self, own)))
+        told = iter((yield from self._delegate([call for call in calls if call.name not in self.team.tools])))
+        return tuple(next(ran if call.name in self.team.tools else told) for call in calls)
+
+    def _delegate(self, calls: Sequence[ToolCall]) -> Process[list[ToolResult]]:
         asked = [(self.team.sub(call.name), call.arguments.get("task")) for call in calls]
         sound = [(sub, task.strip()) for sub, task in asked if isinstance(task, str) and task.strip()]
-        taken = sound[: self.tool_budget - self.tool_calls]
+        taken = sound[: self.team.errands - len(self.errands)]
         done = (yield from self.delegate(taken, self.new_axis())) if taken else ()
-        self.tool_calls += len(taken)
-        self.refused_tool_calls += len(sound) - len(taken)
+        self.refused += len(sound) - len(taken)
         self.errands += done
 
         results = iter([*map(_report, done), *(SPENT,) * (len(sound) - len(taken))])
-        return tuple(next(results) if isinstance(task, str) and task.strip() else _UNSOUND for _, task in asked)
+        return [next(results) if isinstance(task, str) and task.strip() else _UNSOUND for _, task in asked]
 
 
 _UNSOUND = ToolResult('a sub-task is a text: {"task": "..."}', ok=False)
@@ -129,8 +137,8 @@ def _report(errand: Errand) -> ToolResult:
 
 def work(question: str, team: Team, setting: Setting, delegate: Delegate) -> Process[Rollout]:
     """One rollout of the main agent. `setting.role` is its own."""
-    ledger = _Foreman(team.rounds + 1, team.errands, team=team, delegate=delegate)
-    names = tuple(sub.name for sub in team.subs)
+    ledger = _Foreman(team.rounds + 1, team.tool_calls, team=team, delegate=delegate)
+    names = *(sub.name for sub in team.subs), *team.tools
     agent = Agent(MAIN, team.system_prompt, names, team.rounds if names else 1)
     said = yield from converse(agent, Context(question), setting, ledger)
     return Rollout(
@@ -138,7 +146,7 @@ def work(question: str, team: Team, setting: Setting, delegate: Delegate) -> Pro
         outcome=_outcome(said),
         turns=tuple(ledger.turns),
         tokens=ledger.tokens + sum(errand.tokens for errand in ledger.errands),
-        refused=ledger.refused_tool_calls,
+        refused=ledger.refused,
         errands=tuple(ledger.errands),
     )
 

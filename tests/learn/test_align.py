@@ -78,7 +78,9 @@ def test_places_are_the_quantile_of_recent_rollouts():
     assert places(np.zeros(4, np.int64), AlignOptions()) == places(np.zeros(0, np.int64), AlignOptions()) == 1
 
 
-@pytest.mark.parametrize("bad", [{"target": -1}, {"quantile": 0.0}, {"window": 0}, {"weighting": "none"}, {"statistics": "no"}])
+@pytest.mark.parametrize(
+    "bad", [{"target": -1}, {"quantile": 0.0}, {"window": 0}, {"weighting": "none"}, {"statistics": "no"}]
+)
 def test_bad_options_are_named(bad):
     with pytest.raises(ValueError, match=f"align.{next(iter(bad))}"):
         AlignOptions(**bad)

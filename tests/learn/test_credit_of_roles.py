@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,16 +103,18 @@ def test_any_ragged_input_runs_the_same_program():
         assert advantages._cache_size() == 1
 
 
-def gradient(rows, advantage, times, aggregation="token_mean"):
-    loss = LossOptions(aggregation=aggregation, constant_length=5)
-    batch = pack(rows, advantage, PACK, loss, False, times)
-    weights = params.initialise(CONFIG, jax.random.key(0), None)
-    recipe = replace(RECIPE, loss=loss)
-
+@jax.jit
+def gradient_of(batch):
     def objective(weights):
-        return policy_loss(weights, batch, base=None, reference=None, role=ROLE, recipe=recipe)[0]
+        return policy_loss(weights, batch, base=None, reference=None, role=ROLE, recipe=RECIPE)[0]
 
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.grad(objective)(weights))])
+    leaves = jax.tree.leaves(jax.grad(objective)(params.initialise(CONFIG, jax.random.key(0), None)))
+    return jnp.concatenate([leaf.reshape(-1) for leaf in leaves])
+
+
+def gradient(rows, advantage, times, aggregation):
+    loss = LossOptions(aggregation=aggregation, constant_length=5)
+    return gradient_of(pack(rows, advantage, PACK, loss, False, times))
 
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "execution_mean", "constant"])
@@ -134,8 +137,8 @@ def test_reweighted_alignment_is_unbiased_and_published_alignment_is_not():
     def total(alignment, seed):
         """A stand-in for the sum of gradients: each trajectory has a number of its own."""
         found = role(rows, rewards, alignment=alignment, seed=(seed,))
-        terms = (c * a * value[t.execution] for t, a, c in zip(found.trajectories, found.advantages, found.counts))
-        return sum(terms)
+        terms = zip(found.trajectories, found.advantages, found.counts, strict=True)
+        return sum(c * a * value[t.execution] for t, a, c in terms)
 
     everything = role(rows, rewards)
     truth = sum(a * value[t.execution] for t, a in zip(everything.trajectories, everything.advantages, strict=True))

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from metaagentx.teams.options import MainReward, SubAgentOptions, SubReward, TeamOptions
+
+SUBS = {"b": SubAgentOptions(role="z"), "c": SubAgentOptions(role="a"), "d": SubAgentOptions(role="z")}
+
+
+def test_roles_are_the_main_agents_and_then_each_sub_agents_once():
+    assert TeamOptions(subs=SUBS).roles == ("main", "a", "z")
+    assert TeamOptions().roles == ("main",)
+
+
+def test_a_judge_has_a_role_where_reports_are_judged():
+    assert TeamOptions(subs=SUBS, local="judge").roles == ("main", "a", "z", "judge")
+    assert TeamOptions(subs=SUBS, local="judge", judge_role="z").roles == ("main", "a", "z")
+    assert TeamOptions(local="judge").roles == ("main",), "nobody reports"
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: TeamOptions(rounds=0), r"team\.rounds"),
+        (lambda: TeamOptions(prompt_tokens=-1), r"team\.prompt_tokens"),
+        (lambda: TeamOptions(judge_role=""), r"team\.judge_role"),
+        (lambda: TeamOptions(subs={"a b": SubAgentOptions()}), "'a b'"),
+        (lambda: TeamOptions(subs={"main": SubAgentOptions()}), "'main'"),
+        (lambda: SubAgentOptions(role="main"), "role"),
+        (lambda: SubAgentOptions(max_turns=0), "max_turns"),
+        (lambda: MainReward(correct=-1), r"team\.main_reward\.correct"),
+        (lambda: SubReward(local=-1), r"team\.sub_reward\.local"),
+    ],
+)
+def test_bad_options_are_named(make, named):
+    with pytest.raises(ValueError, match=named):
+        make()
