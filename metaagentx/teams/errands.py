@@ -18,7 +18,7 @@ from metaagentx.teams.team import Delegate, Errand, SubAgent
 from metaagentx.workflow.context import Said
 from metaagentx.workflow.protocol import Outcome, Process, ToolCall, ToolCalls, ToolResult
 
-PUT = "put"  # the tool of a main agent's server that has sub-tasks done elsewhere
+PUT = "<put>"  # the tool of a main agent's server that has sub-tasks done elsewhere: no name that a model could write
 
 
 @dataclass(frozen=True, slots=True)

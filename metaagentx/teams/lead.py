@@ -29,6 +29,11 @@ class Leader(Learner, Protocol):
         """Whether the last step of the run is made."""
         ...
 
+    @property
+    def tools(self) -> Tools:
+        """What the main agent uses itself."""
+        ...
+
     def play(self, tools: Tools) -> tuple[list[TeamTree], float]:
         """The rollouts of the next step, and the seconds in which nothing but tools was under way."""
         ...
@@ -49,7 +54,7 @@ def lead(
     """
     publish(store, leader.save())
     try:
-        with Outbox(store, Watch(store, MAIN, options), options, stop) as outbox:
+        with Outbox(store, Watch(store, MAIN, options), leader.tools, options, stop) as outbox:
             while not leader.ended:
                 _step(leader, store, pulse, outbox)
                 if leader.step % save_every == 0:

@@ -8,6 +8,8 @@ from collections import defaultdict, deque
 from concurrent.futures import Future
 from types import TracebackType
 
+from metaagentx.rollout.at_work import Tools
+from metaagentx.teams.errands import PUT
 from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.pulse import Watch
 from metaagentx.teams.records import SubTask
@@ -24,12 +26,15 @@ class Stopped(Exception):
 class Outbox:
     """Puts the sub-tasks that it is given, `depth` of a policy at a time, and resolves each when its report is there.
 
-    A sub-task that became a dead letter is a result that is not ok. Futures raise where the server must end: `Stopped`
-    when it was told to, and whatever the store raised.
+    A sub-task that became a dead letter is a result that is not ok. All other calls go to `tools`. Futures raise where
+    the server must end: `Stopped` when it was told to, and whatever the store raised.
     """
 
-    def __init__(self, store: Store, watch: Watch, options: ExchangeOptions, stop: threading.Event) -> None:
-        self._store, self._watch, self._depth, self._stop = store, watch, options.depth, stop
+    def __init__(
+        self, store: Store, watch: Watch, tools: Tools, options: ExchangeOptions, stop: threading.Event
+    ) -> None:
+        self._store, self._watch, self._tools, self._stop = store, watch, tools, stop
+        self._depth = options.depth
         self._lock, self._given = threading.Condition(), deque[tuple[SubTask, Future[ToolResult]]]()
         self._error: BaseException | None = None
         self._over = False
@@ -48,7 +53,9 @@ class Outbox:
         self._thread.join()
 
     def submit(self, call: ToolCall) -> Future[ToolResult]:
-        """Have the sub-task `call.arguments["task"]` done."""
+        """Run a tool: with `PUT`, have the sub-task `call.arguments["task"]` done."""
+        if call.name != PUT:
+            return self._tools.submit(call)
         future: Future[ToolResult] = Future()
         with self._lock:
             if self._error is not None:
