@@ -69,13 +69,20 @@ class Sqlite:
     }
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            raise ValueError(f"the store {path} cannot be written: {error}") from error
         if NETWORKED.fullmatch(kind := file_system(path)):
             raise ValueError(f"store {path}: SQLite's locks do not hold on {kind}; use a local disk or postgresql://")
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"the store {path} cannot be used: {error}") from error
 
     def run(self, work: Callable[[Execute], T]) -> T:
         with self._lock:
@@ -114,7 +121,10 @@ class Postgres:
         except ModuleNotFoundError as error:
             raise ValueError("a postgresql:// store needs psycopg: pip install 'metaagentx[postgres]'") from error
         self._psycopg, self._url, self._lock = psycopg, url, threading.Lock()
-        self._connection = psycopg.connect(url)
+        try:
+            self._connection = psycopg.connect(url)
+        except psycopg.Error as error:
+            raise ValueError(f"the store does not let us in: {str(error).strip()}") from error
 
     def run(self, work: Callable[[Execute], T]) -> T:
         with self._lock:
