@@ -76,6 +76,7 @@ END = "UPDATE team_runs SET ended = :steps WHERE run = :run"
 HAS_ENDED = "SELECT ended FROM team_runs WHERE run = :run AND ended IS NOT NULL"
 TRAIN = """INSERT INTO team_trained (run, policy, step, key, reward) VALUES (:run, :policy, :step, :key, :reward)
     ON CONFLICT (run, policy, step, key) DO NOTHING"""
+TRAINED_IN = "SELECT key, reward FROM team_trained WHERE run = :run AND policy = :policy AND step = :step"
 TRAINED = "SELECT step, key, reward FROM team_trained WHERE run = :run AND policy = :policy ORDER BY step, key"
 STEPS = "SELECT step FROM team_steps WHERE run = :run ORDER BY step"
 POLICIES = "SELECT DISTINCT policy FROM team_tasks WHERE run = :run ORDER BY policy"

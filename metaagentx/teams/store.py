@@ -173,12 +173,12 @@ class Store:
         """
 
         def work(execute: Execute) -> None:
-            own = {"run": self._run, "policy": policy}
+            own = {"run": self._run, "policy": policy, "step": step}
+            before = dict(execute(schema.TRAINED_IN, own).found)
+            if before and before != dict(rewards):
+                raise ValueError(f"step {step} of policy {policy!r} was made of other samples before: {before}")
             for key, reward in rewards.items():
-                execute(schema.TRAIN, {**own, "step": step, "key": key, "reward": reward})
-            found = {key: reward for at, key, reward in execute(schema.TRAINED, own).found if at == step}
-            if found != dict(rewards):
-                raise ValueError(f"step {step} of policy {policy!r} was made of other samples before: {found}")
+                execute(schema.TRAIN, {**own, "key": key, "reward": reward})
 
         self._database.run(work)
 
