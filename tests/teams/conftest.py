@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -19,18 +20,16 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres():
     """The URL of a PostgreSQL server of our own, on loopback."""
     pytest.importorskip("psycopg")
     if not BINARIES:
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
-    home = tmp_path_factory.mktemp("postgres")
+    # Not below pytest's own folder, which every pytest of this user shuts to other users again.
+    home = Path(tempfile.mkdtemp(prefix="metaagentx-postgres-"))
     account = []  # it refuses to run as root
     if os.geteuid() == 0:
         shutil.chown(home, "postgres", "postgres")
-        for parent in home.parents:
-            if parent.stat().st_mode & 0o001 == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o111)
         account = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     run = {"check": True, "cwd": "/", "stdout": subprocess.DEVNULL, "timeout": 60}
     port, data = free_port(), home / "data"
@@ -40,6 +39,7 @@ def postgres(tmp_path_factory):
     subprocess.run([*control, "-l", home / "log", "-o", options, "start"], **run)
     yield f"postgresql://team@127.0.0.1:{port}/postgres"
     subprocess.run([*control, "-m", "immediate", "stop"], **run)
+    shutil.rmtree(home)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
