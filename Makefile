@@ -28,7 +28,7 @@ ifneq ($(shell $(BIN)/python -c 'import jaxlib, pytest' 2>/dev/null && echo work
 $(shell rm -f $(VENV)/installed-*)
 endif
 
-.PHONY: setup train test test-slow parity peers fuzz check lint study notebooks clean
+.PHONY: setup train test test-slow parity peers fuzz check lint study team-study notebooks clean
 
 train: $(STAMP)
 	$(BIN)/python -m metaagentx.train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -72,6 +72,10 @@ lint: $(STAMP)
 study: $(STAMP)
 	$(BIN)/python -m launch.sweep --config=configs/tiny_study.py --workdir=runs/study --parallel=$(PARALLEL) $(ARGS)
 	$(BIN)/python -m benchmarks.tiny_study runs/study
+
+team-study: $(STAMP)
+	$(BIN)/python -m launch.sweep --config=configs/tiny_team_study.py --workdir=runs/team_study --parallel=$(PARALLEL) $(ARGS)
+	$(BIN)/python -m benchmarks.team_study runs/team_study
 
 notebooks: $(STAMP)
 	$(BIN)/python notebooks/render.py

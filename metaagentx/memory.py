@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -78,21 +78,24 @@ class Plan:
         return {f"{self.prefix}{name}": float(size) for name, size in found.items()}
 
 
-def plans(settings: Settings, model: ModelConfig, mesh: Mesh | None, target: Mesh | None = None) -> list[Plan]:
+def plans(
+    settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None, target: Mesh | None = None
+) -> list[Plan]:
     """What a device will hold: one plan; or one for the devices that train, and one for those that only sample.
 
-    Of the programs' own memory only the gradients are known before they are compiled: see `measured`.
+    `roles`: those whose weights are here. Of what the programs need for themselves only the gradients are known before
+    they are compiled: see `measured`.
     """
-    training = _training(settings, model, mesh)
+    training = _training(settings, model, roles, mesh)
     if mesh is not None and target is not None:
         samples = replace(settings.engine, whole=False)  # no axis of `target` cuts d_model
-        sampling = _sampling(replace(settings, engine=samples), model, target)
-        sampling["copies"] += held(_weights(settings, model, target)) * (1 + settings.generation.staleness)
+        sampling = _sampling(replace(settings, engine=samples), model, roles, target)
+        sampling["copies"] += held(_weights(settings, model, roles, target)) * (1 + settings.generation.staleness)
         if not set(mesh.devices.flat).isdisjoint(target.devices.flat):
             return [Plan(training | sampling, limit(mesh))]
-        training["moving"] = held(_weights(settings, model, regroup(mesh, target.shape["tensor"])))
+        training["moving"] = held(_weights(settings, model, roles, regroup(mesh, target.shape["tensor"])))
         return [Plan(training, limit(mesh)), Plan(sampling, limit(target), "memory/sampling_devices/")]
-    return [Plan(training | _sampling(settings, model, mesh), limit(mesh))]
+    return [Plan(training | _sampling(settings, model, roles, mesh), limit(mesh))]
 
 
 def measured(plan: Plan, **programs: Iterable[jax.stages.Compiled]) -> Plan:
@@ -128,10 +131,10 @@ def limit(mesh: Mesh | None) -> float:
     return (device.memory_stats() or {}).get("bytes_limit", math.inf)
 
 
-def _training(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict[str, int]:
+def _training(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None) -> dict[str, int]:
     names, master = settings.role_names, settings.policies.master
     with _in_force(mesh):
-        weights = _weights(settings, model, mesh)
+        weights = _weights(settings, model, roles, mesh)
         trained = weights.adapters or weights.full
         states = [
             abstract(x, {role: settings.roles[role] for role in served(name, names)}, settings.stages.moments, master)
@@ -147,9 +150,9 @@ def _training(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict
     }
 
 
-def _sampling(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict[str, int]:
+def _sampling(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None) -> dict[str, int]:
     options = settings.engine
-    policies = _weights(settings, model, mesh).full
+    policies = _weights(settings, model, roles, mesh).full
     with _in_force(mesh):
         kernel = kernels.for_decoding(options.decode_attention, model)
         shape = options.slots, options.capacity, settings.reshaped
@@ -161,17 +164,16 @@ def _sampling(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> dict
     return {"slots": len(policies) * slots, "copies": copies}
 
 
-def _weights(settings: Settings, model: ModelConfig, mesh: Mesh | None) -> Weights:
+def _weights(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None) -> Weights:
     """Shapes and layouts of all weights: an engine has one of `full`."""
     options = settings.policies
-    here = [role for role in settings.role_names if role not in options.served]
-    names = {"shared": [SHARED], "split": here, "adapters": [BASE]}[options.layout] if here else []
+    names = {"shared": [SHARED], "split": roles, "adapters": [BASE]}[options.layout] if roles else []
     full = _bound(params.abstract(model), None if mesh is None else params.shardings(model, mesh))
     if options.layout != "adapters":
         return Weights(dict.fromkeys(names, full), {})
     cuts = None if mesh is None else adapters.shardings(model, options.lora, mesh)
     return Weights(
-        dict.fromkeys(names, full), dict.fromkeys(here, _bound(adapters.abstract(model, options.lora), cuts))
+        dict.fromkeys(names, full), dict.fromkeys(roles, _bound(adapters.abstract(model, options.lora), cuts))
     )
 
 

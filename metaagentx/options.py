@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from metaagentx.learn.options import OptimizerOptions
 from metaagentx.policy.config import LoraOptions
-from metaagentx.rollout.options import ServerOptions
+from metaagentx.rollout.options import SamplingOptions, ServerOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +169,9 @@ class EvaluateOptions:
     questions: int = 400  # test questions of the final table; 0: all
     validation_questions: int = 100  # of the curve during training
     designs: int = 2
-    executions: int = 2
+    executions: int = 2  # a team answers designs x executions times
     temperature: float = 1.0  # of every role
+    vote_tokens: int = 0  # of a team without sub-agents: tokens of a question that a majority may take; 0: no such row
     final: bool = True  # whether training ends with the table on test questions
     baselines: bool = True  # whether that table holds more than the trained system: cold start, cross-play, votes
     reference_designs: bool = False  # whether that table also holds the task's hand-written designs, cold executor
@@ -179,9 +180,13 @@ class EvaluateOptions:
         for key in ("validation_questions", "designs", "executions"):
             if getattr(self, key) < 1:
                 raise ValueError(f"evaluate.{key} must be at least 1, not {getattr(self, key)}")
-        for key in ("questions", "temperature"):
+        for key in ("questions", "temperature", "vote_tokens"):
             if getattr(self, key) < 0:
                 raise ValueError(f"evaluate.{key} must be 0 or above, not {getattr(self, key)}")
+
+    def drawing(self, sampling: Mapping[str, SamplingOptions]) -> dict[str, SamplingOptions]:
+        """How each role draws in an evaluation."""
+        return {role: replace(options, temperature=self.temperature) for role, options in sampling.items()}
 
 
 @dataclass(frozen=True, slots=True)

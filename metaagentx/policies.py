@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from metaagentx.learn.credit import Assigned
 from metaagentx.learn.options import RoleOptions
-from metaagentx.learn.pack import Batch, blank
+from metaagentx.learn.pack import Batch, blank, pack
 from metaagentx.learn.schedule import Phase, phases
 from metaagentx.learn.state import TrainState, create
 from metaagentx.learn.update import Compute, Metrics, Recipe, call, freeze_old, update
@@ -44,12 +45,16 @@ class Weights:
         return self.full.get(BASE)
 
 
-def around(params: Params, settings: Settings, model: ModelConfig, key: jax.Array, mesh: Mesh | None) -> Weights:
-    """New weights in the layout of the run's policies, that all act as `params` do. Keeps `params`."""
+def around(
+    params: Params, settings: Settings, here: Sequence[str], model: ModelConfig, key: jax.Array, mesh: Mesh | None
+) -> Weights:
+    """New weights for the roles `here`, in the layout of the run's policies, that act as `params` do. Keeps `params`.
+
+    Those of a role do not depend on which other roles are here.
+    """
     options, roles = settings.policies, settings.role_names
     if options.layout == "shared":
         return Weights({SHARED: params}, {})
-    here = [role for role in roles if role not in options.served]
     if options.layout == "split":
         return Weights({role: jax.tree.map(jnp.copy, params) if role != here[0] else params for role in here}, {})
     keys = dict(zip(roles, jax.random.split(key, len(roles)), strict=True))
@@ -84,6 +89,16 @@ def load(engines: Mapping[str, Engine | Remote], weights: Weights, version: int)
         engine.load(params, version, weights.adapters or None)
 
 
+def batches(assigned: Mapping[str, Assigned], phase: Phase, settings: Settings) -> dict[str, Batch]:
+    """What the roles that train now learn from, packed; `assigned`: by role, of those that are here."""
+    packed = {}
+    for role, own in assigned.items():
+        if phase.trains.get(role, 0) > 0:
+            options, parts = settings.roles[role], (own.trajectories, own.advantages, settings.pack, settings.loss)
+            packed[role] = pack(*parts, keep_zero=bool(options.entropy or options.kl), times=own.counts)
+    return packed
+
+
 def train_step(
     states: States,
     base: Params | None,
@@ -92,7 +107,10 @@ def train_step(
     settings: Settings,
     compute: Compute,
 ) -> tuple[States, Metrics]:
-    """The update of each of `states`, which are donated, on the batches of its roles. Metrics: `role/metric`."""
+    """The update of each of `states`, which are donated, on the batches of its roles. Metrics: `role/metric`.
+
+    Those of a run's policies that are trained elsewhere have no state, and their roles no batch.
+    """
     count = settings.train.updates
     stepped: States = {}
     metrics: Metrics = {}
@@ -113,10 +131,10 @@ def train_step(
 def largest_steps(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
     """The program of every policy's update in every phase, on batches of the largest bucket."""
     for phase in phases(settings.stages, settings.learners):
-        empty = blank(settings.pack, settings.loss, settings.reshaped)
-        batches = {role: empty for role, scale in phase.trains.items() if scale > 0}
+        largest = blank(settings.pack, settings.loss, settings.reshaped)
+        packed = {role: largest for role, scale in phase.trains.items() if scale > 0}
         for policy, state in states.items():
-            own = {role: batches[role] for role in served(policy, settings.role_names) if role in batches}
+            own = {role: packed[role] for role in served(policy, settings.role_names) if role in packed}
             if found := call(state, own, phase, _recipe(policy, settings, compute), base):
                 yield found
 

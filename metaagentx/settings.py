@@ -111,6 +111,12 @@ class Settings:
         check(self.stages, self.learners)
         if self.team is not None and self.generation.per_host:
             raise ValueError("generation.per_host is of designs: all processes sample the rollouts of a team as one")
+        if self.team is not None and self.evaluate.reference_designs:
+            raise ValueError("evaluate.reference_designs are of a run with designs, not of one with a team")
+        if self.evaluate.vote_tokens and (self.team is None or self.team.subs):
+            raise ValueError(
+                "evaluate.vote_tokens is of a team without sub-agents, whose majority is a baseline of teams"
+            )
 
     def _check_weights(self) -> None:
         if (self.model is None) == (not self.pretrained.path):

@@ -1,4 +1,4 @@
-"""One question in; the design, every agent's turn, the answer and the verdict out.
+"""One question in; the design or the sub-tasks, every agent's turn, the answer and the verdict out.
 
     python -m metaagentx.solve --workdir=runs/tiny --question="Spell this word backward (example: sun -> nus): crow"
 
@@ -18,7 +18,6 @@ from metaagentx.checkpoint import claimed
 from metaagentx.evaluate import newest
 from metaagentx.mesh import is_primary
 from metaagentx.report.episode_text import render
-from metaagentx.report.records import episode
 from metaagentx.settings import Settings, read
 from metaagentx.tasks.task import Question, Task, Verdict
 from metaagentx.workbench import open_workbench
@@ -31,7 +30,7 @@ SOLVE_STEP = 3 << 30  # random keys of its own, far from training and evaluation
 
 
 def solve(settings: Settings, workdir: Path, question: str = "", *, index: int = 0, seed: int = 0) -> str:
-    """The episode as text: one design sampled, run once. Raises CheckpointError if nothing was trained there."""
+    """The episode as text: one sample. Raises CheckpointError if nothing was trained there."""
     with open_workbench(settings) as bench:
         bench.expect(*([] if question else ["test"]))
         engines = bench.engines(newest(bench, Path(workdir)), version=0)
@@ -42,9 +41,9 @@ def solve(settings: Settings, workdir: Path, question: str = "", *, index: int =
             asked, known = bench.task.question("test", index % bench.task.size("test"), seed=-1), True
         if not known:
             bench = dataclasses.replace(bench, task=Ungraded(bench.task))
-        tree = dataclasses.replace(settings.tree, designs=1, executions=1)
-        rollout = bench.sample([asked], engines, step=SOLVE_STEP, seed=seed, tree=tree)
-    return render(episode(rollout.trees[0], step=0, phase="solve"), graded=known)
+        once = bench.system.once()
+        sampled = bench.sample([asked], engines, step=SOLVE_STEP, seed=seed, system=once)
+    return render(once.episode(sampled, 0, step=0, phase="solve"), graded=known)
 
 
 class Ungraded:

@@ -2,21 +2,21 @@
 
     python -m metaagentx.train --config=configs/tiny.py --workdir=runs/tiny
 
-Cold start, then reinforcement: sample the trees, grade, credit, pack, update, log, save. Killed at any moment, the same
-command goes on where it was and ends with the same weights, bit for bit. (With `generation.staleness` that is true of a
-kill; told to stop between two checkpoints, a run saves there, and samples its next step with the newest weights.)
+Or M-GRPO (arXiv 2511.13288), where the config has a team. Cold start, then reinforcement: sample, grade, credit, pack,
+update, log, save. Killed at any moment, the same command goes on where it was and ends with the same weights, bit for
+bit. (With `generation.staleness` that is true of a kill; told to stop between two checkpoints, a run saves there, and
+samples its next step with the newest weights.)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import platform
 import threading
-import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +25,17 @@ import jax
 import metaagentx
 from metaagentx import command_line, policies, report, sft
 from metaagentx.checkpoint import Checkpoints, claim, forget
-from metaagentx.evaluate import Score, compare, design_mix, save_scores, validate
-from metaagentx.hosts import anywhere, insist
-from metaagentx.learn.credit import Assigned, assign
-from metaagentx.learn.pack import pack
-from metaagentx.learn.schedule import Phase
-from metaagentx.learn.schedule import phase as phase_of
-from metaagentx.learn.update import Metrics
+from metaagentx.evaluate import compare, save_scores, validate
+from metaagentx.hosts import anywhere
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import JsonLines, MetricWriter, Progress
 from metaagentx.pipeline import Pipeline
 from metaagentx.policies import States, Weights
-from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
-from metaagentx.report.records import episode
-from metaagentx.rollout.engine import Engine
-from metaagentx.rollout.remote import Remote
-from metaagentx.rollout.sample import Rollout
+from metaagentx.score import Score
 from metaagentx.sections import differences, plain
 from metaagentx.settings import Settings
+from metaagentx.step import Place, Step, one_step
 from metaagentx.workbench import Workbench, open_workbench
 
 
@@ -81,208 +73,114 @@ def reinforce(
 
     Returns the trained weights, and the steps and tokens that it took.
     """
-    settings, options = bench.settings, bench.settings.train
-
-    # ----- State: a checkpoint if there is one, else the cold start
-    states, base = policies.states(cold, settings), cold.base
+    options, base = bench.settings.train, cold.base
     checkpoints = Checkpoints(workdir / "checkpoints", keep=options.keep)
-    episodes = JsonLines(workdir / "episodes.jsonl")
-    step = cursor = tokens = 0
-    if checkpoints.latest() is not None:
-        states, record = checkpoints.restore(forget(states))
-        step, cursor, tokens = record["step"], record["cursor"], record["tokens"]
-        writer.restore(record["history"])
-    else:
-        writer.rewind(-1)
-    if is_primary():
-        episodes.repair()
-        episodes.keep(lambda line: line["step"] <= step)
+    states, place = _resume(bench, cold, checkpoints, writer)
 
-    def save() -> None:
-        record = {"step": step, "cursor": cursor, "tokens": tokens, "seed": settings.seed, "history": writer.history()}
-        if states:  # none where servers answer for every role
-            checkpoints.save(step, states, record)
+    with Progress(options.steps, start=place.step, active=is_primary()) as progress:
+        log = Log(bench, writer, progress, JsonLines(workdir / "episodes.jsonl"))
+        log.begin(place)
 
-    underway: deque[tuple[Step, int]] = deque()  # steps whose update is not waited for yet, and the tokens up to them
-
-    def settle(most: int, score: Score | None = None) -> None:
-        """Wait for updates until `most` are under way, and log them. `score` is that of the last."""
-        while len(underway) > most:
-            done, spent = underway.popleft()
-            found = done.metrics(options.gap_bound) | {"train/tokens": float(spent)}
-            last = score if not underway else None
-            writer.write(done.number, found if last is None else found | last.metrics(), phase=done.phase.name)
-            progress.update(
-                done.number,
-                phase=done.phase.name,
-                accuracy=None if last is None else last.accuracy,
-                tokens_per_second=found["rollout/tokens_per_second"],
-                share=max(spent / options.token_budget, done.number / options.steps) if options.token_budget else None,
-            )
-
-    with Progress(options.steps, start=step, active=is_primary()) as progress:
         # ----- Compile every program, and measure the cold start
-        progress.update(step, phase="compiling")
-        pipeline = Pipeline(settings.generation.staleness, bench.way).after(step, policies.acting(states, base))
+        pipeline = Pipeline(bench.settings.generation.staleness, bench.way)
+        pipeline = pipeline.after(place.step, policies.acting(states, base))
         engines = bench.engines(*pipeline.newest)
         memory = bench.prepare(engines, states, base)
-        if step == 0:
-            score = validate(bench, engines, 0)
-            writer.write(0, score.metrics() | memory, phase="start")
-            progress.update(0, phase="start", accuracy=score.accuracy)
+        if place.step == 0:
+            log.start(validate(bench, engines, 0), memory)
 
-        while step < options.steps and not 0 < options.token_budget <= tokens:
+        while not _ended(place, bench.settings):
             # ----- Sample, grade, credit, pack, update
-            phase = phase_of(settings.stages, settings.learners, step)
-            states, pipeline, done = one_step(bench, engines, states, base, pipeline, phase, step, cursor)
-            step, cursor = step + 1, cursor + options.questions
-            tokens += int(done.rollout.metrics["rollout/generated_tokens"])
-            underway.append((done, tokens))
-            ended = step == options.steps or 0 < options.token_budget <= tokens
-            if (step == 1 or step % options.episodes_every == 0) and is_primary():
-                _record_episode(episodes, done)
+            states, pipeline, done = one_step(bench, engines, states, base, pipeline, place)
+            place = done.place
 
             # ----- Log
+            log.add(done)
             stopping = anywhere(stop.is_set())
-            saving = step % options.checkpoint_every == 0 or stopping
-            if step % options.evaluate_every == 0 or ended:
+            saving = place.step % options.checkpoint_every == 0 or stopping
+            if place.step % options.evaluate_every == 0 or _ended(place, bench.settings):
                 bench.load(engines, *pipeline.newest)
-                settle(0, validate(bench, engines, step))
-            settle(0 if saving else pipeline.staleness)
+                log.settle(0, validate(bench, engines, place.step))
+            log.settle(0 if saving else pipeline.staleness)
 
             # ----- Save; a run that goes on from here has these weights alone
             if saving:
-                save()
+                _save(bench, checkpoints, states, place, writer)
                 pipeline = pipeline.drained()
             if stopping:
-                raise command_line.Preempted(f"preempted after step {step}: saved; run the same command again")
+                raise command_line.Preempted(f"preempted after step {place.step}: saved; run the same command again")
 
-    save()
+    _save(bench, checkpoints, states, place, writer)
     checkpoints.close()
-    return policies.acting(states, base), {"train_steps": step, "train_tokens": tokens}
+    return policies.acting(states, base), {"train_steps": place.step, "train_tokens": place.tokens}
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of training, whose update may still be under way."""
-
-    number: int  # steps with it
-    phase: Phase
-    rollout: Rollout
-    assigned: Assigned
-    known: dict[str, float]  # metrics of all but the update
-    measured: Metrics  # of the update, on the devices
-
-    def metrics(self, gap_bound: float) -> dict[str, float]:
-        """All metrics, as soon as the update is computed.
-
-        Where older weights sampled, the gap between sampler and trainer is called a drift: it is no fault.
-
-        Raises:
-          RuntimeError: sampler and trainer disagree about tokens of the same weights.
-        """
-        clock = Clock()
-        found = {f"train/{name}": float(value) for name, value in jax.device_get(self.measured).items()}
-        clock.lap("update")
-        known = self.known | {name: self.known[name] + seconds for name, seconds in clock.laps().items()}
-        if known["train/staleness_max"]:
-            drifts = {name.replace("/gap_", "/drift_"): value for name, value in found.items()}
-            return known | {name: value for name, value in drifts.items() if not name.endswith("_exceeded")}
-        for role in self.phase.trains:
-            if found.get(f"train/{role}/gap_exceeded"):
-                raise RuntimeError(
-                    f"step {self.number - 1}: sampler and trainer disagree on the {role}'s log-probabilities by "
-                    f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({gap_bound})"
-                )
-        return known | found
+def _ended(place: Place, settings: Settings) -> bool:
+    return place.step >= settings.train.steps or 0 < settings.train.token_budget <= place.tokens
 
 
-def one_step(
-    bench: Workbench,
-    engines: Mapping[str, Engine | Remote],
-    states: States,
-    base: Params | None,
-    pipeline: Pipeline,
-    phase: Phase,
-    step: int,
-    cursor: int,
-) -> tuple[States, Pipeline, Step]:
-    """One step of training: a function of the states, the pipeline, the step and the cursor alone.
-
-    `states` are donated. What is returned of them, in `pipeline` and in `Step.measured` may still be computed.
-    """
-    settings, roles, clock = bench.settings, bench.settings.roles, Clock()
-
-    # ----- Sample the trees, and grade their executions
-    numbers = range(cursor, cursor + settings.train.questions)
-    questions = [bench.task.question("train", number, seed=settings.seed) for number in numbers]
-    bench.load(engines, *pipeline.oldest)
-    rollout = bench.sample(questions, engines, step=step)
-    insist(f"rollout of step {step}", rollout.digest(), "their code or data differ")
-    clock.lap("rollout")
-
-    # ----- Credit: one advantage a trajectory
-    with bench.sampling():  # where nothing else is computed now
-        assigned = assign(rollout.trees, settings.credit)
-    clock.lap("credit")
-
-    # ----- Pack the rows of the roles that train now
-    batches = {}
-    for role, scale in phase.trains.items():
-        if scale > 0:
-            keep_zero = bool(roles[role].entropy or roles[role].kl)
-            batches[role] = pack(*assigned.of(role), settings.pack, settings.loss, keep_zero=keep_zero)
-    clock.lap("pack")
-
-    # ----- Update, and the new weights go to where sampling happens
-    states, measured = policies.train_step(states, base, batches, phase, settings, bench.compute)
-    pipeline = pipeline.after(step + 1, policies.acting(states, base))
-    clock.lap("update")
-
-    ages = [step - trajectory.version for role in batches for trajectory in assigned.of(role)[0]] or [0]
-    known = rollout.metrics | design_mix(rollout.trees) | clock.laps()
-    known |= {f"credit/{name}": value for name, value in assigned.metrics.items()}
-    known |= {"train/staleness_mean": sum(ages) / len(ages), "train/staleness_max": float(max(ages))}
-    return states, pipeline, Step(step + 1, phase, rollout, assigned, known, measured)
+def _resume(bench: Workbench, cold: Weights, checkpoints: Checkpoints, writer: MetricWriter) -> tuple[States, Place]:
+    """The states of the newest checkpoint and where it stands; without one, those of the cold start."""
+    states = policies.states(cold, bench.settings)
+    if checkpoints.latest() is None:
+        writer.rewind(-1)
+        return states, Place()
+    states, record = checkpoints.restore(forget(states))
+    writer.restore(record["history"])
+    return states, Place(**record["place"])
 
 
-class Clock:
-    """Seconds of each part of a step."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self._laps[f"time/{name}"], self._last = now - self._last, now
-
-    def laps(self) -> dict[str, float]:
-        return self._laps
+def _save(bench: Workbench, checkpoints: Checkpoints, states: States, place: Place, writer: MetricWriter) -> None:
+    record = {"place": dataclasses.asdict(place), "seed": bench.settings.seed, "history": writer.history()}
+    if states:  # none where servers answer for every role
+        checkpoints.save(place.step, states, record)
 
 
-def _record_episode(episodes: JsonLines, done: Step) -> None:
-    """One tree of this step for people to read, with the advantages that were trained on."""
-    rollout, assigned = done.rollout, done.assigned
-    index = done.number % len(rollout.trees)
-    advantage = {
-        (t.design, t.execution): float(a)
-        for t, a in zip(assigned.trajectories, assigned.advantages, strict=True)
-        if t.question == index
-    }
-    tree = rollout.trees[index]
-    episodes.append(
-        episode(
-            tree,
-            step=done.number,
-            phase=done.phase.name,
-            design_advantages=[advantage.get((d, -1), 0.0) for d in range(len(tree.designs))],
-            execution_advantages=[
-                [advantage.get((d, e), 0.0) for e in range(len(design.executions))]
-                for d, design in enumerate(tree.designs)
-            ],
-        )
-    )
+@dataclass(slots=True)
+class Log:
+    """What a run tells of its steps, as their updates end."""
+
+    bench: Workbench
+    writer: MetricWriter
+    progress: Progress
+    episodes: JsonLines
+    underway: deque[Step] = field(default_factory=deque)  # steps whose update is not waited for yet
+
+    def begin(self, place: Place) -> None:
+        """Forget episodes of later steps, which will be made again."""
+        if is_primary():
+            self.episodes.repair()
+            self.episodes.keep(lambda line: line["step"] <= place.step)
+        self.progress.update(place.step, phase="compiling")
+
+    def start(self, score: Score, memory: dict[str, float]) -> None:
+        """The cold start."""
+        self.writer.write(0, score.metrics() | memory, phase="start")
+        self.progress.update(0, phase="start", accuracy=score.accuracy)
+
+    def add(self, done: Step) -> None:
+        """A step more; now and then one of its questions is kept for people to read."""
+        self.underway.append(done)
+        step, options = done.place.step, self.bench.settings.train
+        if (step == 1 or step % options.episodes_every == 0) and is_primary():
+            system, number = self.bench.system, step % options.questions
+            self.episodes.append(system.episode(done.sampled, number, done.credited, step=step, phase=done.phase.name))
+
+    def settle(self, most: int, score: Score | None = None) -> None:
+        """Wait for updates until `most` are under way, and write of them. `score` is that of the last."""
+        options, budget = self.bench.settings.train, self.bench.settings.train.token_budget
+        while len(self.underway) > most:
+            done = self.underway.popleft()
+            place, last = done.place, score if not self.underway else None
+            found = done.metrics(options.gap_bound) | {"train/tokens": float(place.tokens)}
+            self.writer.write(place.step, found if last is None else found | last.metrics(), phase=done.phase.name)
+            self.progress.update(
+                place.step,
+                phase=done.phase.name,
+                accuracy=None if last is None else last.accuracy,
+                tokens_per_second=found["rollout/tokens_per_second"],
+                share=max(place.tokens / budget, place.step / options.steps) if budget else None,
+            )
 
 
 def _about(settings: Settings) -> dict[str, Any]:

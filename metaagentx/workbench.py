@@ -9,24 +9,22 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import Mesh
 
 from metaagentx import policies
+from metaagentx.designs import Designs
+from metaagentx.devices import meshes
 from metaagentx.learn.update import Compute
 from metaagentx.memory import Plan, measured, plans
-from metaagentx.mesh import make_mesh
 from metaagentx.policies import States, Weights
-from metaagentx.policy import kernels, params, tokenizer
-from metaagentx.policy.adapters import target_names
+from metaagentx.policy import kernels, params
 from metaagentx.policy.chat import Chat
 from metaagentx.policy.config import LoraOptions, ModelConfig
-from metaagentx.policy.hub import resolve
-from metaagentx.policy.load import check, load, open_tensors
+from metaagentx.policy.load import load
 from metaagentx.policy.params import Params
-from metaagentx.policy.pretrained_config import read_config
-from metaagentx.policy.pretrained_tokenizer import check_vocabulary, read_tokenizer
 from metaagentx.primary import PrimaryTask, told
 from metaagentx.rollout.at_work import Tools, alone
 from metaagentx.rollout.bias import Biases, biases
@@ -35,17 +33,21 @@ from metaagentx.rollout.conversation import as_mappings
 from metaagentx.rollout.division import WHOLE
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
-from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.remote import Remote
-from metaagentx.rollout.sample import Rollout, sample
 from metaagentx.sections import SettingsError
 from metaagentx.settings import Settings
+from metaagentx.speaker import speaker
+from metaagentx.system import Engines, Parts, System
+from metaagentx.tasks.curriculum import Curriculum
 from metaagentx.tasks.open import open_task, surroundings
-from metaagentx.tasks.pieces import REPLIES, pieces
+from metaagentx.tasks.pieces import REPLIES
 from metaagentx.tasks.task import Question, Task
+from metaagentx.teamwork import Teamwork
 from metaagentx.tools.sandbox import SandboxUnavailable
-from metaagentx.transfer import Stay, Transfer, Way, own_part, regroup
+from metaagentx.transfer import Stay, Transfer, Way
 from metaagentx.wire import by_process
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,10 @@ class Workbench:
     toolbox: Tools
     language: Language
     biases: Biases | None  # of the roles that have any
+    roles: tuple[str, ...]  # those whose weights are in this program
     servers: Mapping[str, Remote]  # of the roles that have one
     way: Way  # of weights to where replies are sampled
+    curriculum: Curriculum  # the order of train questions
 
     @property
     def compute(self) -> Compute:
@@ -81,11 +85,10 @@ class Workbench:
         found: dict[str, Engine | Remote] = dict(self.servers)
         engine: Engine | None = None
         with self.sampling():
-            for role in self.settings.role_names:
-                if role not in found:
-                    if engine is None or self.settings.policies.layout == "split":
-                        engine = self._engine()
-                    found[role] = engine
+            for role in self.roles:
+                if engine is None or self.settings.policies.layout == "split":
+                    engine = self._engine()
+                found[role] = engine
         self.load(found, self.way.bring(weights), version)
         return found
 
@@ -102,7 +105,7 @@ class Workbench:
             chat.tokenizer.all_special_ids,
         )
 
-    def load(self, engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
+    def load(self, engines: Engines, weights: Weights, version: int) -> None:
         """Give the engines these weights, which `way` has brought."""
         with self.sampling():
             policies.load(engines, weights, version)
@@ -114,9 +117,9 @@ class Workbench:
           SettingsError: it is more than they have.
         """
         target = self.way.target if isinstance(self.way, Transfer) else None
-        return [plan.check() for plan in plans(self.settings, self.model, self.mesh, target)]
+        return [plan.check() for plan in plans(self.settings, self.model, self.roles, self.mesh, target)]
 
-    def prepare(self, engines: Mapping[str, Engine | Remote], states: States, base: Params | None) -> dict[str, float]:
+    def prepare(self, engines: Engines, states: States, base: Params | None) -> dict[str, float]:
         """Compile every program of the engines, and the largest of every update. Returns metrics: `memory/...`.
 
         Raises:
@@ -138,38 +141,42 @@ class Workbench:
         """The mesh of the devices that sample in force, if they are set apart."""
         return jax.set_mesh(self.way.target) if isinstance(self.way, Transfer) else contextlib.nullcontext()
 
+    @property
+    def system(self) -> System[Any]:
+        """What this run samples."""
+        settings = self.settings
+        parts = Parts(
+            self.task,
+            self.chat,
+            self.toolbox,
+            self.language,
+            share=told if _in_lockstep(settings) else alone,
+            division=by_process() if settings.generation.per_host else WHOLE,
+        )
+        if settings.team is None:
+            return Designs(parts, settings.tree, settings.sampling, settings.credit)
+        return Teamwork(parts, settings.team, settings.sampling, settings.credit)
+
     def sample(
         self,
         questions: Sequence[Question],
-        engines: Mapping[str, Engine | Remote],
+        engines: Engines,
         *,
         step: int,
         seed: int | None = None,
-        tree: TreeOptions | None = None,
-        sampling: Mapping[str, SamplingOptions] | None = None,
-        designs: Sequence[str] = (),
-    ) -> Rollout:
-        """`rollout.sample` with the parts and settings of this run; what is given here stands in for a setting."""
-        settings = self.settings
+        system: System[S] | None = None,
+    ) -> S:
+        """Have questions answered by this run's system or by another one, from this run's seed or another."""
+        chosen: System[S] = system or self.system
         with self.sampling():
-            return sample(
-                self.task,
-                questions,
-                engines,
-                self.chat,
-                self.toolbox,
-                self.language,
-                tree or settings.tree,
-                sampling or settings.sampling,
-                seed=settings.seed if seed is None else seed,
-                step=step,
-                designs=designs,
-                share=told if _in_lockstep(settings) else alone,
-                division=by_process() if settings.generation.per_host else WHOLE,
-            )
+            return chosen.sample(questions, engines, seed=self.settings.seed if seed is None else seed, step=step)
+
+    def questions(self, cursor: int) -> list[Question]:
+        """Those of the training step before which `cursor` were asked."""
+        return [self.curriculum.question(cursor + i) for i in range(self.settings.train.questions)]
 
     def expect(self, *splits: str) -> None:
-        """That there are questions in these splits, that a designer's prompt fits for all of them, and servers answer.
+        """That there are questions in these splits, that the first prompt fits for all of them, and servers answer.
 
         Raises:
           SettingsError: naming the split, the question with the longest text, or the server.
@@ -179,29 +186,33 @@ class Workbench:
                 server.check()
         except ValueError as error:
             raise SettingsError(f"config.{error}") from error
-        engine = self.settings.engine
-        room = min(engine.prompt_buckets[-1], engine.capacity - 1)
-        advice = (
-            f"config.engine.prompt_buckets (now up to {engine.prompt_buckets[-1]}) and config.engine.capacity "
-            f"({engine.capacity}, prompt and reply)"
-        )
-        if "designer" in self.servers:
-            room = self.servers["designer"].context - 1
-            advice = f"config.policies.servers.designer.context (now {room + 1}, prompt and reply)"
         for split in splits:
             size = self.task.size(split)
             if not size:
                 raise SettingsError(f"there are no {split} questions: config.task.files.{split} must name some")
-            if self.settings.tree.fixed_design:
-                continue
             questions = [self.task.question(split, index, seed=-1) for index in range(size)]
             longest = max(questions, key=lambda question: len(question.prompt))
-            length = len(self.chat.begin(as_mappings(self.task.designer_messages(longest))))
+            asked = self.system.opening(longest)
+            if asked is None:
+                continue
+            role, messages = asked
+            length, (room, advice) = len(self.chat.begin(as_mappings(messages))), self._room(role)
             if length > room:
                 raise SettingsError(
-                    f"the designer's prompt of {split} question {longest.id} has {length} tokens, there is room for "
+                    f"the {role}'s prompt of {split} question {longest.id} has {length} tokens, there is room for "
                     f"{room}: raise {advice}, or shorten the question"
                 )
+
+    def _room(self, role: str) -> tuple[int, str]:
+        """The longest prompt that a role may be shown, and what has to be raised for a longer one."""
+        if role in self.servers:
+            context = self.servers[role].context
+            return context - 1, f"config.policies.servers.{role}.context (now {context}, prompt and reply)"
+        engine = self.settings.engine
+        return min(engine.prompt_buckets[-1], engine.capacity - 1), (
+            f"config.engine.prompt_buckets (now up to {engine.prompt_buckets[-1]}) and config.engine.capacity "
+            f"({engine.capacity}, prompt and reply)"
+        )
 
     def first_params(self) -> Params:
         """Full weights before any training: the checkpoint's, or random ones that are a function of the seed."""
@@ -212,44 +223,47 @@ class Workbench:
 
     def fresh_weights(self) -> Weights:
         """`first_params` in the layout of the run's policies; none where servers answer for every role."""
-        return (
-            Weights({}, {}) if len(self.servers) == len(self.settings.role_names) else self.around(self.first_params())
-        )
+        return self.around(self.first_params()) if self.roles else Weights({}, {})
 
     def around(self, params: Params) -> Weights:
         """`params` in the layout of the run's policies."""
         key = jax.random.fold_in(jax.random.key(self.settings.seed), 1)  # of adapters
-        return policies.around(params, self.settings, self.model, key, self.mesh)
+        return policies.around(params, self.settings, self.roles, self.model, key, self.mesh)
 
 
-def distinct(engines: Mapping[str, Engine | Remote]) -> list[Engine]:
+def distinct(engines: Engines) -> list[Engine]:
     """Every engine of this program once, however many roles it serves."""
     return list({id(engine): engine for engine in engines.values() if isinstance(engine, Engine)}.values())
 
 
 @contextlib.contextmanager
-def open_workbench(settings: Settings) -> Iterator[Workbench]:
+def open_workbench(settings: Settings, roles: Sequence[str] = ()) -> Iterator[Workbench]:
     """Prepare the questions and the mesh, and put the mesh in force.
+
+    `roles`: those that this program answers for, where others answer for the rest; none: all that have no server.
 
     Raises SettingsError where the settings do not fit this machine, the checkpoint or each other: what is quick to
     check comes first, and no weights are read.
     """
     _keep_compilations()
-    mesh, target = _meshes(settings)
+    mesh, target = meshes(settings)
     try:
-        model, chat = _speaker(settings)
+        model, chat = speaker(settings)
         added = _biases(settings, model, chat)
         servers = _servers(settings, chat)
         data_dir = Path(settings.data.directory).expanduser()
         around = surroundings(settings.task, data_dir)
         task = open_task(settings.task, data_dir, settings.limits, around)
+        curriculum = _curriculum(settings, task)
     except (ValueError, OSError, ModuleNotFoundError, SandboxUnavailable) as error:
         raise error if isinstance(error, SettingsError) else SettingsError(str(error)) from error
     # float32 means float32: GPUs and TPUs would multiply in fewer bits, and the sampler's log-probabilities drift.
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
+    here = tuple(role for role in settings.role_names if role in roles or not (roles or role in servers))
     names = around.toolbox.names()
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
-    bench = Workbench(settings, model, mesh, task, chat, around.toolbox, language, added, servers, Stay())
+    spoken = task, chat, around.toolbox, language
+    bench = Workbench(settings, model, mesh, *spoken, added, here, servers, Stay(), curriculum)
     if mesh is not None and target is not None:
         bench = dataclasses.replace(bench, way=Transfer(model, bench.lora, mesh, target))
     if _in_lockstep(settings):
@@ -258,23 +272,12 @@ def open_workbench(settings: Settings) -> Iterator[Workbench]:
         yield bench
 
 
-def _speaker(settings: Settings) -> tuple[ModelConfig, Chat]:
-    """The model's constants and its tokenizer. A checkpoint's files are checked, and no weights read."""
-    if settings.model is not None:
-        model, spoken = settings.model, tokenizer.build(pieces(settings.task.kind), "", settings.model.max_length)
-        if len(spoken) != model.vocab_size:
-            raise SettingsError(
-                f"config.model.vocab_size must be the tokenizer's {len(spoken)}, not {model.vocab_size}"
-            )
-        _check_targets(settings, model)
-        return model, Chat(spoken)
-    path = resolve(settings.pretrained.path)
-    model = _within_context(settings, read_config(path, settings.pretrained.dtype))
-    _check_targets(settings, model)
-    published = read_tokenizer(path)
-    check_vocabulary(published, model)
-    check(open_tensors(path), model, path)
-    return model, Chat(published, thinking=settings.pretrained.thinking)
+def _curriculum(settings: Settings, task: Task) -> Curriculum:
+    options = settings.train.curriculum
+    try:
+        return Curriculum(task, first=options.steps * settings.train.questions, kinds=options.kinds, seed=settings.seed)
+    except ValueError as error:
+        raise SettingsError(f"config.{error}") from error
 
 
 def _biases(settings: Settings, model: ModelConfig, chat: Chat) -> Biases | None:
@@ -289,51 +292,6 @@ def _servers(settings: Settings, chat: Chat) -> dict[str, Remote]:
     capacity, share = settings.engine.capacity, told if _in_lockstep(settings) else alone
     served = settings.policies.served
     return {role: Remote(role, options, chat, capacity, share) for role, options in served.items()}
-
-
-def _check_targets(settings: Settings, model: ModelConfig) -> None:
-    if settings.policies.layout == "adapters":
-        try:
-            target_names(model, settings.policies.lora)
-        except ValueError as error:
-            raise SettingsError(f"config.policies.{error}") from error
-
-
-def _within_context(settings: Settings, model: ModelConfig) -> ModelConfig:
-    """A checkpoint's constants, with the run's own bound on lengths."""
-    wanted = settings.pretrained.max_length or model.max_length
-    for key, length in (("pretrained.max_length", wanted), ("engine.capacity", settings.engine.capacity)):
-        if length > model.max_length:
-            raise SettingsError(f"config.{key} ({length}) exceeds the checkpoint's context ({model.max_length})")
-    if settings.engine.capacity > wanted:
-        raise SettingsError(
-            f"config.engine.capacity ({settings.engine.capacity}) exceeds config.pretrained.max_length ({wanted})"
-        )
-    return dataclasses.replace(model, max_length=wanted)
-
-
-def _meshes(settings: Settings) -> tuple[Mesh | None, Mesh | None]:
-    """The mesh that trains, None for a single device; and the one that samples, None for the same."""
-    devices, options = jax.devices(), settings.generation
-    rest = len(devices) - options.devices
-    if options.devices and jax.process_count() > 1:
-        raise SettingsError(f"config.generation.devices ({options.devices}) sets devices of a single process apart")
-    if rest < 1:
-        raise SettingsError(f"config.generation.devices ({options.devices}) leaves none of {len(devices)} to train on")
-    try:
-        sizes = settings.mesh.sizes(rest)
-        if not options.devices and rest == 1:
-            return None, None
-        mesh = make_mesh(*sizes, devices[:rest])
-        if options.per_host:
-            own = own_part(regroup(mesh, options.tensor), jax.process_index())
-            return mesh, None if own == mesh else own
-        if not options.devices:
-            return mesh, None
-        regroup(mesh, options.tensor)
-        return mesh, make_mesh(options.devices // options.tensor, 1, options.tensor, devices[rest:])
-    except ValueError as error:
-        raise SettingsError(f"config.{error}; choose others with --config.mesh.fsdp=... and the like") from error
 
 
 def _in_lockstep(settings: Settings) -> bool:

@@ -23,6 +23,8 @@ class Rule:
     only_standard_library: bool = False
 
 
+SYSTEM = ("system", "options", "settings", "score", "report", "learn", "rollout", "tasks", "workflow")
+BENCH = ("workbench", "designs", "teamwork", "policies", "mesh", "sections", "policy", "tools", *SYSTEM)
 ROOMS = {
     "workflow": Rule(("workflow", "tools"), jax=False, only_standard_library=True),
     "tools": Rule(("tools", "workflow"), jax=False, only_standard_library=True),
@@ -31,7 +33,7 @@ ROOMS = {
     "rollout": Rule(("rollout", "policy", "workflow", "tasks", "tools", "mesh")),
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
     "ahead": Rule(("ahead", "settings", "sections", "memory", "learn", "rollout", "policy", "mesh")),
-    "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory"), jax=False),
+    "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory", "teams.tree"), jax=False),
     "teams": Rule(
         (
             "teams",
@@ -51,6 +53,9 @@ ROOMS = {
             "command_line",
             "policies",
             "pipeline",
+            "step",
+            "system",
+            "teamwork",
             "workbench",
         )
     ),
@@ -85,25 +90,18 @@ ROOMS = {
     "transfer": Rule(("transfer", "policies", "policy", "mesh")),
     "pipeline": Rule(("pipeline", "transfer", "policies")),
     "wire": Rule(("wire", "hosts", "rollout", "workflow")),
-    "workbench": Rule(
-        (
-            "workbench",
-            "memory",
-            "policies",
-            "transfer",
-            "wire",
-            "settings",
-            "sections",
-            "mesh",
-            "primary",
-            "policy",
-            "workflow",
-            "tasks",
-            "tools",
-            "rollout",
-            "learn",
-        )
-    ),
+    "devices": Rule(("devices", "sections", "settings", "mesh", "transfer")),
+    "speaker": Rule(("speaker", "sections", "settings", "policy", "tasks")),
+    # What a run samples: one of two.
+    "score": Rule(("score", "report"), jax=False),
+    "system": Rule(("system", "options", "score", "learn", "policy", "rollout", "tasks", "workflow")),
+    "designs": Rule(("designs", *SYSTEM)),
+    "teamwork": Rule(("teamwork", "teams", *SYSTEM)),
+    # What stories are made of.
+    "workbench": Rule(("workbench", "memory", "transfer", "wire", "primary", "devices", "speaker", *BENCH)),
+    "step": Rule(("step", "hosts", "pipeline", *BENCH)),
+    "design_table": Rule(("design_table", *BENCH)),
+    "team_table": Rule(("team_table", "design_table", *BENCH)),
 }
 STORIES = frozenset({"train", "sft", "evaluate", "solve", "design", "export", "aot"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})

@@ -16,7 +16,7 @@ from metaagentx.policy import params
 from metaagentx.rollout.compilation import compile_all
 from metaagentx.rollout.engine import Engine
 from metaagentx.sections import SettingsError
-from metaagentx.settings import Settings
+from metaagentx.settings import ROLES, Settings
 from metaagentx.transfer import own_part, regroup
 from tests.policy import tiny
 from tests.test_train import small
@@ -34,10 +34,10 @@ def settings(**more) -> Settings:
 def test_what_is_planned_is_what_is_held(layout: str, cut: bool) -> None:
     options = settings(policies__layout=layout, policies__lora__rank=2, engine__whole=True)
     mesh = make_mesh(2, 2, 2) if cut else None
-    (plan,) = plans(options, MODEL, mesh)
+    (plan,) = plans(options, MODEL, ROLES, mesh)
     with jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext():
         key = jax.random.key(0)
-        weights = policies.around(params.initialise(MODEL, key, mesh), options, MODEL, key, mesh)
+        weights = policies.around(params.initialise(MODEL, key, mesh), options, ROLES, MODEL, key, mesh)
         states = policies.states(weights, options)
         lora = options.policies.lora if layout == "adapters" else None
         engines = [Engine(MODEL, options.engine, (1,), lora) for _ in weights.full]
@@ -58,7 +58,7 @@ def test_devices_set_apart_have_plans_of_their_own() -> None:
     options = settings(generation__devices=4, generation__staleness=2, loss__importance_cap=2.0)
     devices = jax.devices()
     mesh, target = make_mesh(1, 4, 1, devices[:4]), make_mesh(4, 1, 1, devices[4:])
-    trains, samples = plans(options, MODEL, mesh, target)
+    trains, samples = plans(options, MODEL, ROLES, mesh, target)
     assert set(samples.items) == {"slots", "copies"}
     assert not set(trains.items) & set(samples.items)
     full = params.abstract(MODEL)
@@ -70,8 +70,8 @@ def test_devices_that_train_and_sample_copies_of_their_own_hold_both() -> None:
     options = settings(generation__per_host=True, generation__tensor=2)
     mesh = make_mesh(2, 4, 1)
     target = own_part(regroup(mesh, 2), process=0)
-    (plan,) = plans(options, MODEL, mesh, target)
-    (trains,) = plans(options, MODEL, mesh)
+    (plan,) = plans(options, MODEL, ROLES, mesh, target)
+    (trains,) = plans(options, MODEL, ROLES, mesh)
     assert {name: plan.items[name] for name in ("weights", "masters", "moments", "gradients")} == {
         name: trains.items[name] for name in ("weights", "masters", "moments", "gradients")
     }
@@ -84,16 +84,18 @@ def test_a_role_with_a_server_holds_nothing() -> None:
     given = {"stages__mode": "none", "cold_start__steps": 0}
     for role in ("designer", "executor"):
         given |= {f"policies__servers__{role}__url": "http://localhost/v1", f"policies__servers__{role}__model": "m"}
-    (none,) = plans(settings(**given), MODEL, None)
+    (none,) = plans(settings(**given), MODEL, (), None)
     assert none.total == 0
     del given["policies__servers__executor__url"], given["policies__servers__executor__model"]
-    (split,), (shared,) = (plans(settings(**given, policies__layout=name), MODEL, None) for name in ("split", "shared"))
+    here = ("executor",)
+    (split,) = plans(settings(**given, policies__layout="split"), MODEL, here, None)
+    (shared,) = plans(settings(**given, policies__layout="shared"), MODEL, here, None)
     assert split.items["slots"] == shared.items["slots"] > 0
     assert split.items["weights"] == shared.items["weights"] > 0
 
 
 def test_what_does_not_fit_is_refused_by_what_takes_most() -> None:
-    (plan,) = plans(settings(engine__slots=4096), MODEL, None)
+    (plan,) = plans(settings(engine__slots=4096), MODEL, ROLES, None)
     assert plan.check() is plan
     tight = dataclasses.replace(plan, limit=plan.total - 1)
     with pytest.raises(SettingsError) as error:

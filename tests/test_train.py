@@ -229,7 +229,7 @@ def test_only_the_role_in_its_phase_moves_its_optimiser(tmp_path):
     with open_workbench(settings) as bench:
         fresh, like = (policies.states(sft.finished(bench, tmp_path), settings) for _ in range(2))
         states, record = Checkpoints(tmp_path / "checkpoints", keep=2).restore(like)
-    assert record["step"] == record["cursor"] // 4 == 1
+    assert record["place"]["step"] == record["place"]["cursor"] // 4 == 1
 
     def same(a, b) -> bool:
         return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))

@@ -6,11 +6,11 @@ import pytest
 
 from metaagentx import memory, policies
 from metaagentx.evaluate import validate
-from metaagentx.learn.schedule import phase
 from metaagentx.pipeline import Pipeline
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.sections import SettingsError
-from metaagentx.train import one_step, train
+from metaagentx.step import Place, one_step
+from metaagentx.train import train
 from metaagentx.workbench import open_workbench
 from tests.test_train import lines, small
 
@@ -36,8 +36,7 @@ def test_after_its_start_a_run_compiles_nothing(layout: str) -> None:
         def steps(numbers: range) -> None:
             nonlocal states, pipeline
             for step in numbers:
-                now = phase(settings.stages, settings.role_names, step)
-                states, pipeline, done = one_step(bench, engines, states, base, pipeline, now, step, 3 * step)
+                states, pipeline, done = one_step(bench, engines, states, base, pipeline, Place(step, 3 * step))
                 done.metrics(settings.train.gap_bound)
                 bench.load(engines, *pipeline.newest)
                 validate(bench, engines, step)

@@ -79,7 +79,8 @@ def test_engines_draw_only_what_the_language_of_a_role_has():
 def test_replies_end_with_a_stop_string():
     with open_workbench(drawing(executor=SamplingOptions(max_tokens=14, only=("1", "2"), stop=("112",)))) as bench:
         engines = bench.engines(bench.fresh_weights(), version=0)
-        rollout = bench.sample([bench.task.question("train", 0)], engines, step=0, designs=["a=solve()x5"])
+        given = dataclasses.replace(bench.system, given=("a=solve()x5",))
+        rollout = bench.sample([bench.task.question("train", 0)], engines, step=0, system=given)
         ended = set()
         for row in rollout.trajectories:
             text = bench.chat.decode(row.tokens[row.loss_mask].tolist())

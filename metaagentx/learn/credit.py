@@ -30,10 +30,10 @@ class Assigned:
     counts: NDArray[np.float32] | None = None  # [n], how often each counts in the loss; None: once
     sizes: tuple[int, ...] = ()  # of recent rollouts, their aligned trajectories: for the next step's alignment
 
-    def of(self, role: str) -> tuple[list[Trajectory], NDArray[np.float32]]:
-        """One role's trajectories and advantages."""
+    def of(self, role: str) -> Assigned:
+        """One role's trajectories and advantages, without metrics."""
         chosen = [i for i, trajectory in enumerate(self.trajectories) if trajectory.role == role]
-        return [self.trajectories[i] for i in chosen], self.advantages[chosen]
+        return Assigned([self.trajectories[i] for i in chosen], self.advantages[chosen], {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def assign_role(
     (share of the filled places that hold a copy), `dropped` (share of the trajectories that got no place) and `empty`
     (share of the rollouts without a trajectory, which are in no denominator).
     """
-    live = np.flatnonzero(~np.asarray(masked, np.bool_))
+    live = [i for i, lost in enumerate(masked) if not lost]
     reward = np.asarray(rewards, np.float32)[live]
     question = np.array([trajectories[i].question for i in live], np.int64)
     aligned, metrics, recent = None, dict[str, float](), tuple[int, ...]()

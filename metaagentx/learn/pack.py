@@ -100,21 +100,21 @@ def token_weights(
       runs: which execution each belongs to; `execution_mean` averages the tokens of one, then the executions.
       times: [n] how often each sequence counts, in denominators too; None: once.
     """
-    times = np.ones(len(counts)) if times is None else np.asarray(times, np.float64)
-    live = (counts > 0) & (times > 0)
-    sequences = float(np.sum(times * live)) or 1.0
+    each = np.ones(len(counts)) if times is None else times.astype(np.float64)
+    live = (counts > 0) & (each > 0)
+    sequences = float(np.sum(each * live)) or 1.0
     if loss.aggregation == "token_mean":
-        weights = times / (float(np.sum(times * counts)) or 1.0)
+        weights = each / (float(np.sum(each * counts)) or 1.0)
     elif loss.aggregation == "sequence_mean":
-        weights = times / (sequences * np.maximum(counts, 1))
+        weights = each / (sequences * np.maximum(counts, 1))
     elif loss.aggregation == "constant":
-        weights = times / (sequences * loss.constant_length)
+        weights = each / (sequences * loss.constant_length)
     else:
         tokens: dict[tuple[int, ...], float] = {}
-        for run, count in zip(runs, times * counts, strict=True):
+        for run, count in zip(runs, each * counts, strict=True):
             tokens[run] = tokens.get(run, 0.0) + float(count)
         executions = max(sum(count > 0 for count in tokens.values()), 1)
-        weights = times / [executions * (tokens[run] or 1.0) for run in runs]
+        weights = each / np.array([executions * (tokens[run] or 1.0) for run in runs])
     return np.where(live, weights, 0).astype(np.float32)
 
 

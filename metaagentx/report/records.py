@@ -128,11 +128,12 @@ def _execution(execution: Execution, advantage: float | None) -> dict[str, Any]:
         "answer": result.answer,
         "calls": result.calls,
         "tokens": result.tokens,
-        "turns": [_turn(turn) for turn in result.turns],
+        "turns": [turn_record(turn) for turn in result.turns],
     }
 
 
-def _turn(turn: Turn) -> dict[str, Any]:
+def turn_record(turn: Turn) -> dict[str, Any]:
+    """One turn: what the agent was shown, its reply, its tools and what they gave."""
     return {
         "agent": turn.agent,
         "messages": [{"role": message.role, "content": message.content} for message in turn.messages],

@@ -55,9 +55,24 @@ def measure_trees(trees: Sequence[Tree]) -> dict[str, float]:
     shapes = Counter(shape(design.parsed.workflow) for design in designs if isinstance(design.parsed, Design))
     for name in SHAPES:
         metrics[f"rollout/shape/{name}"] = shapes[name] / max(1, shapes.total())
+    metrics |= design_mix(trees)
     distinct = [len({design.key for design in tree.designs if design.valid}) for tree in trees]
     metrics["rollout/distinct_designs"] = mean(distinct)
     return metrics
+
+
+def design_mix(trees: Sequence[Tree]) -> dict[str, float]:
+    """The mix of designs as metrics: `designs/KIND/SHAPE`, shares of each kind's designs."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for tree in trees:
+        for design in tree.designs:
+            name = shape(design.parsed.workflow) if isinstance(design.parsed, Design) else "invalid"
+            counts[tree.question.kind][name] += 1
+    return {
+        f"designs/{kind}/{name}": number / counter.total()
+        for kind, counter in sorted(counts.items())
+        for name, number in sorted(counter.items())
+    }
 
 
 def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]:

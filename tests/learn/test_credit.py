@@ -33,8 +33,8 @@ def tree(*designs: DesignRollout) -> Tree:
 
 def test_each_call_carries_the_advantage_of_its_execution() -> None:
     found = assign([tree(design(0.5, execution(1.0, 3), execution(0.0)), design(0.0))], CreditOptions())
-    _, designer = found.of("designer")
-    _, executor = found.of("executor")
+    designer = found.of("designer").advantages
+    executor = found.of("executor").advantages
     half = 0.5**0.5
     np.testing.assert_allclose(designer, [half, -half], rtol=1e-4)
     np.testing.assert_allclose(executor, [half, half, half, -half], rtol=1e-4)
@@ -42,15 +42,15 @@ def test_each_call_carries_the_advantage_of_its_execution() -> None:
 
 def test_an_execution_without_calls_is_a_member_of_its_group_and_leaves_nothing_to_train() -> None:
     trees = [tree(design(0.5, execution(1.0), execution(0.0, calls=0)))]
-    assert assign(trees, CreditOptions()).of("executor")[1] == pytest.approx([0.5**0.5], rel=1e-4)
-    assert assign(trees, CreditOptions(grouping="per_agent")).of("executor")[1] == [0.0]
+    assert assign(trees, CreditOptions()).of("executor").advantages == pytest.approx([0.5**0.5], rel=1e-4)
+    assert assign(trees, CreditOptions(grouping="per_agent")).of("executor").advantages == [0.0]
 
 
 def test_what_was_lost_to_our_own_faults_is_no_member_and_not_trained() -> None:
     runs = (execution(1.0), execution(0.0), execution(-50.0, 2, masked=True))
     found = assign([tree(design(0.5, *runs), design(-9.0, masked=True))], CreditOptions())
     assert len(found.trajectories) == len(found.advantages) == 3
-    np.testing.assert_allclose(found.of("executor")[1], [0.5**0.5, -(0.5**0.5)], rtol=1e-4)
+    np.testing.assert_allclose(found.of("executor").advantages, [0.5**0.5, -(0.5**0.5)], rtol=1e-4)
     assert found.metrics["masked"] == pytest.approx(3 / 6)
     assert found.metrics["reward/executor"] == pytest.approx(0.5)
     assert found.metrics["reward/designer"] == pytest.approx(0.5)
