@@ -131,9 +131,10 @@ def joined(settings: Settings, team: TeamOptions, url: str, run: str) -> Iterato
 
 
 def main(settings: Settings, workdir: Path) -> None:
-    for flag, value in (("policy", POLICY.value), ("store", STORE.value)):
-        if not value:
-            raise SettingsError(f"--{flag} is needed: {flags.FLAGS[flag].help}")
+    if not POLICY.value or not STORE.value:
+        raise SettingsError(
+            "--policy=NAME and --store=URL are needed: which policy this server has, and what all share"
+        )
     run_server(settings, workdir, POLICY.value, STORE.value, RUN.value)
     print(f"policy {POLICY.value}: done", file=sys.stderr)
 
