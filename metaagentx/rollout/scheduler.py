@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,12 @@ from metaagentx.rollout.identity import AXES, Path, identify
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.sampled import Ask, Sampled, Sampler
 from metaagentx.rollout.trajectory import Trajectory
-from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, Process, Reply, ToolCalls
+from metaagentx.workflow.protocol import Call, Fork, Graft, Message, Outcome, Process, Reply, ToolCalls
 
 T = TypeVar("T")
+
+Rows: TypeAlias = list[tuple[tuple[int, ...], int, Conversation]]
+"""Conversations that ended: where their task stands among all, and their number in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,11 @@ class Task:
     process: Process[Any]
     path: Path
     order: tuple[int, ...]  # where it stands among all tasks: the number of the fork and of the branch, level by level
+    step: int
+    finished: Rows  # where its conversations go when it ends: shared by the branches of one root or graft
     parent: Task | None = None
     branch: int = 0  # its place in the parent's fork
+    grafted: bool = False  # its parent gets its trajectories too
     calls: int = 0
     axes: list[str] = field(default_factory=list)  # of its forks so far
     conversations: dict[int, Conversation] = field(default_factory=dict)
@@ -100,13 +106,11 @@ class Table:
     tools: AtWork
     sampling: Mapping[str, SamplingOptions]
     seed: int
-    step: int
     bounds: Bounds
     ready: deque[tuple[Task, Any]] = field(default_factory=deque)
     waiting: dict[int, tuple[Task, Call, Conversation, NDArray[np.int32]]] = field(default_factory=dict)
     calling: dict[int, tuple[Task, int]] = field(default_factory=dict)  # by a tool's number: whose, and which of it
     encoded: dict[tuple[Message, ...], NDArray[np.int32]] = field(default_factory=dict)
-    finished: list[tuple[tuple[int, ...], int, Conversation]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
     tickets: int = 0
     dialogues: int = 0
@@ -126,13 +130,15 @@ class Table:
                 if request.branches:
                     return self.fork(task, request)
                 value = ()
+            elif isinstance(request, Graft):
+                return self.graft(task, request)
             elif isinstance(request, Call):
                 reply = self.call(task, request)
                 if reply is None:
                     return None
                 value = reply
             else:
-                raise TypeError(f"a process may yield Call, ToolCalls or Fork, not {type(request).__name__}")
+                raise TypeError(f"a process may yield Call, ToolCalls, Fork or Graft, not {type(request).__name__}")
 
     def fork(self, task: Task, request: Fork) -> None:
         """Start the branches; `task` goes on when all have returned."""
@@ -144,17 +150,25 @@ class Table:
             path = (*task.path, (request.axis, index))
             turns = {} if request.axis in AXES else dict(task.turns)
             order = (*task.order, len(task.axes), index)
-            self.ready.append((Task(branch, path, order, task, index, turns=turns), None))
+            begun = Task(branch, path, order, task.step, task.finished, task, index, turns=turns)
+            self.ready.append((begun, None))
         task.axes.append(request.axis)
+
+    def graft(self, task: Task, request: Graft) -> None:
+        """Start a process that stands elsewhere; `task` goes on when it has returned."""
+        self.ready.append((Task(request.process, request.path, (), request.step, [], task, grafted=True), None))
 
     def finish(self, task: Task, value: Any) -> None:
         """Hand a task's conversations over and its value to its parent."""
         for number, conversation in task.conversations.items():
             if conversation.replies:
-                self.finished.append((task.order, number, conversation))
+                task.finished.append((task.order, number, conversation))
         parent = task.parent
         if parent is None:
             task.value = value
+            return
+        if task.grafted:
+            self.ready.append((parent, (value, trajectories(task.finished))))
             return
         last = parent.take(task.branch, value)
         for agent, count in task.turns.items():
@@ -210,7 +224,7 @@ class Table:
         if request.max_tokens is not None and request.max_tokens < sampling.max_tokens:
             sampling = dataclasses.replace(sampling, max_tokens=request.max_tokens)
         self.waiting[self.tickets] = (task, request, conversation, prompt)
-        ids = identify(task.path, task.calls, self.seed, self.step)
+        ids = identify(task.path, task.calls, self.seed, task.step)
         conversation.messages += request.messages
         task.speaking = engine, conversation.number
         engine.submit(
@@ -243,6 +257,11 @@ class Table:
         self.ready.append((task, Reply(text, sampled.outcome, len(sampled.tokens))))
 
 
+def trajectories(finished: Rows) -> list[Trajectory]:
+    """One for each conversation, in the order of the fork paths."""
+    return [conversation.trajectory() for _, _, conversation in sorted(finished, key=lambda entry: entry[:2])]
+
+
 def run(
     process: Process[T],
     engines: Mapping[str, Sampler],
@@ -257,12 +276,13 @@ def run(
 ) -> tuple[T, list[Trajectory], Spent]:
     """Run `process` to its end.
 
-    Returns its value, one trajectory per conversation in which anything was sampled (in the order of the fork
-    paths), and what was spent. `engines` and `sampling` map roles; two roles may share an engine. `share` lets several
-    processes that run this side by side see the same tools end at the same time.
+    Returns its value, one trajectory per conversation in which anything was sampled (in the order of the fork paths;
+    without those of grafts, which their processes were given), and what was spent. `engines` and `sampling` map roles;
+    two roles may share an engine. `share` lets several processes that run this side by side see the same tools end at
+    the same time.
     """
-    root = Task(process, (), ())
-    table = Table(engines, chat, AtWork(toolbox, share), sampling, seed, step, bounds or Bounds())
+    root = Task(process, (), (), step, [])
+    table = Table(engines, chat, AtWork(toolbox, share), sampling, seed, bounds or Bounds())
     table.ready.append((root, None))
     distinct = list({id(engine): engine for engine in engines.values()}.values())
     while table.ready or table.waiting or table.tools.underway:
@@ -274,5 +294,4 @@ def run(
             for engine in distinct:
                 for ticket, sampled in engine.step():
                     table.receive(ticket, sampled)
-    table.finished.sort(key=lambda entry: entry[:2])
-    return root.value, [conversation.trajectory() for _, _, conversation in table.finished], table.spent
+    return root.value, trajectories(root.finished), table.spent

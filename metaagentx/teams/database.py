@@ -30,7 +30,8 @@ Execute = Callable[[str, Mapping[str, Any]], Rows]
 
 
 class Database(Protocol):
-    """One connection. Statements may use {now} (seconds, float), {serial}, {skip_locked} and {alone}."""
+    """One connection. Statements may use {now} (seconds, float), {serial}, {skip_locked},
+    {keys} (those of the JSON list `:keys`) and {alone}."""
 
     def run(self, work: Callable[[Execute], T]) -> T:
         """`work` in one transaction, all or nothing. It may be run again after a lost connection: write it so."""
@@ -63,17 +64,25 @@ class Sqlite:
         "now": "((julianday('now') - 2440587.5) * 86400.0)",
         "serial": "INTEGER PRIMARY KEY AUTOINCREMENT",
         "skip_locked": "",
+        "keys": "SELECT value FROM json_each(:keys)",
         "alone": "SELECT 1",  # whoever writes is alone already
     }
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            raise ValueError(f"the store {path} cannot be written: {error}") from error
         if NETWORKED.fullmatch(kind := file_system(path)):
             raise ValueError(f"store {path}: SQLite's locks do not hold on {kind}; use a local disk or postgresql://")
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"the store {path} cannot be used: {error}") from error
 
     def run(self, work: Callable[[Execute], T]) -> T:
         with self._lock:
@@ -102,6 +111,7 @@ class Postgres:
         "now": "extract(epoch FROM clock_timestamp())::double precision",
         "serial": "BIGSERIAL PRIMARY KEY",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "keys": "SELECT json_array_elements_text(:keys::json)",
         "alone": "SELECT pg_advisory_xact_lock(251113288)",
     }
 
@@ -111,7 +121,10 @@ class Postgres:
         except ModuleNotFoundError as error:
             raise ValueError("a postgresql:// store needs psycopg: pip install 'metaagentx[postgres]'") from error
         self._psycopg, self._url, self._lock = psycopg, url, threading.Lock()
-        self._connection = psycopg.connect(url)
+        try:
+            self._connection = psycopg.connect(url)
+        except psycopg.Error as error:
+            raise ValueError(f"the store does not let us in: {str(error).strip()}") from error
 
     def run(self, work: Callable[[Execute], T]) -> T:
         with self._lock:

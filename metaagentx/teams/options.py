@@ -59,6 +59,28 @@ class SubReward:
 
 
 @dataclass(frozen=True, slots=True)
+class ExchangeOptions:
+    """How servers of one policy each work together; a run in one process reads none of it."""
+
+    depth: int = 64  # sub-tasks of one policy that wait or are worked on at a time; the rest is put later
+    workers: int = 32  # sub-tasks that a server works on side by side
+    lease_seconds: float = 60.0  # after which a server that says nothing has lost its sub-tasks to whoever comes next
+    attempts: int = 3  # leases of a sub-task before it is a dead letter
+    staleness: int = 0  # updates that the weights which do a sub-task may be behind its step; 0: servers go in step
+    beat_seconds: float = 2.0  # between two signs of life; a server without one for three times as long is missed
+
+    def __post_init__(self) -> None:
+        for key in ("depth", "workers", "attempts"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"team.exchange.{key} must be at least 1, not {getattr(self, key)}")
+        for key in ("lease_seconds", "beat_seconds"):
+            if not getattr(self, key) > 0:
+                raise ValueError(f"team.exchange.{key} must be above 0, not {getattr(self, key)}")
+        if self.staleness < 0:
+            raise ValueError(f"team.exchange.staleness must be 0 or above, not {self.staleness}")
+
+
+@dataclass(frozen=True, slots=True)
 class TeamOptions:
     """A main agent, its sub-agents, and what their work earns (M-GRPO, arXiv 2511.13288)."""
 
@@ -77,6 +99,7 @@ class TeamOptions:
     judge_role: str = JUDGE  # whose policy marks; only read with "judge"
     judge_prompt: str = "How good is this report on its task? Give only a number, from 0 (useless) to 1 (right)."
     align: AlignOptions = AlignOptions()
+    exchange: ExchangeOptions = ExchangeOptions()
 
     def __post_init__(self) -> None:
         for name in self.subs:

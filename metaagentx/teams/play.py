@@ -190,7 +190,7 @@ def attach(trees: Sequence[TeamTree], trajectories: Iterable[Trajectory]) -> lis
             rollout.trajectory = next((row for row in own if row.role == MAIN), None)
             subs = iter([row for row in own if row.role != MAIN])
             for number, errand in enumerate(rollout.errands):
-                if errand.errand.tokens:
+                if errand.errand.tokens and errand.errand.turns:  # those of another program are not known here
                     errand.trajectory = dataclasses.replace(next(subs), execution=number)
             joined += rollout.trajectories
     return joined

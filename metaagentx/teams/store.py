@@ -8,71 +8,12 @@ Sub-tasks that nobody finishes become dead letters after `attempts` leases. The 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from metaagentx.teams import schema
 from metaagentx.teams.database import Execute, open_database
 from metaagentx.teams.records import Beat, Lease, Outcome, Pointer, Report, SubTask
-
-SCHEMA = 1
-
-TABLES = (
-    "CREATE TABLE IF NOT EXISTS team_schema (version INTEGER NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS team_tasks (
-        number {serial}, run TEXT NOT NULL, key TEXT NOT NULL, policy TEXT NOT NULL, step BIGINT NOT NULL,
-        rollout TEXT NOT NULL, body TEXT NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL,
-        until DOUBLE PRECISION, holder TEXT, reply TEXT, version BIGINT, UNIQUE (run, key))""",
-    "CREATE INDEX IF NOT EXISTS team_tasks_open ON team_tasks (run, policy, status, number)",
-    """CREATE TABLE IF NOT EXISTS team_outcomes (
-        run TEXT NOT NULL, rollout TEXT NOT NULL, step BIGINT NOT NULL, question TEXT NOT NULL, body TEXT NOT NULL,
-        PRIMARY KEY (run, rollout))""",
-    """CREATE TABLE IF NOT EXISTS team_steps (
-        run TEXT NOT NULL, step BIGINT NOT NULL, rollouts BIGINT NOT NULL, PRIMARY KEY (run, step))""",
-    """CREATE TABLE IF NOT EXISTS team_pointers (
-        run TEXT NOT NULL, policy TEXT NOT NULL, version BIGINT NOT NULL, uri TEXT NOT NULL, digest TEXT NOT NULL,
-        PRIMARY KEY (run, policy))""",
-    """CREATE TABLE IF NOT EXISTS team_beats (
-        run TEXT NOT NULL, server TEXT NOT NULL, at DOUBLE PRECISION NOT NULL, body TEXT NOT NULL,
-        PRIMARY KEY (run, server))""",
-)
-
-PUT = """INSERT INTO team_tasks (run, key, policy, step, rollout, body, status, attempts)
-    VALUES (:run, :key, :policy, :step, :rollout, :body, 'waiting', 0) ON CONFLICT (run, key) DO NOTHING"""
-OPEN = """SELECT count(*) FROM team_tasks
-    WHERE run = :run AND policy = :policy AND status IN ('waiting', 'leased')"""
-BURY = """UPDATE team_tasks SET status = 'dead', version = -1
-    WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND attempts >= :attempts"""
-LEASE = """UPDATE team_tasks
-    SET status = 'leased', attempts = attempts + 1, until = {now} + :seconds, holder = :holder
-    WHERE number IN (
-        SELECT number FROM team_tasks
-        WHERE run = :run AND policy = :policy AND (status = 'waiting' OR (status = 'leased' AND until < {now}))
-        ORDER BY number LIMIT :most {skip_locked})
-    RETURNING number, key, policy, step, rollout, body, attempts"""
-RENEW = """UPDATE team_tasks SET until = {now} + :seconds
-    WHERE run = :run AND key = :key AND status = 'leased' AND attempts = :fence AND until >= {now}"""
-FINISH = """UPDATE team_tasks SET status = 'done', reply = :reply, version = :version
-    WHERE run = :run AND key = :key AND status = 'leased' AND attempts = :fence AND until >= {now}"""
-RELEASE = """UPDATE team_tasks SET status = CASE WHEN attempts >= :attempts THEN 'dead' ELSE 'waiting' END, version = -1
-    WHERE run = :run AND key = :key AND status = 'leased' AND attempts = :fence"""
-ENDED = """SELECT key, status, reply, version FROM team_tasks
-    WHERE run = :run AND key = :key AND status IN ('done', 'dead')"""
-FINISHED = """SELECT 1 FROM team_tasks WHERE run = :run AND key = :key AND status = 'done' AND attempts = :fence"""
-TASKS = """SELECT key, rollout, body, status, reply, version FROM team_tasks
-    WHERE run = :run AND step = :step AND policy = :policy ORDER BY key"""
-OUTCOME = """INSERT INTO team_outcomes (run, rollout, step, question, body)
-    VALUES (:run, :rollout, :step, :question, :body) ON CONFLICT (run, rollout) DO NOTHING"""
-KNOWN = "SELECT body FROM team_outcomes WHERE run = :run AND rollout = :rollout"
-SEAL = "INSERT INTO team_steps (run, step, rollouts) VALUES (:run, :step, :rollouts) ON CONFLICT (run, step) DO NOTHING"
-SEALED = "SELECT rollouts FROM team_steps WHERE run = :run AND step = :step"
-OUTCOMES = "SELECT rollout, question, body FROM team_outcomes WHERE run = :run AND step = :step ORDER BY rollout"
-POINTER = "SELECT version, uri, digest FROM team_pointers WHERE run = :run AND policy = :policy"
-BEAT = """INSERT INTO team_beats (run, server, at, body) VALUES (:run, :server, {now}, :body)
-    ON CONFLICT (run, server) DO UPDATE SET at = {now}, body = :body"""
-BEATS = "SELECT server, {now} - at, body FROM team_beats WHERE run = :run ORDER BY server"
-POINT = """INSERT INTO team_pointers (run, policy, version, uri, digest)
-    VALUES (:run, :policy, :version, :uri, :digest) ON CONFLICT (run, policy) DO UPDATE
-    SET version = :version, uri = :uri, digest = :digest WHERE team_pointers.version = :expected"""
 
 
 class Store:
@@ -96,6 +37,9 @@ class Store:
         """Offer sub-tasks of one policy; how many were taken, from the first.
 
         No more than `depth` wait or are worked on at a time: offer the rest again later.
+
+        Raises:
+          ValueError: they are of several policies; or one of them is there already, and differs.
         """
         if not tasks:
             return 0
@@ -104,25 +48,33 @@ class Store:
             raise ValueError("store.put: sub-tasks of several policies; put each policy's apart")
 
         def work(execute: Execute) -> int:
-            ((open_now,),) = execute(OPEN, {"run": self._run, "policy": policy}).found
+            ((open_now,),) = execute(schema.OPEN, {"run": self._run, "policy": policy}).found
             taken = 0
             for task in tasks:
                 if open_now >= depth:
                     break
                 values = {name: getattr(task, name) for name in ("key", "policy", "step", "rollout", "body")}
-                open_now += execute(PUT, {"run": self._run, **values}).changed
+                if execute(schema.PUT, {"run": self._run, **values}).changed:
+                    open_now += 1
+                elif execute(schema.SAID, {"run": self._run, "key": task.key}).found != [(task.body,)]:
+                    raise ValueError(f"sub-task {task.key} is there already, and says something else than {task.body}")
                 taken += 1
             return taken
 
         return self._database.run(work)
 
-    def lease(self, policy: str, most: int, seconds: float, holder: str) -> list[Lease]:
-        """Take up to `most` sub-tasks, oldest first, each for `seconds`; those whose lease expired are taken again."""
+    def lease(self, policy: str, most: int, seconds: float, holder: str, last: int) -> list[Lease]:
+        """Take up to `most` sub-tasks, oldest first, each for `seconds`; those whose lease expired are taken again.
+
+        `last`: the last step whose sub-tasks may be taken.
+        """
 
         def work(execute: Execute) -> list[Lease]:
             values = {"run": self._run, "policy": policy}
-            execute(BURY, {**values, "attempts": self._attempts})
-            found = execute(LEASE, {**values, "most": most, "seconds": seconds, "holder": holder}).found
+            execute(schema.BURY, {**values, "attempts": self._attempts})
+            found = execute(
+                schema.LEASE, {**values, "most": most, "seconds": seconds, "holder": holder, "last": last}
+            ).found
             return [
                 Lease(SubTask(key, policy, step, rollout, body), attempts)
                 for _, key, policy, step, rollout, body, attempts in sorted(found)
@@ -132,36 +84,37 @@ class Store:
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Keep a lease for `seconds` from now; whether it was still ours."""
-        return self._change(RENEW, key=lease.task.key, fence=lease.fence, seconds=seconds)
+        return self._change(schema.RENEW, key=lease.task.key, fence=lease.fence, seconds=seconds)
 
     def finish(self, lease: Lease, reply: str, version: int) -> bool:
         """Hand in a result, made with weights of `version`; False if the lease was lost: then nothing changed."""
         values = {"key": lease.task.key, "fence": lease.fence, "reply": reply, "version": version}
 
         def work(execute: Execute) -> bool:
-            if execute(FINISH, {"run": self._run, **values}).changed:
+            if execute(schema.FINISH, {"run": self._run, **values}).changed:
                 return True
             # Handed in before, and the answer was lost on its way.
-            return bool(execute(FINISHED, {"run": self._run, "key": lease.task.key, "fence": lease.fence}).found)
+            return bool(execute(schema.FINISHED, {"run": self._run, "key": lease.task.key, "fence": lease.fence}).found)
 
         return self._database.run(work)
 
     def release(self, lease: Lease) -> bool:
         """Give a sub-task back, to be tried again or to become a dead letter; whether it was still ours."""
-        return self._change(RELEASE, key=lease.task.key, fence=lease.fence, attempts=self._attempts)
+        return self._change(schema.RELEASE, key=lease.task.key, fence=lease.fence, attempts=self._attempts)
+
+    def reclaim(self, holder: str) -> None:
+        """Let go of every lease that `holder` has: a server that was killed and is back need not wait for them."""
+        self._change(schema.RECLAIM, holder=holder)
 
     def reports(self, keys: Iterable[str]) -> list[Report]:
         """Of these sub-tasks, those that have ended."""
 
-        def work(execute: Execute) -> list[Report]:
-            found = [row for key in keys for row in execute(ENDED, {"run": self._run, "key": key}).found]
-            return [Report(key, reply if status == "done" else None, version) for key, status, reply, version in found]
-
-        return self._database.run(work)
+        found = self._ask(schema.ENDED, keys=json.dumps(list(keys)))
+        return [Report(key, reply if status == "done" else None, version) for key, status, reply, version in found]
 
     def tasks(self, step: int, policy: str) -> list[tuple[SubTask, Report | None]]:
-        """Every sub-task of a step for one policy, in the order of keys, with how it ended."""
-        found = self._ask(TASKS, step=step, policy=policy)
+        """Every sub-task of a step for one policy, in the order in which they came, with how it ended."""
+        found = self._ask(schema.TASKS, step=step, policy=policy)
         return [
             (
                 SubTask(key, policy, step, rollout, body),
@@ -179,8 +132,8 @@ class Store:
             for outcome in outcomes:
                 body = json.dumps(dict(outcome.values), sort_keys=True)
                 values = {"run": self._run, "rollout": outcome.rollout, "step": outcome.step}
-                execute(OUTCOME, {**values, "question": outcome.question, "body": body})
-                ((known,),) = execute(KNOWN, {"run": self._run, "rollout": outcome.rollout}).found
+                execute(schema.OUTCOME, {**values, "question": outcome.question, "body": body})
+                ((known,),) = execute(schema.KNOWN, {"run": self._run, "rollout": outcome.rollout}).found
                 if known != body:
                     raise ValueError(f"rollout {outcome.rollout} has the outcome {known}: it cannot become {body}")
 
@@ -188,19 +141,76 @@ class Store:
 
     def seal(self, step: int, rollouts: int) -> None:
         """Say that `step` has so many rollouts, and that all of their sub-tasks have been put."""
-        self._change(SEAL, step=step, rollouts=rollouts)
+        self._change(schema.SEAL, step=step, rollouts=rollouts)
 
     def outcomes(self, step: int) -> list[Outcome] | None:
         """All outcomes of a step, in the order of rollouts; None while it is not sealed or some are missing."""
 
         def work(execute: Execute) -> list[Outcome] | None:
-            sealed = execute(SEALED, {"run": self._run, "step": step}).found
-            found = execute(OUTCOMES, {"run": self._run, "step": step}).found
+            sealed = execute(schema.SEALED, {"run": self._run, "step": step}).found
+            found = execute(schema.OUTCOMES, {"run": self._run, "step": step}).found
             if not sealed or len(found) < sealed[0][0]:
                 return None
             return [Outcome(rollout, step, question, json.loads(body)) for rollout, question, body in found]
 
         return self._database.run(work)
+
+    def steps(self) -> list[int]:
+        """The sealed steps."""
+        return [step for (step,) in self._ask(schema.STEPS)]
+
+    def policies(self) -> list[str]:
+        """The policies that sub-tasks have been put for."""
+        return [policy for (policy,) in self._ask(schema.POLICIES)]
+
+    # ----- What was trained on, for whoever audits a run
+
+    def trained(self, policy: str, step: int, rewards: Mapping[str, float | None]) -> None:
+        """Record the samples that a policy's step was made of: reward by key, None where a sample was masked.
+
+        Raises:
+          ValueError: the same step of the same policy was made of other samples before.
+        """
+
+        def work(execute: Execute) -> None:
+            own = {"run": self._run, "policy": policy, "step": step}
+            before = dict(execute(schema.TRAINED_IN, own).found)
+            if before and before != dict(rewards):
+                raise ValueError(f"step {step} of policy {policy!r} was made of other samples before: {before}")
+            for key, reward in rewards.items():
+                execute(schema.TRAIN, {**own, "key": key, "reward": reward})
+
+        self._database.run(work)
+
+    def samples(self, policy: str) -> list[tuple[int, str, float | None]]:
+        """(step, key, reward) of every sample that a policy's steps were made of."""
+        return [(step, key, reward) for step, key, reward in self._ask(schema.TRAINED, policy=policy)]
+
+    # ----- The run itself
+
+    def agree(self, about: str) -> str:
+        """What the first server of this run said that it is about: this, if it is the first."""
+
+        def work(execute: Execute) -> str:
+            execute(schema.AGREE, {"run": self._run, "about": about})
+            ((said,),) = execute(schema.ABOUT, {"run": self._run}).found
+            return said
+
+        return self._database.run(work)
+
+    def about(self) -> str | None:
+        """What was said first; None if no server has come yet."""
+        found = self._ask(schema.ABOUT)
+        return found[0][0] if found else None
+
+    def end(self, steps: int) -> None:
+        """Say that the run has so many steps, and no more."""
+        self._change(schema.END, steps=steps)
+
+    def ended(self) -> int | None:
+        """How many steps the run has; None while that is not known."""
+        found = self._ask(schema.HAS_ENDED)
+        return found[0][0] if found else None
 
     # ----- Weights and signs of life
 
@@ -209,37 +219,39 @@ class Store:
         values = {"policy": pointer.policy, "version": pointer.version, "uri": pointer.uri, "digest": pointer.digest}
 
         def work(execute: Execute) -> bool:
-            found = execute(POINTER, {"run": self._run, "policy": pointer.policy}).found
+            found = execute(schema.POINTER, {"run": self._run, "policy": pointer.policy}).found
             if found and found[0] == (pointer.version, pointer.uri, pointer.digest):
                 return True  # said before, and the answer was lost on its way
             if (found[0][0] if found else -1) != expected:
                 return False
-            return execute(POINT, {"run": self._run, "expected": expected, **values}).changed == 1
+            return execute(schema.POINT, {"run": self._run, "expected": expected, **values}).changed == 1
 
         return self._database.run(work)
 
     def pointer(self, policy: str) -> Pointer | None:
         """The newest weights of a policy."""
-        found = self._ask(POINTER, policy=policy)
+        found = self._ask(schema.POINTER, policy=policy)
         return Pointer(policy, *found[0]) if found else None
 
     def beat(self, server: str, text: str) -> None:
         """Say that a server lives, and what it is doing."""
-        self._change(BEAT, server=server, body=text)
+        self._change(schema.BEAT, server=server, body=text)
 
     def beats(self) -> list[Beat]:
         """Every server's last sign of life."""
-        return [Beat(server, age, text) for server, age, text in self._ask(BEATS)]
+        return [Beat(server, age, text) for server, age, text in self._ask(schema.BEATS)]
 
     def _prepare(self, execute: Execute) -> None:
         execute("{alone}", {})  # servers start together, and tables are made once
-        for table in TABLES:
+        for table in schema.TABLES:
             execute(table, {})
         found = execute("SELECT version FROM team_schema", {}).found
         if not found:
-            execute("INSERT INTO team_schema (version) VALUES (:version)", {"version": SCHEMA})
-        elif found != [(SCHEMA,)]:
-            raise ValueError(f"the store has schema {found[0][0]}, this program writes {SCHEMA}: use another database")
+            execute("INSERT INTO team_schema (version) VALUES (:version)", {"version": schema.SCHEMA})
+        elif found != [(schema.SCHEMA,)]:
+            raise ValueError(
+                f"the store has schema {found[0][0]}, this program writes {schema.SCHEMA}: use another database"
+            )
 
     def _change(self, statement: str, **values: Any) -> bool:
         return self._database.run(lambda execute: execute(statement, {"run": self._run, **values}).changed > 0)

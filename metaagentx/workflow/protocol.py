@@ -5,6 +5,7 @@ A run is a generator (a `Process`). It yields one `Request` at a time and receiv
     Call       -> Reply        one reply of a language model
     ToolCalls  -> tuple        the results of tools, which run side by side
     Fork       -> tuple        the return values of its branches, which run side by side
+    Graft      -> tuple        the return value of a process that stands elsewhere, and its trajectories
 
 It does no I/O, samples nothing and knows no threads: the same results always give the same run, so a run
 can be replayed from a record. Whoever drives it (the scheduler, a test, a replay) is free in how and when
@@ -116,7 +117,20 @@ class Fork:
     axis: str = "member"
 
 
-Request: TypeAlias = Call | ToolCalls | Fork
+@dataclass(frozen=True, slots=True)
+class Graft:
+    """Run `process` as if it stood at `path` in the run of `step`; the result is (its value, its trajectories).
+
+    So a branch of a run can be run by another program that has its role's weights: ids and randomness are those that
+    the branch would have had, and what it sampled is handed to whoever grafts it.
+    """
+
+    process: Process[Any]
+    path: tuple[tuple[str, int], ...]  # (axis, index) of each fork from the root
+    step: int
+
+
+Request: TypeAlias = Call | ToolCalls | Fork | Graft
 Process: TypeAlias = Generator[Request, Any, T]
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from metaagentx.workflow.protocol import (
     Call,
     Fork,
+    Graft,
     Outcome,
     Process,
     Reply,
@@ -159,6 +160,8 @@ def _drive(
                 (_Branch(forked, (*branch.path, (asked.axis, index)), branch, index), None)
                 for index, forked in enumerate(asked.branches)
             ]
+        elif isinstance(asked, Graft):
+            raise TypeError("a graft samples what is trained on: it is for the scheduler, and in no record")
         else:
             calls: tuple[Call | ToolCall, ...] = asked.calls if isinstance(asked, ToolCalls) else (asked,)
             branch.wait(len(calls))

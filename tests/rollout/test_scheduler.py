@@ -10,7 +10,7 @@ from metaagentx.policy.tokenizer import build
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.sampled import Sampled
 from metaagentx.rollout.scheduler import Bounds, run
-from metaagentx.workflow.protocol import Call, Fork, Message, Outcome, ToolCall, ToolCalls
+from metaagentx.workflow.protocol import Call, Fork, Graft, Message, Outcome, ToolCall, ToolCalls
 from tests.rollout.scripted import END, Adder, Letters, Scripted, user
 
 SAMPLING = {"designer": SamplingOptions(), "executor": SamplingOptions()}
@@ -215,7 +215,7 @@ def test_a_foreign_request_is_refused():
     def flow():
         yield "please"
 
-    with pytest.raises(TypeError, match="Call, ToolCalls or Fork"):
+    with pytest.raises(TypeError, match="Call, ToolCalls, Fork or Graft"):
         drive(flow(), Scripted(lambda p: p))
 
 
@@ -227,3 +227,51 @@ def test_the_engine_is_told_which_role_calls():
     engine = Scripted(lambda p: p)
     drive(flow(), engine)
     assert engine.roles == ["designer", "executor"]
+
+
+def test_a_graft_samples_what_the_branch_samples_that_stands_there():
+    def rounds():
+        first = yield from ask("one", role="designer")
+        inner = yield Fork((ask("two"), ask("three")), "member")
+        return first, inner
+
+    plain = Scripted(lambda p: p)
+    whole, rows, _ = drive(nested_at(rounds), plain)
+
+    def grafting():
+        found = []
+        for _ in range(2):  # one after the other, and again: nothing of the first is left
+            found.append((yield Graft(rounds(), (("question", 0), ("design", 1)), 5)))
+        return found
+
+    other = Scripted(lambda p: p)
+    found, outside, spent = drive(grafting(), other)
+    assert outside == []
+    assert spent.calls == 6
+    branch = [row for row in rows if row.design == 1]
+    for value, own in found:
+        assert value == whole[0][1]
+        assert [row.tokens.tolist() for row in own] == [row.tokens.tolist() for row in branch]
+        assert [(row.question, row.design, row.agent) for row in own] == [(0, 1, "a")] * 3
+    assert set(other.ids) < set(plain.ids)
+
+
+def nested_at(rounds):
+    def question():
+        return (yield Fork((rounds(), rounds()), "design"))
+
+    return (yield Fork((question(),), "question"))
+
+
+def test_grafts_of_different_steps_run_side_by_side_each_with_its_own_ids():
+    def grafting(step):
+        return (yield Graft(ask("x"), (("question", 2),), step))
+
+    engine = Scripted(lambda p: p)
+    drive(side_by_side([grafting(3), grafting(4)]), engine)
+    assert engine.steps == 1
+    assert sorted(ids[:3] for ids in engine.ids) == [(3, 3, 2), (3, 4, 2)]
+
+
+def side_by_side(branches):
+    return (yield Fork(tuple(branches), "member"))

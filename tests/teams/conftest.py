@@ -1,45 +1,20 @@
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import uuid
-from pathlib import Path
 
 import pytest
 
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from tests.teams.postgres import BINARIES, running
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    """The URL of a PostgreSQL server of our own, on loopback."""
+def postgres():
+    """The URL of a PostgreSQL server of our own."""
     pytest.importorskip("psycopg")
     if not BINARIES:
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
-    home = tmp_path_factory.mktemp("postgres")
-    account = []  # it refuses to run as root
-    if os.geteuid() == 0:
-        shutil.chown(home, "postgres", "postgres")
-        for parent in home.parents:
-            if parent.stat().st_mode & 0o001 == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o111)
-        account = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    run = {"check": True, "cwd": "/", "stdout": subprocess.DEVNULL, "timeout": 60}
-    port, data = free_port(), home / "data"
-    subprocess.run([*account, BINARIES[-1] / "initdb", "-A", "trust", "-U", "team", "-N", "-D", data], **run)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
-    control = [*account, BINARIES[-1] / "pg_ctl", "-D", data, "-w"]
-    subprocess.run([*control, "-l", home / "log", "-o", options, "start"], **run)
-    yield f"postgresql://team@127.0.0.1:{port}/postgres"
-    subprocess.run([*control, "-m", "immediate", "stop"], **run)
+    with running(fsync=False) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -22,8 +22,8 @@ def tasks(*keys, policy="sub", step=0):
     return [SubTask(key, policy, step, f"rollout of {key}", f"what is {key}?") for key in keys]
 
 
-def leased(store, most=10, seconds=60.0):
-    return store.lease("sub", most, seconds, "server")
+def leased(store, most=10, seconds=60.0, last=9):
+    return store.lease("sub", most, seconds, "server", last)
 
 
 def test_a_sub_task_put_twice_is_there_once(store):
@@ -138,7 +138,7 @@ def test_all_sub_tasks_of_a_step_can_be_looked_over(store):
     lease = leased(store, most=1)[0]
     store.finish(lease, "4", 2)
     assert [(task.key, report) for task, report in store.tasks(5, "sub")] == [
-        ("a", None), ("b", Report("b", "4", 2)), ("c", None),
+        ("b", Report("b", "4", 2)), ("a", None), ("c", None),
     ]  # fmt: skip
 
 
@@ -184,12 +184,68 @@ def test_a_url_that_cannot_be_used_is_refused(bad):
         Store(bad, "run")
 
 
+def test_a_store_that_is_no_database_or_lets_nobody_in_is_refused_in_words(tmp_path):
+    (tmp_path / "text.db").write_text("hello" * 1000)
+    with pytest.raises(ValueError, match=r"text\.db cannot be used: file is not a database"):
+        Store(f"sqlite:///{tmp_path}/text.db", "run")
+    with pytest.raises(ValueError, match=r"cannot be written"):
+        Store(f"sqlite:///{tmp_path}/text.db/team.db", "run")
+    pytest.importorskip("psycopg")
+    with pytest.raises(ValueError, match=r"does not let us in"):
+        Store("postgresql://team:secret@127.0.0.1:1/postgres", "run")
+
+
+def test_a_sub_task_cannot_become_another(store):
+    store.put(tasks("a"), depth=10)
+    with pytest.raises(ValueError, match="sub-task a is there already"):
+        store.put([SubTask("a", "sub", 0, "rollout of a", "what is b?")], depth=10)
+
+
+def test_sub_tasks_of_later_steps_are_not_leased_yet(store):
+    store.put(tasks("a", step=1) + tasks("b", step=2) + tasks("c", step=3), depth=10)
+    assert [lease.task.key for lease in leased(store, last=2)] == ["a", "b"]
+    assert leased(store, last=2) == []
+    assert [lease.task.key for lease in leased(store, last=3)] == ["c"]
+
+
+def test_a_server_that_is_back_has_its_sub_tasks_again_at_once_with_new_fences(store):
+    store.put(tasks("a", "b"), depth=10)
+    (mine,) = store.lease("sub", 1, 60.0, "mine", 9)
+    (others,) = store.lease("sub", 1, 60.0, "another's", 9)
+    store.reclaim("mine")
+    (again,) = leased(store)
+    assert (again.task, again.fence) == (mine.task, 2)
+    assert not store.finish(mine, "too late", 0)
+    assert store.finish(others, "in time", 0)
+
+
+def test_what_was_trained_on_is_recorded_once_and_cannot_change(store):
+    store.trained("sub", 3, {"a": 0.5, "b": None})
+    store.trained("sub", 3, {"b": None, "a": 0.5})
+    store.trained("main", 3, {"a": 1.0})
+    assert store.samples("sub") == [(3, "a", 0.5), (3, "b", None)]
+    for other in ({"a": 0.25, "b": None}, {"a": 0.5}, {"a": 0.5, "b": None, "c": 0.0}):
+        with pytest.raises(ValueError, match="step 3 of policy 'sub' was made of other samples"):
+            store.trained("sub", 3, other)
+    assert store.samples("sub") == [(3, "a", 0.5), (3, "b", None)]
+
+
+def test_the_first_server_says_what_a_run_is_about_and_the_last_step_ends_it(store):
+    assert store.about() is None
+    assert store.agree("this") == "this"
+    assert store.agree("that") == "this"
+    assert store.about() == "this"
+    assert store.ended() is None
+    store.end(7)
+    assert store.ended() == 7
+
+
 def work_off(url, name, number, count, quit_after):
     """Lease and finish until all is done; a server that dies holding a lease says nothing."""
     store = Store(url, name, attempts=100)
     finished = 0
     while True:
-        batch = store.lease("sub", 3, 0.5, f"server {number}")
+        batch = store.lease("sub", 3, 0.5, f"server {number}", 0)
         for lease in batch:
             if quit_after is not None and finished >= quit_after:
                 return

@@ -1,0 +1,163 @@
+"""What the store of a team's servers costs: sub-tasks a second through it, and how long servers of a tiny team wait.
+
+    python -m benchmarks.team_store
+
+A sub-task is put, leased, finished and reported: four transactions, of which the store acknowledges each when it is
+safe on disk. Workers are processes with a connection each, as servers are, and do nothing but lease and finish. Then
+the main agent's and the sub-agents' server of configs/tiny_team.py train side by side, on a core each if there are
+two; what they measure is how much of a step each of them has nothing to do but wait for the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import Bench, arguments, summary
+from metaagentx.metrics import JsonLines
+from metaagentx.teams.records import SubTask
+from metaagentx.teams.store import Store
+from tests.teams.postgres import BINARIES, running
+
+WORKERS = (1, 4, 16)
+SUB_TASKS, DEPTH = 400, 64
+BODY, REPLY = "b" * 1000, "r" * 2000  # characters
+POLICIES = ("main", "sub")
+CONFIG = "configs/tiny_team.py"
+
+
+class Exchange:
+    """A store, someone who puts sub-tasks and waits for reports, and workers in processes of their own."""
+
+    def __init__(self, url: str, workers: int) -> None:
+        self.url, self.numbers = url, itertools.count(time.time_ns())
+        spawn = multiprocessing.get_context("spawn")
+        self.runs = [spawn.SimpleQueue() for _ in range(workers)]
+        for number, runs in enumerate(self.runs):
+            spawn.Process(target=work, args=(url, number, runs), daemon=True).start()
+        self.exchange(workers)  # until every worker is up
+
+    def exchange(self, count: int) -> dict[str, float]:
+        """Have so many sub-tasks done; sub-tasks a second, and the median milliseconds of a put and of a look."""
+        run = str(next(self.numbers))
+        store = Store(self.url, run)
+        for runs in self.runs:
+            runs.put((run, count))
+        waiting = [SubTask(str(i), "sub", 0, str(i), BODY) for i in range(count)]
+        awaited = [task.key for task in waiting]
+        puts, looks, begun = [], [], time.perf_counter()
+        while awaited:
+            start = time.perf_counter()
+            waiting = waiting[store.put(waiting[:DEPTH], DEPTH) :]
+            middle = time.perf_counter()
+            done = {report.key for report in store.reports(awaited[: 2 * DEPTH])}
+            puts.append(middle - start)
+            looks.append(time.perf_counter() - middle)
+            awaited = [key for key in awaited if key not in done]
+            if not done:
+                time.sleep(0.002)
+        seconds = time.perf_counter() - begun
+        store.close()
+        return {
+            "sub_tasks_per_second": count / seconds,
+            "put_ms": statistics.median(puts) * 1e3,
+            "look_ms": statistics.median(looks) * 1e3,
+        }
+
+
+def work(url: str, number: int, runs: Any) -> None:
+    """Lease and finish until all sub-tasks of a run are done; then the next run."""
+    while True:
+        run, count = runs.get()
+        store = Store(url, run)
+        while len(store.reports(map(str, range(count)))) < count:
+            for _ in range(20):
+                for lease in store.lease("sub", 1, 60.0, f"worker {number}", 0):
+                    store.finish(lease, REPLY, 0)
+        store.close()
+
+
+def through_the_store(bench: Bench, urls: dict[str, str]) -> None:
+    """Sub-tasks a second, of each kind of store and number of workers."""
+    for count in WORKERS:
+        exchanges = {
+            name: worker
+            for name, url in urls.items()
+            if (worker := bench.start(name, "benchmarks.team_store:Exchange", url=url, workers=count))
+        }
+        found = bench.compare(
+            f"{count} worker{'s' * (count > 1)}",
+            {name: lambda worker=worker: worker.turn("exchange", SUB_TASKS) for name, worker in exchanges.items()},
+            lambda turn: turn.value["sub_tasks_per_second"],
+            "sub-tasks/s",
+        )
+        bench.facts[f"latency, {count} workers"] = {
+            name: {key: round(statistics.median(turn.value[key] for turn in turns), 3) for key in ("put_ms", "look_ms")}
+            for name, turns in found.items()
+        }
+        for worker in exchanges.values():
+            worker.close()
+
+
+def idle_shares(bench: Bench, urls: dict[str, str], steps: int, cold_start: int) -> None:
+    """The share of a step in which each server has nothing to do, as its own metrics tell; the first step compiles."""
+    cores = sorted(os.sched_getaffinity(0))
+    for name, url in urls.items():
+        with tempfile.TemporaryDirectory() as folder:
+            lines = train(folder, url, steps, cold_start, cores, bench.environment)
+        bench.results[f"idle share of a step, {name}"] = {
+            policy: {"unit": "share", **summary([line["time/idle_share"] for line in found])}
+            for policy, found in lines.items()
+        }
+        bench.results[f"a step, {name}"] = {
+            policy: {"unit": "s", **summary([line["time/step"] for line in found])} for policy, found in lines.items()
+        }
+
+
+def train(
+    folder: str, url: str, steps: int, cold_start: int, cores: list[int], environment: dict[str, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """What both servers of a tiny team wrote down of their steps, but for the first."""
+    run, servers = f"benchmark-{time.time_ns()}", []
+    for number, policy in enumerate(POLICIES):
+        command = [sys.executable, "-m", "metaagentx.teams.server", f"--config={CONFIG}"]
+        command += [f"--policy={policy}", f"--workdir={folder}/{policy}", f"--store={url}", f"--run={run}"]
+        command += [f"--config.train.steps={steps}", f"--config.cold_start.steps={cold_start}"]
+        command += [f"--config.cold_start.optimizer.decay_steps={cold_start}"]
+        servers.append(subprocess.Popen(command, env=os.environ | environment))
+        os.sched_setaffinity(servers[-1].pid, {cores[number % len(cores)]})
+    codes = [server.wait() for server in servers]
+    if any(codes):
+        raise SystemExit("a server failed: see above")
+    lines = {policy: JsonLines(Path(folder) / policy / "metrics.jsonl").read() for policy in POLICIES}
+    return {policy: [line for line in found if "time/idle_share" in line][1:] for policy, found in lines.items()}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.set_defaults(clock="wall")  # a store's work is done by disks and by other processes
+    parser.add_argument("--steps", type=int, default=8, help="of the tiny team")
+    parser.add_argument("--cold-start", type=int, default=100, help="steps of its cold start")
+    bench = Bench("team_store", parser.parse_args())
+    with contextlib.ExitStack() as stack:
+        urls = {"sqlite": f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/team.db"}
+        if BINARIES:
+            urls["postgresql"] = stack.enter_context(running(fsync=True))
+        else:
+            bench.skipped["postgresql"] = "not installed (Debian: apt install postgresql)"
+        through_the_store(bench, urls)
+        idle_shares(bench, urls, bench.given.steps, bench.given.cold_start)
+        bench.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""One policy of a team on its server: weights, optimiser, engine, checkpoints and metrics of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from metaagentx import policies
+from metaagentx.checkpoint import Checkpoints, digest, forget
+from metaagentx.learn.schedule import phase
+from metaagentx.metrics import MetricWriter, Progress
+from metaagentx.pipeline import Pipeline
+from metaagentx.policies import Weights
+from metaagentx.rollout.at_work import Tools
+from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories
+from metaagentx.rollout.scheduler import run
+from metaagentx.step import Place, Step
+from metaagentx.system import Credited
+from metaagentx.teams.credit import Earned, credit
+from metaagentx.teams.errands import Order, across
+from metaagentx.teams.learner import Sample
+from metaagentx.teams.options import TeamOptions
+from metaagentx.teams.play import Played, play, scene
+from metaagentx.teams.records import Pointer
+from metaagentx.teams.reward import marker
+from metaagentx.teams.team import Errand, run_errand
+from metaagentx.teams.tree import TeamTree
+from metaagentx.workbench import Workbench, distinct
+from metaagentx.workflow.protocol import Process
+
+
+class Apprentice:
+    """A policy that samples for its role and learns from what its samples earned.
+
+    It is all that a server needs of one, whichever role it has (a `lead.Leader` and a `serve.Servant`).
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        policy: str,
+        team: TeamOptions,
+        workdir: Path,
+        cold: Weights,
+        writer: MetricWriter,
+        progress: Progress,
+    ) -> None:
+        """From the newest checkpoint in `workdir`, or from the weights `cold`, which it donates."""
+        self.policy, self._bench, self._team = policy, bench, team
+        self._writer, self._progress = writer, progress
+        self._checkpoints = Checkpoints(workdir / "checkpoints", keep=bench.settings.train.keep)
+        self._states, self._base = policies.states(cold, bench.settings), cold.base
+        self._place = Place()
+        if self._checkpoints.latest() is None:
+            writer.rewind(-1)
+        else:
+            self._states, record = self._checkpoints.restore(forget(self._states))
+            self._place = Place(**record["place"])
+            writer.restore(record["history"])
+
+        self._pipeline = Pipeline(0, bench.way).after(self.step, policies.acting(self._states, self._base))
+        self._engines = bench.engines(*self._pipeline.newest)
+        memory = bench.prepare(self._engines, self._states, self._base)
+        if self.step == 0:
+            writer.write(0, memory, phase="start")
+        texts = bench.language.wording, bench.language.tool_texts
+        self._scene = scene(bench.task, team, *texts, self._engines, bench.chat, bench.settings.sampling)
+        self._found: dict[str, float] = {}  # what sampling measured
+        self._begun = time.perf_counter()
+
+    @property
+    def step(self) -> int:
+        return self._place.step
+
+    @property
+    def kept(self) -> int:
+        return min(self._checkpoints.steps())
+
+    @property
+    def ended(self) -> bool:
+        options = self._bench.settings.train
+        return self.step >= options.steps or 0 < options.token_budget <= self._place.tokens
+
+    @property
+    def tools(self) -> Tools:
+        return self._bench.toolbox
+
+    def play(self, tools: Tools) -> tuple[list[TeamTree], float]:
+        """The main agent's: the rollouts of the next step."""
+        bench, settings, place = self._bench, self._bench.settings, self._place
+        with bench.sampling():
+            played = play(
+                bench.questions(place.cursor),
+                self._scene,
+                self._engines,
+                bench.chat,
+                tools,
+                settings.sampling,
+                seed=settings.seed,
+                step=place.step,
+                delegates=lambda question, rollout, _: across(place.step, place.cursor, question, rollout),
+            )
+        self._found = self._tokens(played)
+        return played.trees, played.metrics["tools/idle_seconds"]
+
+    def _tokens(self, played: Played) -> dict[str, float]:
+        """What was measured; tokens are those of the whole team, since a run may have a budget of them."""
+        tokens = sum(rollout.rollout.tokens for tree in played.trees for rollout in tree.rollouts)
+        return played.metrics | {"rollout/generated_tokens": float(tokens)}
+
+    def errand(self, order: Order) -> Process[Errand]:
+        """A sub-agent's: one sub-task."""
+        task, team = self._bench.task, self._scene.team
+        question = self._bench.curriculum.question(order.question)
+        setting = self._scene.setting(self.policy, task.delivery(question))
+        return run_errand(team.sub(order.sub), order.task, team, setting, marker(task, self._team))
+
+    def run(self, work: Process[None], tools: Tools) -> float:
+        """Sub-agents': whatever there is to do before the next update."""
+        bench, settings, begun = self._bench, self._bench.settings, time.perf_counter()
+        with bench.sampling():
+            arguments = self._engines, bench.chat, tools, settings.sampling
+            _, _, spent = run(work, *arguments, seed=settings.seed, step=self.step)
+        seconds = time.perf_counter() - begun
+        found = measure_engines([engine.take_work() for engine in distinct(self._engines)], seconds)
+        self._found = found | measure_spent(spent, settings.train.questions)
+        return spent.idle_seconds
+
+    def learn(self, samples: Sequence[Sample], idle: float) -> None:
+        """Train one step, and write down what it was like."""
+        bench, settings, place, policy = self._bench, self._bench.settings, self._place, self.policy
+        now, begun = phase(settings.stages, settings.learners, place.step), time.perf_counter()
+
+        # ----- Credit and pack
+        rows = [Earned(each.trajectory, each.reward, each.masked) for each in samples if each.trajectory is not None]
+        with bench.sampling():
+            assigned = credit(
+                policy,
+                rows,
+                self._team,
+                settings.credit,
+                questions=settings.train.questions,
+                sizes=place.sizes.get(policy, ()),
+                seed=settings.seed,
+                step=place.step,
+            )
+        batches = policies.batches({policy: assigned}, now, settings)
+
+        # ----- Update, and sample with the new weights
+        self._states, measured = policies.train_step(self._states, self._base, batches, now, settings, bench.compute)
+        self._pipeline = self._pipeline.after(place.step + 1, policies.acting(self._states, self._base))
+        bench.load(self._engines, *self._pipeline.newest)
+        tokens = place.tokens + int(self._found["rollout/generated_tokens"])
+        sizes = {policy: assigned.sizes} if assigned.sizes else {}
+        self._place = Place(place.step + 1, place.cursor + settings.train.questions, tokens, sizes)
+
+        # ----- Log
+        ages = [place.step - row.trajectory.version for row in rows] or [0]
+        found = self._found | {f"credit/{policy}/{name}": value for name, value in assigned.metrics.items()}
+        found |= measure_trajectories([row.trajectory for row in rows])
+        found |= {"train/staleness_mean": sum(ages) / len(ages), "train/staleness_max": float(max(ages))}
+        found |= {"train/tokens": float(tokens), "team/samples": float(len(samples))}
+        step = Step(self._place, now, Played([], [], {}), Credited({}, {}), found | {"time/update": 0.0}, measured)
+        found = step.metrics(settings.train.gap_bound)
+        ended = time.perf_counter()
+        found |= {"time/update": ended - begun, "time/step": ended - self._begun, "time/idle": idle}
+        self._begun, share = ended, idle / (ended - self._begun)
+        self._writer.write(self.step, found | {"time/idle_share": share}, phase=now.name)
+        self._progress.update(self.step, phase=now.name, tokens_per_second=found["rollout/tokens_per_second"])
+
+    def save(self) -> Pointer:
+        record = {"place": dataclasses.asdict(self._place), "seed": self._bench.settings.seed, "policy": self.policy}
+        self._checkpoints.save(self.step, self._states, record | {"history": self._writer.history()})
+        where = str(self._checkpoints.directory / str(self.step))
+        return Pointer(self.policy, self.step, where, digest(policies.acting(self._states, None).full))
+
+    def close(self) -> None:
+        self._checkpoints.close()

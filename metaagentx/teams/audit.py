@@ -1,0 +1,164 @@
+"""Whether a run of several servers kept its promises: nothing lost, nothing twice, nothing mixed up.
+
+    python -m metaagentx.teams.audit --store=sqlite:///runs/team/team.db --run=team --journals=runs/team/sub/journal.db
+
+Everything is looked up in the store and in the journals of the sub-agents' servers, and rewards are computed anew. The
+exit code is 1 where anything is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from absl import app, flags
+
+from metaagentx.sections import build
+from metaagentx.teams.journal import Entry, Journal
+from metaagentx.teams.options import MAIN, MainReward, TeamOptions
+from metaagentx.teams.records import Outcome, Report, SubTask
+from metaagentx.teams.serve import earned
+from metaagentx.teams.store import Store
+
+
+@dataclass(slots=True)
+class Audit:
+    """What was looked at, and what is wrong with it."""
+
+    steps: int = 0
+    rollouts: int = 0
+    done: int = 0  # sub-tasks
+    dead: int = 0  # dead letters
+    masked: int = 0  # sub-tasks that were done and are members of nothing, since their rollout was lost
+    staleness: int = 0  # the most updates that a sub-task's weights were behind its step
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = f"{self.done} done, {self.dead} dead, {self.masked} masked, at most {self.staleness} updates stale"
+        lines = [f"{self.steps} steps, {self.rollouts} rollouts, sub-tasks: {counts}", *self.problems]
+        return "\n".join([*lines, f"{len(self.problems)} problems"])
+
+
+def audit(store: Store, journals: Sequence[Journal], options: TeamOptions) -> Audit:
+    """Look over a run that has ended.
+
+    That is: every sealed step was trained by every policy; each of its rollouts and sub-tasks that was done is a sample
+    of that step and of no other, with the reward that its outcome and its mark give; texts and versions are the same in
+    the store and in the journals; nothing was done by weights that are too old.
+    """
+    found = Audit()
+    entries = {entry.task.key: entry for journal in journals for entry in journal.entries()}
+    steps, policies = store.steps(), store.policies()
+    if steps != list(range(store.ended() or 0)):
+        found.problems.append(f"the run ended after {store.ended()} steps, but sealed are {steps}")
+    trained = {policy: _trained(policy, store, found) for policy in (MAIN, *policies)}
+    for step in steps:
+        found.steps += 1
+        outcomes = store.outcomes(step)
+        if outcomes is None:
+            found.problems.append(f"step {step}: outcomes are missing")
+            continue
+        _compare(MAIN, step, _mains(outcomes, options.main_reward, found), trained[MAIN], found)
+        for policy in policies:
+            expected = _subs(store.tasks(step, policy), outcomes, entries, options, found)
+            _compare(policy, step, expected, trained[policy], found)
+    return found
+
+
+def _trained(policy: str, store: Store, found: Audit) -> dict[int, dict[str, float | None]]:
+    """The samples of each step; a sample of two steps is a problem."""
+    rows = store.samples(policy)
+    for key, count in Counter(key for _, key, _ in rows).items():
+        if count > 1:
+            found.problems.append(f"{key} is a sample of {count} steps of policy {policy!r}")
+    steps: dict[int, dict[str, float | None]] = {}
+    for step, key, reward in rows:
+        steps.setdefault(step, {})[key] = reward
+    return steps
+
+
+def _mains(outcomes: Sequence[Outcome], weights: MainReward, found: Audit) -> dict[str, float | None]:
+    """Reward by rollout; None for what was lost to our own faults."""
+    expected: dict[str, float | None] = {}
+    for outcome in outcomes:
+        values = outcome.values
+        found.rollouts += 1
+        reward = (weights.format + weights.correct * values["correct"]) if values["answered"] else 0.0
+        expected[outcome.rollout] = None if values["masked"] else reward
+    return expected
+
+
+def _subs(
+    tasks: Sequence[tuple[SubTask, Report | None]],
+    outcomes: Sequence[Outcome],
+    entries: Mapping[str, Entry],
+    options: TeamOptions,
+    found: Audit,
+) -> dict[str, float | None]:
+    """Reward by sub-task of those that were done."""
+    by_rollout = {outcome.rollout: outcome.values for outcome in outcomes}
+    expected: dict[str, float | None] = {}
+    for task, report in tasks:
+        if report is None:
+            found.problems.append(f"{task.key}: nobody ended it, though its step is sealed")
+        elif report.text is None:
+            found.dead += 1
+        elif task.rollout not in by_rollout:
+            found.problems.append(f"{task.key}: its rollout {task.rollout} has no outcome")
+        else:
+            found.done += 1
+            _same(task, report, entries.get(task.key), options.exchange.staleness, found)
+            values = by_rollout[task.rollout]
+            found.masked += bool(values["masked"])
+            expected[task.key] = None if values["masked"] else earned(report.text, values, options.sub_reward)
+    return expected
+
+
+def _same(task: SubTask, report: Report, entry: Entry | None, staleness: int, found: Audit) -> None:
+    """Whether store and journal tell the same of a sub-task."""
+    if entry is None:
+        found.problems.append(f"{task.key}: done, but in no journal")
+    elif (entry.task, entry.reply, entry.version) != (task, report.text, report.version):
+        found.problems.append(f"{task.key}: the journal tells of another task, reply or version than the store")
+    found.staleness = max(found.staleness, task.step - report.version)
+    if not 0 <= task.step - report.version <= staleness:
+        found.problems.append(f"{task.key}: done by weights of version {report.version}, in step {task.step}")
+
+
+def _compare(
+    policy: str,
+    step: int,
+    expected: Mapping[str, float | None],
+    trained: Mapping[int, Mapping[str, float | None]],
+    found: Audit,
+) -> None:
+    actual = trained.get(step, {})
+    for key in sorted(expected.keys() | actual.keys()):
+        if key not in actual:
+            found.problems.append(f"{key} is lost: policy {policy!r} did not train on it in step {step}")
+        elif key not in expected:
+            found.problems.append(f"{key} is no sample of step {step}, but policy {policy!r} trained on it")
+        elif actual[key] != expected[key]:
+            found.problems.append(f"{key} was trained on with reward {actual[key]}; it earned {expected[key]}")
+
+
+def main(arguments: Sequence[str]) -> None:
+    store = Store(STORE.value, RUN.value)
+    journals = [Journal(Path(path)) for path in JOURNALS.value]
+    about = store.about()
+    if about is None:
+        raise app.UsageError(f"the store holds no run {RUN.value!r}")
+    result = audit(store, journals, build(TeamOptions, json.loads(about)["team"], "config.team"))
+    print(result)
+    sys.exit(bool(result.problems))
+
+
+if __name__ == "__main__":
+    STORE = flags.DEFINE_string("store", None, "The store that the servers shared.", required=True)
+    RUN = flags.DEFINE_string("run", "team", "The run's name.")
+    JOURNALS = flags.DEFINE_list("journals", [], "Journals of all servers of sub-agents, with commas between.")
+    app.run(main)

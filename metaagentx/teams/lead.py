@@ -1,0 +1,109 @@
+"""The main agent's server: rollouts whose sub-tasks are done elsewhere, one step after the other.
+
+Killed at any moment, it goes on from its last checkpoint and plays the steps after it again: its own tokens are the
+same by their keys, and reports that came are in the store, so every sub-task and every outcome is the same again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from metaagentx.rollout.at_work import Tools
+from metaagentx.teams.errands import rollout_key
+from metaagentx.teams.learner import Learner, Sample, publish, record
+from metaagentx.teams.options import MAIN, ExchangeOptions
+from metaagentx.teams.outbox import Outbox, Stopped
+from metaagentx.teams.pulse import Pulse, Watch
+from metaagentx.teams.records import Outcome
+from metaagentx.teams.store import Store
+from metaagentx.teams.tree import TeamTree
+
+
+class Leader(Learner, Protocol):
+    """The main agent's policy, and the questions that it works on."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last step of the run is made."""
+        ...
+
+    @property
+    def tools(self) -> Tools:
+        """What the main agent uses itself."""
+        ...
+
+    def play(self, tools: Tools) -> tuple[list[TeamTree], float]:
+        """The rollouts of the next step, and the seconds in which nothing but tools was under way."""
+        ...
+
+
+def lead(
+    leader: Leader,
+    store: Store,
+    pulse: Pulse,
+    options: ExchangeOptions,
+    save_every: int,
+    stop: threading.Event,
+) -> None:
+    """Make all steps that there are.
+
+    Raises:
+      Stopped: `stop` was set. The weights are saved, and what was under way is made again.
+    """
+    publish(store, leader.save())
+    try:
+        with Outbox(store, Watch(store, MAIN, options), leader.tools, options, stop) as outbox:
+            while not leader.ended:
+                _step(leader, store, pulse, outbox)
+                if leader.step % save_every == 0:
+                    publish(store, leader.save())
+                if stop.is_set():
+                    raise Stopped
+    except Stopped:
+        publish(store, leader.save())
+        raise
+    publish(store, leader.save())
+    store.end(leader.step)
+
+
+def _step(leader: Leader, store: Store, pulse: Pulse, outbox: Outbox) -> None:
+    step = leader.step
+    pulse.say(f"playing step {step}")
+    trees, idle = leader.play(outbox)
+    outcomes = outcomes_of(step, trees)
+    store.put_outcomes(outcomes)
+    store.seal(step, len(outcomes))
+
+    pulse.say(f"training step {step}")
+    samples = samples_of(step, trees)
+    leader.learn(samples, idle)
+    record(store, MAIN, step, samples)
+
+
+def outcomes_of(step: int, trees: Sequence[TeamTree]) -> list[Outcome]:
+    """What the sub-agents' servers are told of each rollout."""
+    return [
+        Outcome(
+            rollout_key(step, q, k),
+            step,
+            tree.question.id,
+            {
+                "correct": graded.correct,
+                "answered": float(graded.rollout.said.answer is not None),
+                "masked": float(graded.masked),
+            },
+        )
+        for q, tree in enumerate(trees)
+        for k, graded in enumerate(tree.rollouts)
+    ]
+
+
+def samples_of(step: int, trees: Sequence[TeamTree]) -> list[Sample]:
+    """What the main agent is trained on."""
+    return [
+        Sample(rollout_key(step, q, k), graded.trajectory, graded.reward, graded.masked)
+        for q, tree in enumerate(trees)
+        for k, graded in enumerate(tree.rollouts)
+    ]

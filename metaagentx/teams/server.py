@@ -1,0 +1,143 @@
+"""One policy of a team on devices of its own (M-GRPO, arXiv 2511.13288): run one of these for each.
+
+    python -m metaagentx.teams.server --policy=main --config=configs/tiny_team.py --workdir=runs/team/main \\
+        --store=sqlite:///runs/team/team.db
+    python -m metaagentx.teams.server --policy=sub --config=configs/tiny_team.py --workdir=runs/team/sub \\
+        --store=sqlite:///runs/team/team.db
+
+Servers share the store and nothing else: sub-tasks and reports as text, scalar rewards, ids, and where each one's
+weights are. Each may be killed at any moment; the same command goes on. While servers go in step
+(`team.exchange.staleness` 0) they end with the weights that `metaagentx.train` has with the same config, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from metaagentx import command_line, sft
+from metaagentx.checkpoint import claim
+from metaagentx.metrics import MetricWriter, Progress
+from metaagentx.preemption import notice
+from metaagentx.sections import SettingsError, differences, plain
+from metaagentx.settings import Settings
+from metaagentx.teams.apprentice import Apprentice
+from metaagentx.teams.journal import Journal
+from metaagentx.teams.lead import lead
+from metaagentx.teams.options import MAIN, TeamOptions
+from metaagentx.teams.outbox import Stopped
+from metaagentx.teams.pulse import Pulse
+from metaagentx.teams.serve import serve
+from metaagentx.teams.store import Store
+from metaagentx.workbench import open_workbench
+
+POLICY = flags.DEFINE_string("policy", None, "Which of the team's policies this server has: main, sub, ...")
+STORE = flags.DEFINE_string("store", None, "What the servers share: sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
+RUN = flags.DEFINE_string("run", "team", "The run's name in the store.")
+
+AGREED = ("seed", "task", "team", "train", "stages")  # sections in which the configs of a run's servers are the same
+
+
+def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: str = "team") -> None:
+    """The whole run of one policy.
+
+    Raises:
+      SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
+        run of this name with another config.
+      Preempted: the server was told to stop. All is saved.
+    """
+    team = checked(settings, policy)
+    claim(workdir, plain(settings), differences)
+    with notice() as stop, joined(settings, team, url, run) as store:
+        try:
+            _run(settings, team, workdir, policy, store, stop)
+        except Stopped:
+            raise command_line.Preempted("preempted: saved; run the same command again") from None
+
+
+def _run(
+    settings: Settings, team: TeamOptions, workdir: Path, policy: str, store: Store, stop: threading.Event
+) -> None:
+    options, every = team.exchange, settings.train.checkpoint_every
+    with (
+        Pulse(store, policy, options) as pulse,
+        open_workbench(settings, roles=(policy,)) as bench,
+        MetricWriter(workdir) as writer,
+        Progress(settings.train.steps) as progress,
+    ):
+        bench.expect("train")
+        bench.memory()
+        cold = sft.cold_start(bench, workdir, writer, stop)
+        apprentice = Apprentice(bench, policy, team, workdir, cold, writer, progress)
+        if policy == MAIN:
+            lead(apprentice, store, pulse, options, every, stop)
+        else:
+            journal, holder = Journal(workdir / "journal.db"), f"{policy}@{socket.gethostname()}:{workdir}"
+            serve(apprentice, store, journal, pulse, team.sub_reward, options, holder, every, stop)
+            journal.close()
+        apprentice.close()
+
+
+def checked(settings: Settings, policy: str) -> TeamOptions:
+    """The team. Raises SettingsError where this policy cannot have a server of its own."""
+    team, options = settings.team, settings.policies
+    if team is None:
+        raise SettingsError("config.team is missing: servers of one policy each are for a team, as in tiny_team.py")
+    if policy not in team.learners:
+        raise SettingsError(
+            f"--policy must be one of {', '.join(team.learners)}, as config.team has it, not {policy!r}"
+        )
+    if policy in options.served:
+        raise SettingsError(f"--policy={policy}: config.policies.servers.{policy} answers for it already")
+    if options.layout == "shared":
+        raise SettingsError("config.policies.layout must be 'split' or 'adapters' for servers of one policy each")
+    if team.local == "judge" and team.judge_role not in options.served and team.judge_role != policy:
+        raise SettingsError(
+            f"config.policies.servers.{team.judge_role} must be given: no server of this run has the judge's weights"
+        )
+    if team.exchange.staleness and not settings.loss.importance_cap:
+        raise SettingsError("config.team.exchange.staleness wants loss.importance_cap above 0")
+    if settings.generation.staleness or jax.process_count() > 1:
+        raise SettingsError("a policy's server is one process, with config.generation.staleness 0")
+    return team
+
+
+@contextlib.contextmanager
+def joined(settings: Settings, team: TeamOptions, url: str, run: str) -> Iterator[Store]:
+    """The store, once it is sure that the run in it is this one."""
+    ours = {section: value for section, value in plain(settings).items() if section in AGREED}
+    try:
+        store = Store(url, run, team.exchange.attempts)
+    except ValueError as error:
+        raise SettingsError(f"--store: {error}") from error
+    try:
+        changed = differences(ours, json.loads(store.agree(json.dumps(ours))))
+        if changed:
+            listed = "\n  ".join(changed[:8])
+            raise SettingsError(
+                f"run {run!r} in the store has another config; give another --run, or change back:\n  {listed}"
+            )
+        yield store
+    finally:
+        store.close()
+
+
+def main(settings: Settings, workdir: Path) -> None:
+    if not POLICY.value or not STORE.value:
+        raise SettingsError(
+            "--policy=NAME and --store=URL are needed: which policy this server has, and what all share"
+        )
+    run_server(settings, workdir, POLICY.value, STORE.value, RUN.value)
+    print(f"policy {POLICY.value}: done", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

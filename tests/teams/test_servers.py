@@ -1,0 +1,291 @@
+"""Servers of one policy each, without a model: what they promise when all goes well, and when it does not."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from metaagentx.teams.audit import audit
+from metaagentx.teams.errands import Order
+from metaagentx.teams.journal import Journal
+from metaagentx.teams.outbox import Stopped
+from metaagentx.teams.records import Outcome, SubTask
+from metaagentx.teams.store import Store
+from metaagentx.teams.team import Errand
+from metaagentx.workflow.context import Said
+from metaagentx.workflow.protocol import Outcome as ReplyOutcome
+from tests.teams import pretend
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.teams.pretend"])
+
+
+def both(url, name, tmp_path, steps, **more):
+    """Both servers, each on a thread of its own, to the end."""
+    ended, errors, stop = {}, [], threading.Event()
+
+    def one(policy):
+        try:
+            ended[policy] = pretend.server(policy, url, name, tmp_path / policy, steps, stop=stop, **more)
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=one, args=(policy,), daemon=True) for policy in pretend.ROLES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    if errors:
+        raise errors[0]
+    return ended
+
+
+def test_two_servers_learn_what_one_process_learns(url, name, tmp_path):
+    ended = both(url, name, tmp_path, 6)
+    assert {policy: learner.weights for policy, learner in ended.items()} == pretend.alone(6)
+
+
+def audited(url, name, tmp_path, options=pretend.TEAM):
+    store, journal = Store(url, name), Journal(tmp_path / "sub" / "journal.db")
+    found = audit(store, [journal], options)
+    journal.close()
+    store.close()
+    return found
+
+
+def killed_again_and_again(url, name, tmp_path, kills, steps):
+    """Both servers as processes, of which one is killed every now and then and started again."""
+    draw, running, done = random.Random(name), {}, 0
+    arguments = {policy: (policy, url, name, tmp_path / policy, steps, 0.01) for policy in pretend.ROLES}
+
+    def start(policy):
+        running[policy] = PROCESSES.Process(target=pretend.process, args=arguments[policy], daemon=True)
+        running[policy].start()
+
+    for policy in pretend.ROLES:
+        start(policy)
+    deadline = time.monotonic() + 120
+    while any(process.exitcode is None for process in running.values()):
+        assert time.monotonic() < deadline, "the run does not complete"
+        time.sleep(draw.uniform(0.02, 0.5))
+        policy = draw.choice(pretend.ROLES)
+        if done < kills and running[policy].exitcode is None:
+            running[policy].kill()
+            running[policy].join()
+            done += 1
+            start(policy)
+    logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
+    assert [process.exitcode for process in running.values()] == [0, 0], logs
+    assert done == kills, "the run was over before all kills"
+
+
+def check_killed(url, name, tmp_path, kills, steps):
+    killed_again_and_again(url, name, tmp_path, kills, steps)
+    found = audited(url, name, tmp_path)
+    assert found.problems == []
+    assert (found.steps, found.rollouts) == (steps, steps * 6)
+    assert found.done > steps
+    last = {policy: pretend.Pretend(policy, tmp_path / policy, steps).weights for policy in pretend.ROLES}
+    assert last == pretend.alone(steps), "not what the same run learns when nobody is killed"
+
+
+def test_servers_that_are_killed_lose_repeat_and_mix_up_nothing(url, name, tmp_path):
+    check_killed(url, name, tmp_path, kills=4, steps=12)
+
+
+@pytest.mark.slow
+def test_servers_that_are_killed_twenty_times_lose_repeat_and_mix_up_nothing(url, name, tmp_path):
+    check_killed(url, name, tmp_path, kills=20, steps=40)
+
+
+def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    both(url, name, tmp_path, 3)
+    assert audited(url, name, tmp_path).problems == []
+
+    def wrong(statement, values):
+        """The problems after one change of the store, which is undone."""
+        store = Store(url, name)
+        store._database._connection.execute("SAVEPOINT before")
+        assert store._database._execute(statement, values).changed == 1
+        journal = Journal(tmp_path / "sub" / "journal.db")
+        store._database.run = lambda work: work(store._database._execute)
+        found = audit(store, [journal], pretend.TEAM)
+        store._database._connection.execute("ROLLBACK TO before")
+        store.close()
+        journal.close()
+        return found.problems
+
+    store = Store(url, name)
+    key = store.tasks(1, "sub")[0][0].key
+    store.close()
+    of_sub = "WHERE run = :run AND key = :key AND policy = 'sub'"
+    sample = {"run": name, "key": key}
+    (lost,) = wrong(f"DELETE FROM team_trained {of_sub}", sample)
+    assert lost == f"{key} is lost: policy 'sub' did not train on it in step 1"
+    twice = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 2, :key, 0)", sample)
+    assert f"{key} is a sample of 2 steps of policy 'sub'" in twice
+    (mixed,) = wrong(f"UPDATE team_trained SET reward = 17 {of_sub}", sample)
+    assert f"{key} was trained on with reward 17.0" in mixed
+    changed = wrong(f"UPDATE team_tasks SET version = 0 {of_sub}", sample)
+    assert any("another task, reply or version" in problem for problem in changed)
+    assert any("weights of version 0, in step 1" in problem for problem in changed)
+    (waits, _) = wrong(f"UPDATE team_tasks SET status = 'leased' {of_sub}", sample)
+    assert "nobody ended it" in waits
+
+
+def test_an_audit_is_a_command_whose_exit_code_tells(name, tmp_path):
+    url, journal = f"sqlite:///{tmp_path}/team.db", tmp_path / "sub" / "journal.db"
+    both(url, name, tmp_path, 2)
+    command = [sys.executable, "-m", "metaagentx.teams.audit", f"--store={url}", f"--run={name}"]
+    good = subprocess.run([*command, f"--journals={journal}"], capture_output=True, text=True, check=True)
+    assert good.stdout.splitlines()[0].startswith("2 steps, 12 rollouts, sub-tasks: ")
+    bad = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert bad.returncode == 1
+    assert "done, but in no journal" in bad.stdout
+
+
+def wait_for(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class Thread(threading.Thread):
+    """A server on a thread of its own, which may be told to stop."""
+
+    def __init__(self, policy, url, name, tmp_path, steps, **more):
+        super().__init__(daemon=True)
+        self.stop, self.error, self.learner = threading.Event(), None, None
+        self.run = lambda: self._serve(policy, url, name, tmp_path / policy, steps, **more)
+        self.start()
+
+    def _serve(self, *arguments, **more):
+        try:
+            self.learner = pretend.server(*arguments, stop=self.stop, **more)
+        except BaseException as error:
+            self.error = error
+
+    def end(self):
+        self.join(60)
+        assert self.error is None, self.error
+        return self.learner.weights
+
+
+def test_a_server_whose_partner_is_gone_waits_says_so_and_goes_on(url, name, tmp_path, caplog):
+    quick = replace(pretend.TEAM.exchange, beat_seconds=0.1)
+    given = (url, name, tmp_path, 8)
+    main = Thread("main", *given, exchange=quick)
+    wait_for(lambda: "main waits: no server of policy 'sub' has come yet" in caplog.text)
+
+    sub = Thread("sub", *given, exchange=quick, pause=0.02)
+    store = Store(url, name)
+    wait_for(lambda: len(store.steps()) >= 2)
+    sub.stop.set()
+    sub.join(20)
+    assert isinstance(sub.error, Stopped)
+    wait_for(lambda: "main waits: the server of policy 'sub' is gone, its last sign of life came" in caplog.text)
+    assert main.is_alive()
+
+    sub = Thread("sub", *given, exchange=quick, pause=0.02)
+    wait_for(lambda: "main: the server of policy 'sub' is back" in caplog.text)
+    main.stop.set()
+    main.join(20)
+    assert isinstance(main.error, Stopped)
+    wait_for(lambda: "sub waits: the server of policy 'main' is gone" in caplog.text)
+
+    main = Thread("main", *given, exchange=quick)
+    assert {"main": main.end(), "sub": sub.end()} == pretend.alone(8)
+    assert audited(url, name, tmp_path).problems == []
+    store.close()
+
+
+def test_no_more_sub_tasks_than_fit_are_open_and_none_is_lost(url, name, tmp_path):
+    tight = replace(pretend.TEAM.exchange, depth=2)
+    main = Thread("main", url, name, tmp_path, 3, exchange=tight)
+    store = Store(url, name)
+
+    def open_now():
+        return sum(report is None for step in range(3) for _, report in store.tasks(step, "sub"))
+
+    wait_for(lambda: open_now() == 2)
+    time.sleep(0.3)
+    assert open_now() == 2, "nobody works, so nothing more was put"
+    sub = Thread("sub", url, name, tmp_path, 3, exchange=tight)
+    most = 0
+    while main.is_alive():
+        most = max(most, open_now())
+    assert most == 2
+    assert {"main": main.end(), "sub": sub.end()} == pretend.alone(3)
+    store.close()
+
+
+def order(step, number):
+    path = (("question", 0), ("design", 0), ("member", number))
+    text = Order("adder", f"{number}+2", 0, path, number, 0).text()
+    return SubTask(f"{step}/{number}", "sub", step, f"{step}", text)
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_weights_that_are_too_old_get_no_sub_tasks_and_how_old_they_are_is_recorded(url, name, tmp_path, staleness):
+    store = Store(url, name)
+    store.put([order(step, number) for step in range(3) for number in range(3)], depth=99)
+    store.put_outcomes([Outcome("0", 0, "q", {"correct": 1.0, "answered": 1.0, "masked": 0.0})])
+    store.seal(0, 1)
+    lenient = replace(pretend.TEAM.exchange, staleness=staleness, workers=2)
+    sub = Thread("sub", url, name, tmp_path, 3, exchange=lenient)
+    wait_for(lambda: all(report for _, report in store.tasks(1, "sub")))
+    time.sleep(0.2)
+    versions = [[report and report.version for _, report in store.tasks(step, "sub")] for step in range(3)]
+    assert versions[0] == [0, 0, 0]
+    assert versions[1] == [1 - staleness] * 3
+    assert versions[2] == [None] * 3 if not staleness else [1] * 3
+    sub.stop.set()
+    sub.join(20)
+    store.close()
+
+
+def test_a_run_of_stale_weights_keeps_its_bound(name, tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    lenient = replace(pretend.TEAM.exchange, staleness=2)
+    both(url, name, tmp_path, 6, exchange=lenient)
+    found = audited(url, name, tmp_path, replace(pretend.TEAM, exchange=lenient))
+    assert found.problems == []
+    assert found.staleness <= 2
+
+
+class Clumsy(pretend.Pretend):
+    """A servant that cannot do anything with a 7 in it."""
+
+    def errand(self, order):
+        if self.policy == "sub" and "7" in order.task:
+            yield from ()
+            return Errand(order.sub, order.task, Said(order.sub, "", None, ReplyOutcome.FAILED))
+        return (yield from super().errand(order))
+
+
+def test_what_nobody_can_do_is_a_failed_tool_and_a_masked_sample_and_is_counted(url, name, tmp_path):
+    twice = replace(pretend.TEAM.exchange, attempts=2)
+    both(url, name, tmp_path, 4, exchange=twice, made=Clumsy)
+    found = audited(url, name, tmp_path)
+    assert found.problems == []
+    store = Store(url, name)
+    tasks = [each for step in range(4) for each in store.tasks(step, "sub")]
+    dead = [task for task, report in tasks if report.text is None]
+    assert found.dead == len(dead) > 0
+    assert all("7" in json.loads(task.body)["task"] for task in dead)
+    lost = {task.rollout for task in dead}
+    rewards = {key: reward for policy in pretend.ROLES for _, key, reward in store.samples(policy)}
+    assert {task.key for task in dead}.isdisjoint(rewards)
+    assert all((reward is None) == (key[:18] in lost) for key, reward in rewards.items())
+    store.close()
