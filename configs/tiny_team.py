@@ -56,7 +56,7 @@ def get_config(variant: str = "team") -> ConfigDict:
             "qk_norm": True,
             "experts": None,
             "tied_embeddings": True,
-            "max_length": 128,
+            "max_length": 144,
             "dtype": "float32",
         }
     )
@@ -67,12 +67,12 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.task.teacher.call = 0.9  # what has no calculator hardly learns to do without
 
     config.engine.slots = 128
-    config.engine.capacity = 128
-    config.engine.capacity_buckets = (32, 64, 96)
-    config.engine.prompt_buckets = (16, 32, 128)
+    config.engine.capacity = 144
+    config.engine.capacity_buckets = (48, 96)
+    config.engine.prompt_buckets = (32, 112)
     config.engine.admit_buckets = (32, 128)
     config.engine.chunk = 4
-    config.engine.share = "prompt"
+    config.engine.share_unit = 8
     config.sampling.main.max_tokens = 40
 
     config.credit.grouping = "m_grpo"
@@ -87,8 +87,8 @@ def get_config(variant: str = "team") -> ConfigDict:
         config.roles.sub.optimizer.muon_learning_rate = 1e-3
         config.roles.sub.optimizer.learning_rate = 2e-4
 
-    config.pack.row_length = 128
-    config.pack.row_buckets = (128,)
+    config.pack.row_length = 144
+    config.pack.row_buckets = (112,)
     config.pack.micro_rows = 16
 
     config.cold_start.steps = 500
