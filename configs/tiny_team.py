@@ -100,10 +100,10 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.cold_start.optimizer.warmup_steps = 20
     config.cold_start.optimizer.decay_steps = 480  # all steps after the warm-up: change it with `steps`
 
-    config.train.curriculum.steps = 20
+    config.train.curriculum.steps = 15
     config.train.curriculum.kinds = ("one",)
-    config.train.steps = 100
-    config.train.questions = 8
+    config.train.steps = 80
+    config.train.questions = 16
 
     if variant == "frozen_sub":
         config.stages.mode = "main_only"
