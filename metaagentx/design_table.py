@@ -13,6 +13,7 @@ from metaagentx.system import System
 from metaagentx.tasks.reference_designs import reference_designs
 from metaagentx.workbench import Workbench
 
+PLAYERS = ("designer", "executor")
 SINGLE = "a=solve()"
 SYSTEM = "trained/trained"
 CROSSPLAY = ("cold/cold", "trained/cold", "cold/trained", SYSTEM)  # designer/executor
@@ -52,6 +53,7 @@ def fill(bench: Workbench, arm: Arm) -> tuple[dict[str, Any], dict[str, Score]]:
         "accuracy": scores[SYSTEM].accuracy,
         "tokens_per_question": float(scores[SYSTEM].tokens.mean()),
         "table": [{"arm": key} | scores[key].row(names[key]) for key in ORDER if key in names],
+        "players": PLAYERS,
         "crossplay": {key: scores[key].accuracy for key in CROSSPLAY if "cold/trained" in scores},
         "ways_by_kind": scores[SYSTEM].ways_by_kind(),
     }

@@ -12,6 +12,7 @@ from metaagentx.settings import Settings
 from metaagentx.teamwork import Teamwork
 from metaagentx.workbench import Workbench
 
+PLAYERS = ("main agent", "sub-agents")
 NAMES = {
     "cold/cold": "team, cold start",
     "cold/trained": "team, cold main agent with trained sub-agents",
@@ -50,6 +51,7 @@ def fill(bench: Workbench, arm: Arm) -> tuple[dict[str, Any], dict[str, Score]]:
         "accuracy": scores[SYSTEM].accuracy,
         "tokens_per_question": float(scores[SYSTEM].tokens.mean()),
         "table": [{"arm": key} | scores[key].row(name) for key, name in names.items() if key in scores],
+        "players": PLAYERS,
         "crossplay": {key: scores[key].accuracy for key in CROSSPLAY if "cold/trained" in scores},
         "ways_by_kind": scores[SYSTEM].ways_by_kind(),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import tempfile
@@ -53,11 +52,14 @@ OVERRIDES = {
     "evaluate.questions": 2,
     "evaluate.validation_questions": 2,
     "evaluate.designs": 1,
+    "roles.main.entropy": 0.01,  # so that equal rewards teach something
 }
 
 
 def small(variant: str = "team", **more) -> Settings:
     config = plain(read(tiny_team.get_config(variant)))
+    if variant != "single":
+        config["roles"]["sub"]["entropy"] = 0.01
     for key, value in (OVERRIDES | {key.replace("__", "."): value for key, value in more.items()}).items():
         *path, last = key.split(".")
         section = config
@@ -78,7 +80,81 @@ def finished(tmp_path_factory) -> Path:
     return workdir
 
 
+def steps(workdir: Path) -> list[dict]:
+    """The steps of training, without their clocks."""
+    ignored = ("time", "second", "compilations")
+    found = [line for line in lines(workdir, "metrics.jsonl") if line["phase"] in ("joint", "main", "sub")]
+    return [{k: v for k, v in line.items() if not any(word in k for word in ignored)} for line in found]
+
+
+def bits(workdir: Path) -> dict:
+    return json.loads((workdir / "checkpoints" / str(STEPS) / "record" / "metadata").read_text())
+
+
+@pytest.mark.slow
 def test_every_step_tells_of_both_roles(finished):
-    steps = [line for line in lines(finished, "metrics.jsonl") if line["phase"] == "joint"]
-    assert [line["step"] for line in steps] == [1, 2]
-    print(steps[0])
+    first, second = steps(finished)
+    for line in (first, second):
+        assert line["team/errands"] > 0
+        assert line["train/main/tokens"] > 0
+        assert line["train/sub/tokens"] > 0
+        assert line["credit/sub/places"] >= 1
+        assert 0 <= line["credit/sub/reward"] <= 1
+        assert line["rollout/sub/trajectories"] == pytest.approx(line["team/errands"] * 6)  # 2 questions, 3 rollouts
+    kinds = [name for name in first if name.startswith("rollout/accuracy/")]
+    assert kinds == ["rollout/accuracy/one"]  # the curriculum
+    assert first["train/tokens"] == first["rollout/generated_tokens"]
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_has_the_same_bits_and_the_same_places(finished, tmp_path):
+    """Of the alignment, too: what it goes by is in the checkpoint."""
+    shutil.copytree(finished, tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / str(STEPS))
+    train(small(), tmp_path / "resumed")
+    assert steps(tmp_path / "resumed") == steps(finished)
+    ours, theirs = bits(tmp_path / "resumed"), bits(finished)
+    assert ours["bit_sums"] == theirs["bit_sums"]
+    assert ours["record"]["place"] == theirs["record"]["place"]
+    assert len(theirs["record"]["place"]["sizes"]["sub"]) == 2 * 2 * 3
+
+
+@pytest.mark.slow
+def test_what_is_written_of_a_team_is_of_its_agents(finished):
+    results = json.loads((finished / "results.json").read_text())
+    assert [row["arm"] for row in results["table"]] == ["cold/cold", "cold/trained", "trained/cold", "trained/trained"]
+    assert set(results["crossplay"]) == {row["arm"] for row in results["table"]}
+    assert all(row["tokens_per_question"] > 0 for row in results["table"])
+    episode = lines(finished, "episodes.jsonl")[0]
+    assert len(episode["rollouts"]) == 3
+    assert any(rollout["errands"] for rollout in episode["rollouts"])
+    shown = (finished / "report.html").read_text()
+    assert "Rollout 3" in shown
+    assert "trained sub-agents" in shown
+    assert "Answer: " in solve.solve(small(), finished)
+
+
+@pytest.mark.parametrize("trains", ["main", "sub"])
+def test_a_frozen_role_keeps_its_bits(trains, tmp_path):
+    steps = {"cold_start__steps": 0, "train__steps": 1, "evaluate__final": False}
+    settings = small(stages__mode=f"{trains}_only", **steps)
+    train(settings, tmp_path)
+    with open_workbench(settings) as bench:
+        fresh, trained = bench.fresh_weights().full, evaluate.newest(bench, tmp_path).full
+    moved = {role: not same(fresh[role], trained[role]) for role in ("main", "sub")}
+    assert moved == {role: role == trains for role in ("main", "sub")}
+
+
+@pytest.mark.slow
+def test_an_agent_on_its_own_is_compared_with_its_majority_at_the_tokens_asked_for(tmp_path):
+    settings = small("single", train__steps=1, evaluate__vote_tokens=100)
+    results = train(settings, tmp_path)
+    rows = {row["arm"]: row for row in results["table"]}
+    assert list(rows) == ["cold/cold", "trained/trained", "vote/cold", "vote/trained"]
+    assert results["crossplay"] == {}
+    for weights in ("cold", "trained"):
+        assert rows[f"vote/{weights}"]["tokens_per_question"] > rows[f"{weights}/{weights}"]["tokens_per_question"]
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))

@@ -15,7 +15,7 @@ T = TypeVar("T")
 FIELDS = ("step", "phase", "time")
 SIGNATURES = ("single", "vote", "chain", "chain+vote", "tool", "other", "invalid")
 SIGNATURE_COLORS = (0, 1, 2, 3, 4, 6, 7)
-COLORS = {"designer": 5, "executor": 1, "all": 0, "held-out": 2}
+COLORS = {"designer": 5, "main": 5, "executor": 1, "sub": 1, "all": 0, "held-out": 2}
 WINDOW = 9  # steps of the running mean
 MOST = 500  # points of one line
 
@@ -61,8 +61,8 @@ def panels(records: Sequence[Record]) -> list[str]:
     tokens = [
         plot.Series(shown, tuple(thin(curve(records, name))), color)
         for name, shown, color in (
-            ("eval/tokens_per_question", "held-out question, its design included", 2),
-            ("rollout/tokens_per_execution", "execution in training", 1),
+            ("eval/tokens_per_question", "held-out question, all agents together", 2),
+            ("rollout/tokens_per_execution", "execution or rollout in training", 1),
         )
     ]
     title = "Held-out accuracy, validation questions"
@@ -71,6 +71,8 @@ def panels(records: Sequence[Record]) -> list[str]:
         ("reward", "Reward"),
         ("entropy", "Entropy, nats per token"),
         ("kl", "KL divergence to the cold start, nats per token"),
+        ("errands", "Sub-tasks of a rollout"),
+        ("mark", "Mark of the reports on sub-tasks"),
     ):
         figures.append(_panel(records, word, title))
     figures.append(plot.lines(tokens, title="Generated tokens", extent=extent(records)))
@@ -86,7 +88,7 @@ def _panel(records: Sequence[Record], word: str, title: str) -> str:
         parts = name.split("/")
         if word not in parts:
             continue
-        rest = [p for p in parts if p not in (word, "train", "rollout", "credit")]
+        rest = [p for p in parts if p not in (word, "train", "rollout", "credit", "team")]
         shown = " ".join("held-out" if p == "eval" else p for p in rest) or "all"
         color = COLORS.get(shown, len(series) % 8)
         points = curve(records, name)
@@ -94,7 +96,7 @@ def _panel(records: Sequence[Record], word: str, title: str) -> str:
             series.append(plot.Series(shown, tuple(thin(points)), color, faint=True))
             points = running_mean(points)
         series.append(plot.Series(shown, tuple(thin(points)), color))
-    if {"designer", "executor"} & {s.name for s in series}:
+    if {"designer", "executor", "main"} & {s.name for s in series}:
         series = [s for s in series if s.name != "all"]
     if any(s.faint for s in series):
         title += f", mean of {WINDOW} steps"
@@ -134,9 +136,8 @@ def mix_key() -> str:
 
 def phase_key(records: Sequence[Record]) -> str:
     """The legend of the shading."""
-    present = {record["phase"] for record in records}
-    phases = [phase for phase in (COLD_START, "executor", "designer", "joint") if phase in present]
-    items = (f'<li><i class="phase {escape(p)}"></i>{escape(p.replace("_", " "))}</li>' for p in phases)
+    phases = dict.fromkeys(record["phase"] for record in records if record["phase"] != "start")
+    items = (f'<li><i class="phase {plot.shade(p)}"></i>{escape(p.replace("_", " "))}</li>' for p in phases)
     return f'<ul class="key">{"".join(items)}</ul>'
 
 

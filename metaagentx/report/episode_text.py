@@ -1,11 +1,11 @@
-"""One episode as text for a terminal: the design as a tree, every agent's turn, the answer and the verdict."""
+"""One episode as text for a terminal: the design as a tree or the sub-tasks, every turn, the answer and the verdict."""
 
 from __future__ import annotations
 
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -36,7 +36,11 @@ def _print(console: Console, record: Json, graded: bool) -> None:
     console.print(
         _line(("Question ", "bold"), (f"({record['question']['kind']}) ", "dim"), record["question"]["prompt"])
     )
-    for number, design in enumerate(record["designs"], 1):
+    for number, rollout in enumerate(record.get("rollouts", ()), 1):
+        label = f"\nRollout {number}" if len(record["rollouts"]) > 1 else ""
+        console.print(_line((label, "bold"), (_scores(rollout) if graded else "", "dim")))
+        _rollout(console, rollout, graded)
+    for number, design in enumerate(record.get("designs", ()), 1):
         console.print()
         label = f"Design {number}" if len(record["designs"]) > 1 else "Design"
         console.print(_line((label, "bold"), (_scores(design) if graded else "", "dim")))
@@ -109,17 +113,37 @@ def _children(node: Json) -> Iterator[tuple[str, Json]]:
             yield f"{field}: ", node[field]
 
 
+def _rollout(console: Console, run: Json, graded: bool) -> None:
+    """The main agent's turns, then what sub-agents did, in the order in which they were asked."""
+    _turns(console, run["turns"], "  ")
+    for number, errand in enumerate(run["errands"], 1):
+        mark = "" if not graded or errand["mark"] is None else f", marked {errand['mark']:.2f}"
+        earned = _scores(errand) if graded else ""
+        console.print(_line((f"  Sub-task {number} for {errand['sub']}", "bold"), (f"{earned}{mark}", "dim")))
+        _turns(console, errand["turns"], "    ")
+    _end(console, run, graded)
+
+
 def _execution(console: Console, run: Json, graded: bool) -> None:
-    for turn in run["turns"]:
+    _turns(console, run["turns"], "  ")
+    _end(console, run, graded)
+
+
+def _turns(console: Console, turns: Iterable[Json], indent: str) -> None:
+    for turn in turns:
         for message in turn["messages"]:
             if message["role"] != "system":
-                console.print(_line((f"  {message['role']} → {turn['agent']}: ", "dim"), message["content"]))
+                console.print(_line((f"{indent}{message['role']} → {turn['agent']}: ", "dim"), message["content"]))
         if turn["reply"] or turn["outcome"] != "ok":
-            console.print(_line((f"  {turn['agent']}: ", "bold"), turn["reply"] or f"({turn['outcome']})"))
+            console.print(_line((f"{indent}{turn['agent']}: ", "bold"), turn["reply"] or f"({turn['outcome']})"))
         for i, call in enumerate(turn["tool_calls"]):
             given = json.dumps(call["arguments"], ensure_ascii=False)
             result = turn["tool_results"][i]["text"] if i < len(turn["tool_results"]) else ""
-            console.print(_line(("  tool ", "green"), f"{call['name']} {given} → {result}"))
+            console.print(_line((f"{indent}tool ", "green"), f"{call['name']} {given} → {result}"))
+
+
+def _end(console: Console, run: Json, graded: bool) -> None:
+    """The answer, the verdict and the price."""
     verdict = ("right", "green") if run["correct"] >= 0.5 else ("wrong", "red")
     verdict = verdict if graded else ("", "")
     answer = "none" if run["answer"] is None else run["answer"]

@@ -7,12 +7,12 @@ STYLE = (
 :root{color-scheme:light dark;--paper:#fff;--panel:#f6f7f9;--ink:#1c2430;--soft:#5f6b7c;--rule:#dfe3e9;--accent:#0f5fb8;
 --good:#18794e;--bad:#b42318;--c0:#2563c9;--c1:#e07b12;--c2:#139a8b;--c3:#c7429a;--c4:#5aa02c;--c5:#7a4bc4;
 --c6:#8a93a3;--c7:#c9372c;
---cold:#8a93a322;--executor:#e07b1218;--designer:#7a4bc418;--joint:#139a8b18}
+--cold:#8a93a322;--follow:#e07b1218;--lead:#7a4bc418;--joint:#139a8b18}
 @media (prefers-color-scheme:dark){:root{--paper:#12161c;--panel:#1a2028;--ink:#e6e9ee;--soft:#9aa5b5;--rule:#2d3540;
 --accent:#7db7ff;
 --good:#5fd39a;--bad:#ff8a7d;--c0:#6aa5ff;--c1:#ffa94d;--c2:#3fcfbd;--c3:#f07cc4;--c4:#94d66a;--c5:#bb98f5;
 --c6:#7d8797;--c7:#ff7b6e;
---cold:#8a93a326;--executor:#e07b1226;--designer:#7a4bc433;--joint:#139a8b2b}}
+--cold:#8a93a326;--follow:#e07b1226;--lead:#7a4bc433;--joint:#139a8b2b}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:15px/1.5 ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
@@ -64,10 +64,9 @@ svg.plot{display:block;width:100%;height:auto}
 svg.plot text{font-size:11.5px;fill:var(--soft);font-variant-numeric:tabular-nums}
 .ytick{text-anchor:end}.xtick,.phasename{text-anchor:middle}
 svg.plot rect.phase{fill:var(--joint)}
-svg.plot rect.cold_start{fill:var(--cold)}svg.plot rect.executor{fill:var(--executor)}
-svg.plot rect.designer{fill:var(--designer)}
-.key i.phase{width:20px;background:var(--joint);outline:1px solid var(--rule)}.key i.cold_start{background:var(--cold)}
-.key i.executor{background:var(--executor)}.key i.designer{background:var(--designer)}
+svg.plot rect.cold{fill:var(--cold)}svg.plot rect.follow{fill:var(--follow)}svg.plot rect.lead{fill:var(--lead)}
+.key i.phase{width:20px;background:var(--joint);outline:1px solid var(--rule)}.key i.cold{background:var(--cold)}
+.key i.follow{background:var(--follow)}.key i.lead{background:var(--lead)}
 .plot .grid{stroke:var(--rule);stroke-width:1}.plot .axis,.plot .tick{stroke:var(--soft);stroke-width:1}
 .plot .border{stroke:var(--paper);stroke-width:1.5;stroke-opacity:.75}
 .plot .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
@@ -104,6 +103,8 @@ white-space:nowrap}
 .good{color:var(--good)}.bad{color:var(--bad)}
 .design-part{margin:16px 0 20px;padding-left:14px;border-left:3px solid var(--rule)}
 .design-part>header{display:flex;flex-wrap:wrap;gap:4px 14px;align-items:baseline;margin-bottom:6px}
+.errand>summary .q{flex:1;min-width:120px;overflow-wrap:anywhere}
+.errand{border-left:3px solid var(--c5)}
 .drawing{overflow-x:auto;padding:6px 0}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:3px 0 10px;padding:8px 12px;background:var(--panel);
 border-radius:7px;

@@ -94,9 +94,25 @@ def _header(run: Run) -> str:
     length = f" {max(warm):,} steps of reinforcement learning." if warm else ""
     return (
         f"<h1>{escape(run.name)}</h1>"
-        '<p class="soft">One language model learns to design multi-agent systems and to be their agents:'
-        f" a designer writes a workflow for each question, executors run it.{length}{state}</p>"
+        f'<p class="soft">{_what(run)}{length}{state}</p>'
         f'<ul class="chips">{chips}</ul>{_headline(run)}'
+    )
+
+
+def _what(run: Run) -> str:
+    """What this run trains, in a sentence."""
+    team = run.config.get("team")
+    if team is None:
+        return (
+            "One language model learns to design multi-agent systems and to be their agents: a designer writes a"
+            " workflow for each question, executors run it."
+        )
+    if not team["subs"]:
+        return "A language model learns to answer questions as an agent on its own."
+    subs = ", ".join(f"<b>{escape(name)}</b>" for name in sorted(team["subs"]))
+    return (
+        f"Language models learn to work as a team: a main agent answers each question with the help of sub-agents"
+        f" ({subs}), which see their sub-task and nothing else, and report back."
     )
 
 
@@ -126,12 +142,16 @@ def _results(run: Run) -> list[str]:
         note = f"{count}Intervals are over questions, for this one training run. The best accuracy is in bold."
         parts.append(f'<h2>Result</h2><p class="note">{note}</p>{tables.final(results["table"])}')
     if results.get("crossplay"):
-        note = "Each role cold-started or trained, in all four pairs, on the same questions."
-        parts.append(f'<h2>Whose gain it is</h2><p class="note">{note}</p>{tables.crossplay(results["crossplay"])}')
-    if results.get("designs_by_kind"):
-        note = "Share of the test questions of a kind that get a design, and how often its answer is right."
-        shown = tables.designs_by_kind(results["designs_by_kind"])
-        parts.append(f'<h2>Designs by kind of question</h2><p class="note">{note}</p>{shown}')
+        note = "Each cold-started or trained, in all four pairs, on the same questions."
+        shown = tables.crossplay(results["crossplay"], results["players"])
+        parts.append(f'<h2>Whose gain it is</h2><p class="note">{note}</p>{shown}')
+    if results.get("ways_by_kind"):
+        title, note = "Designs", "that get a design"
+        if run.config.get("team"):
+            title, note = "Delegation", "for which the main agent asked these sub-agents so often"
+        note = f"Share of the test questions of a kind {note}, and how often its answer is right."
+        shown = tables.ways_by_kind(results["ways_by_kind"])
+        parts.append(f'<h2>{title} by kind of question</h2><p class="note">{note}</p>{shown}')
     return parts
 
 
@@ -160,10 +180,10 @@ def _episodes(run: Run) -> list[str]:
         return []
     chosen = episode_page.choose(run.episodes)
     shown = "".join(episode_page.episode(record, opened=i == 0) for i, record in enumerate(chosen))
-    note = (
-        f"{len(chosen)} of {len(run.episodes):,} recorded, newest first: a question, the designs sampled for it, and"
-        " every run of each. Open one to read what each agent was shown and replied."
-    )
+    what = "the designs sampled for it, and every run of each. Open one to read what each agent was shown and replied."
+    if run.config.get("team"):
+        what = "its rollouts, and in them whom the main agent asked what. Open a sub-task to read how it was done."
+    note = f"{len(chosen)} of {len(run.episodes):,} recorded, newest first: a question, {what}"
     return [f'<h2>Episodes to read</h2><p class="note">{note}</p>{shown}']
 
 

@@ -14,6 +14,14 @@ from itertools import pairwise
 from metaagentx.metrics import COLD_START
 
 Point = tuple[str, int]  # (phase, step)
+SHADES = {COLD_START: "cold", "designer": "lead", "main": "lead", "joint": "joint", "none": "joint", "start": "joint"}
+
+
+def shade(phase: str) -> str:
+    """The class of a phase's shading: roles that others follow have their own."""
+    return SHADES.get(phase, "follow")
+
+
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 22.0, 26.0  # margins, in pixels of the drawing
 GAP = 26.0  # between the cold start's strip and the rest
 
@@ -121,7 +129,7 @@ def _frame(timeline: Timeline, ticks: Sequence[tuple[float, str]], width: float,
     parts = []
     for phase, left, right in timeline.phases():
         parts.append(
-            f'<rect class="phase {escape(phase)}" x="{left:.1f}" y="{TOP}" width="{max(right - left, 1):.1f}"'
+            f'<rect class="phase {shade(phase)}" x="{left:.1f}" y="{TOP}" width="{max(right - left, 1):.1f}"'
             f' height="{bottom - TOP:.1f}"><title>{escape(phase.replace("_", " "))}</title></rect>'
         )
         name = phase.replace("_", " ")

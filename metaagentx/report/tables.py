@@ -1,4 +1,4 @@
-"""The results of a run as HTML: the final table, cross-play of cold and trained roles, designs by kind of question."""
+"""The results of a run as HTML: the final table, cross-play of cold and trained roles, and ways by kind of question."""
 
 from __future__ import annotations
 
@@ -52,49 +52,49 @@ def _whisker(low: float, mid: float, high: float) -> str:
     )
 
 
-def crossplay(scores: Mapping[str, float]) -> str:
-    """The four pairs of cold and trained roles, and whose the gain is."""
-    gain = split(scores)
+def crossplay(scores: Mapping[str, float], players: Sequence[str]) -> str:
+    """The four pairs of cold and trained players (two, as a reader calls them), and whose the gain is."""
+    gain, (first, second) = split(scores), map(escape, players)
     rows = []
-    for designer in ("cold", "trained"):
-        pair = [float(scores[f"{designer}/{executor}"]) for executor in ("cold", "trained")]
+    for lead in ("cold", "trained"):
+        pair = [float(scores[f"{lead}/{rest}"]) for rest in ("cold", "trained")]
         cells = "".join(
             f'<td class="cell" style="background:color-mix(in srgb,var(--c2) {70 * score:.0f}%,transparent)">'
             f"{percent(score)}</td>"
             for score in pair
         )
-        rows.append(f'<tr><th class="row">{designer} designer</th>{cells}</tr>')
-    table = f"<table><tr><th></th><th>cold executor</th><th>trained executor</th></tr>{''.join(rows)}</table>"
+        rows.append(f'<tr><th class="row">{lead} {first}</th>{cells}</tr>')
+    table = f"<table><tr><th></th><th>cold {second}</th><th>trained {second}</th></tr>{''.join(rows)}</table>"
     text = (
         f"<p>Training gained <b>{points(gain.total)}</b>: "
-        f"<b>{points(gain.designer)}</b> by the designer, <b>{points(gain.executor)}</b> by the executor"
+        f"<b>{points(gain.first)}</b> by the {first}, <b>{points(gain.second)}</b> by the {second}"
     )
     bar = ""
-    if gain.designer >= 0 and gain.executor >= 0 and gain.total > 0:
-        share = gain.designer / gain.total
+    if gain.first >= 0 and gain.second >= 0 and gain.total > 0:
+        share = gain.first / gain.total
         text += f" ({100 * share:.0f} % and {100 - round(100 * share)} %)"
         bar = (
             f'<div class="bar"><i class="bg5" style="width:{100 * share:.2f}%"></i>'
             f'<i class="bg1" style="width:{100 - 100 * share:.2f}%"></i></div>'
-            '<ul class="key"><li><i class="c5"></i>designer</li><li><i class="c1"></i>executor</li></ul>'
+            f'<ul class="key"><li><i class="c5"></i>{first}</li><li><i class="c1"></i>{second}</li></ul>'
         )
-    note = '<p class="note">Each role’s part is its mean effect with the other role cold and with it trained.</p>'
+    note = '<p class="note">Each one’s part is its mean effect with the other cold and with the other trained.</p>'
     return f'<div class="cross">{table}<div class="split">{text}.</p>{bar}{note}</div></div>'
 
 
-def designs_by_kind(designs: Mapping[str, Sequence[Row]], *, most: int = 6) -> str:
-    """What the designer writes for each kind of question: share of questions, and accuracy with it."""
+def ways_by_kind(ways: Mapping[str, Sequence[Row]], *, most: int = 6) -> str:
+    """In which ways questions of each kind are answered: share of questions, and accuracy."""
     parts = []
-    for kind, rows in designs.items():
+    for kind, rows in ways.items():
         ordered = sorted(rows, key=lambda row: -row["share"])
         items = "".join(
-            f'<li><span class="name" title="{escape(str(row["design"]))}">{escape(str(row["design"]))}</span>'
+            f'<li><span class="name" title="{escape(str(row["way"]))}">{escape(str(row["way"]))}</span>'
             f'<span class="track"><i style="width:{100 * min(1.0, max(0.0, row["share"])):.1f}%"></i></span>'
             f"<em>{_share(row['share'])}</em><em>{_right(row.get('accuracy'))}</em></li>"
             for row in ordered[:most]
         )
         rest = sum(row["share"] for row in ordered[most:])
-        more = f'<p class="note">{len(ordered) - most} more designs, {percent(rest)} together</p>' if rest else ""
+        more = f'<p class="note">{len(ordered) - most} more, {percent(rest)} together</p>' if rest else ""
         parts.append(f"<section><h3>{escape(kind)}</h3><ol>{items}</ol>{more}</section>")
     return f'<div class="designs">{"".join(parts)}</div>'
 

@@ -40,13 +40,13 @@ def _rollout(graded: Graded, number: int, advantages: Mapping[tuple[int, int], f
         "refused": run.refused,
         "turns": [turn_record(turn) for turn in run.turns],
         "errands": [
-            _errand(errand, None if advantages is None else advantages.get((number, i)))
+            _errand(errand, graded.masked, None if advantages is None else advantages.get((number, i)))
             for i, errand in enumerate(graded.errands)
         ],
     }
 
 
-def _errand(graded: GradedErrand, advantage: float | None) -> dict[str, Any]:
+def _errand(graded: GradedErrand, masked: bool, advantage: float | None) -> dict[str, Any]:
     errand = graded.errand
     return {
         "sub": errand.sub,
@@ -56,6 +56,7 @@ def _errand(graded: GradedErrand, advantage: float | None) -> dict[str, Any]:
         "mark": None if graded.mark is None else float(graded.mark),
         "reward": float(graded.reward),
         "advantage": advantage,
+        "masked": masked,
         "tokens": errand.tokens,
         "turns": [turn_record(turn) for turn in errand.turns],
     }

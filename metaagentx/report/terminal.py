@@ -1,4 +1,4 @@
-"""The results of a run on a terminal: the final table, cross-play, and designs by kind. Plain text when piped."""
+"""The results of a run on a terminal: the final table, cross-play, and ways by kind. Plain text when piped."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from metaagentx.report.gain import split
 def show(results: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """Print what `results.json` holds; parts that it lacks are left out."""
     console = terminal(stream)
-    for table in (_final(results), _designs(results), _crossplay(results)):
+    for table in (_final(results), _ways(results), _crossplay(results)):
         if table is not None:
             console.print(table)
     if results.get("crossplay"):
-        gain = split(results["crossplay"])
+        gain, (first, second) = split(results["crossplay"]), results["players"]
         console.print(
-            f"Training gained {100 * gain.total:+.1f} points: {100 * gain.designer:+.1f} by the designer,"
-            f" {100 * gain.executor:+.1f} by the executor."
+            f"Training gained {100 * gain.total:+.1f} points: {100 * gain.first:+.1f} by the {first},"
+            f" {100 * gain.second:+.1f} by the {second}."
         )
 
 
@@ -58,8 +58,8 @@ def _final(results: Mapping[str, Any]) -> Table | None:
             *(f"{100 * by_kind[kind]:.1f} %" if kind in by_kind else "" for kind in kinds),
         )
     table.caption = (
-        "Tokens generated and model calls for one question, the design included.\n"
-        "Self-consistency votes as often as it takes to spend the tokens of the trained system."
+        "Tokens generated and model calls for one question, of all agents together.\n"
+        "Votes are as many as it takes to spend the tokens of what they are compared with."
     )
     table.caption_justify = "left"
     return table
@@ -69,23 +69,22 @@ def _crossplay(results: Mapping[str, Any]) -> Table | None:
     scores = results.get("crossplay")
     if not scores:
         return None
-    table = _grid("Cross-play", "", "cold executor", "trained executor")
-    for designer in ("cold", "trained"):
-        cells = (f"{100 * scores[f'{designer}/{executor}']:.1f} %" for executor in ("cold", "trained"))
-        table.add_row(f"{designer} designer", *cells)
+    first, second = results["players"]
+    table = _grid("Cross-play", "", f"cold {second}", f"trained {second}")
+    for lead in ("cold", "trained"):
+        cells = (f"{100 * scores[f'{lead}/{rest}']:.1f} %" for rest in ("cold", "trained"))
+        table.add_row(f"{lead} {first}", *cells)
     return table
 
 
-def _designs(results: Mapping[str, Any]) -> Table | None:
-    by_kind = results.get("designs_by_kind")
+def _ways(results: Mapping[str, Any]) -> Table | None:
+    by_kind = results.get("ways_by_kind")
     if not by_kind:
         return None
-    table = _grid("Designs by kind of question", "kind", "design", "share", "accuracy")
+    table = _grid("Ways by kind of question", "kind", "way", "share", "accuracy")
     table.columns[1].justify = "left"
     for kind, rows in by_kind.items():
         for i, row in enumerate(sorted(rows, key=lambda row: -row["share"])[:3]):
             right = "" if row.get("accuracy") is None else f"{100 * row['accuracy']:.0f} %"
-            table.add_row(
-                escape(kind) if i == 0 else "", escape(str(row["design"])), f"{100 * row['share']:.0f} %", right
-            )
+            table.add_row(escape(kind) if i == 0 else "", escape(str(row["way"])), f"{100 * row['share']:.0f} %", right)
     return table

@@ -12,7 +12,7 @@ from metaagentx.tasks.gym import DOMAINS, SPLITS, Record, digest, score
 from metaagentx.tasks.record_task import RecordTask, asked
 from metaagentx.tasks.task import Demonstration, Question, Verdict
 from metaagentx.tasks.teacher import TeacherOptions
-from metaagentx.tasks.team_teacher import MAIN_PROMPT, TeamLessons, demonstrate_team
+from metaagentx.tasks.team_teacher import MAIN_PROMPT, TeamLessons, demonstrate_team, sums_apart
 from metaagentx.tools.calculator import calculate
 from metaagentx.tools.tool import ToolError
 
@@ -26,10 +26,10 @@ class CompoundTask(RecordTask):
         self, options: CompoundOptions, data_dir: str | Path, lessons: TeamLessons, teacher: TeacherOptions
     ) -> None:
         pools = load(prepare(options.pools, data_dir))
-        splits = compose(options, pools)
+        splits, parts = compose(options, pools), sums_apart(pools["train"])
 
         def teach(seed: int, number: int) -> Demonstration:
-            return demonstrate_team(splits["train"], pools["train"], lessons, teacher, seed, number)
+            return demonstrate_team(splits["train"], parts, lessons, teacher, seed, number)
 
         super().__init__(
             "compound",

@@ -33,12 +33,13 @@ class TeamLessons:
 
     main: float = 0.5  # a demonstration is the main agent's
     alone: float = 0.0  # a demonstration is that of an agent which works alone; the rest are sub-agents'
+    sums: float = 0.5  # a sub-agent's lesson is on a sum, which is learned most slowly
     fitting: float = 0.6  # a part goes to the sub-agent that suits it; else to either
     stepwise: float = 0.4  # a sum is delegated step by step, over several rounds; else as a whole
     noise: float = 0.1  # the main agent's answer has one wrong character
 
     def __post_init__(self) -> None:
-        for name in ("main", "alone", "fitting", "stepwise", "noise"):
+        for name in ("main", "alone", "sums", "fitting", "stepwise", "noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"team_lessons.{name} must be a probability, not {getattr(self, name)}")
         if self.main + self.alone > 1:
@@ -58,19 +59,30 @@ def delegation(sub: str, task: str) -> str:
     return json.dumps(task)[1:-1].join(_call(sub))
 
 
+def sums_apart(parts: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
+    """The sums, and the rest."""
+    sums = [part for part in parts if terms_of(part.question) is not None]
+    return sums, [part for part in parts if terms_of(part.question) is None]
+
+
 def demonstrate_team(
     records: Sequence[Record],
-    parts: Sequence[Record],
+    parts: tuple[Sequence[Record], Sequence[Record]],
     options: TeamLessons,
     teacher: TeacherOptions,
     seed: int,
     number: int,
 ) -> Demonstration:
-    """Demonstration `number` of this seed: of the role "main" on one of `records`, or of "sub" on one of `parts`."""
+    """Demonstration `number` of this seed: of the role "main" on one of `records`, or of "sub" on one of `parts`.
+
+    parts: as `sums_apart` gives them.
+    """
     draw = random.Random(f"team/{seed}/{number}")
     share = draw.random()
     if share >= options.main + options.alone:
-        part = parts[draw.randrange(len(parts))]
+        sums, others = parts
+        chosen = sums if draw.random() < options.sums else others
+        part = draw.choice(chosen or sums or others)
         return Demonstration("sub", lesson(part, teacher, draw), part.kind)
     record = records[draw.randrange(len(records))]
     if judge(record, record.answer) != 1.0:

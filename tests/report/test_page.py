@@ -106,8 +106,8 @@ def test_both_roles_phases_and_kinds_have_their_curves(source):
         *workdir.KINDS,
     ):
         assert word in text
-    assert 'class="phase executor"' in source
-    assert 'class="phase designer"' in source
+    assert 'class="phase follow"' in source
+    assert 'class="phase lead"' in source
 
 
 def test_a_run_that_is_still_going_has_a_page(tmp_path):
@@ -155,7 +155,7 @@ def test_hostile_results_are_escaped(tmp_path):
     results = copy.deepcopy(workdir.RESULTS)
     results["table"][0]["name"] = results["device"] = workdir.HOSTILE
     results["table"][0]["by_kind"] = {workdir.HOSTILE: 0.5}
-    results["designs_by_kind"] = {workdir.HOSTILE: [{"design": workdir.HOSTILE, "share": 1.0, "accuracy": 0.5}]}
+    results["ways_by_kind"] = {workdir.HOSTILE: [{"way": workdir.HOSTILE, "share": 1.0, "accuracy": 0.5}]}
     results["config"] = {workdir.HOSTILE: workdir.HOSTILE}
     (tmp_path / "results.json").write_text(json.dumps(results))
     line = {"step": 1, "phase": workdir.HOSTILE, "time": 1.0, workdir.HOSTILE: 1.0, "eval/accuracy": 0.5}
@@ -187,7 +187,7 @@ def test_a_curve_is_not_drawn_through_steps_at_which_nothing_was_measured():
 
 def test_a_metric_of_one_role_stands_before_the_phases_of_both():
     figures = "".join(f for f in charts.small_multiples(workdir.metrics()) if "train/designer/entropy" in f)
-    assert figures.count('class="phase executor"') == figures.count('class="phase designer"') == 3
+    assert figures.count('class="phase follow"') == figures.count('class="phase lead"') == 3
 
 
 def test_phases_are_shaded_in_order_without_holes():
@@ -200,9 +200,9 @@ def test_phases_are_shaded_in_order_without_holes():
 
 def test_gains_of_the_roles_add_up_and_blame_nobody_for_nothing():
     split = gain.split({"cold/cold": 0.2, "trained/cold": 0.5, "cold/trained": 0.2, "trained/trained": 0.5})
-    assert (split.designer, split.executor) == pytest.approx((0.3, 0.0))
+    assert (split.first, split.second) == pytest.approx((0.3, 0.0))
     split = gain.split(workdir.RESULTS["crossplay"])
-    assert split.designer + split.executor == pytest.approx(split.total)
+    assert split.first + split.second == pytest.approx(split.total)
     with pytest.raises(ValueError, match="cold/trained"):
         gain.split({"cold/cold": 0.2, "trained/cold": 0.5, "trained/trained": 0.5})
 

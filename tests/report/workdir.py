@@ -34,23 +34,24 @@ RESULTS = {
         )
     ],
     "crossplay": {"cold/cold": 0.286, "trained/cold": 0.527, "cold/trained": 0.394, "trained/trained": 0.668},
-    "designs_by_kind": {
+    "players": ["designer", "executor"],
+    "ways_by_kind": {
         "sum3": [
-            {"design": "a=solve({question});b=solve({a} - 7)", "share": 0.61, "accuracy": 0.71},
-            {"design": "a=solve()x5", "share": 0.35, "accuracy": 0.64},
-            {"design": "invalid", "share": 0.04, "accuracy": 0.0},
+            {"way": "a=solve({question});b=solve({a} - 7)", "share": 0.61, "accuracy": 0.71},
+            {"way": "a=solve()x5", "share": 0.35, "accuracy": 0.64},
+            {"way": "invalid", "share": 0.04, "accuracy": 0.0},
         ],
         "sum5": [
-            {"design": "chain+vote", "share": 0.83, "accuracy": 0.42},
-            {"design": "vote", "share": 0.17, "accuracy": 0.2},
+            {"way": "chain+vote", "share": 0.83, "accuracy": 0.42},
+            {"way": "vote", "share": 0.17, "accuracy": 0.2},
         ],
         "tool": [
-            {"design": "a=tool()", "share": 0.97, "accuracy": 0.91},
-            {"design": "single", "share": 0.03, "accuracy": 0.0},
+            {"way": "a=tool()", "share": 0.97, "accuracy": 0.91},
+            {"way": "single", "share": 0.03, "accuracy": 0.0},
         ],
         "spell": [
-            {"design": "a=spell()x5", "share": 0.9, "accuracy": 0.76},
-            {"design": "single", "share": 0.1, "accuracy": 0.6},
+            {"way": "a=spell()x5", "share": 0.9, "accuracy": 0.76},
+            {"way": "single", "share": 0.1, "accuracy": 0.6},
         ],
     },
 }

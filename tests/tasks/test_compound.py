@@ -9,7 +9,7 @@ from metaagentx.tasks.answers import BoxedDelivery
 from metaagentx.tasks.compound import CompoundOptions, compose, join, judge, parts_of
 from metaagentx.tasks.gym import Record, generate, score, split_of
 from metaagentx.tasks.teacher import TeacherOptions
-from metaagentx.tasks.team_teacher import CALCULATOR, SOLVER, TeamLessons, demonstrate_team
+from metaagentx.tasks.team_teacher import CALCULATOR, SOLVER, TeamLessons, demonstrate_team, sums_apart
 from metaagentx.workflow.tool_calls import read_tool_calls
 
 OPTIONS = CompoundOptions(pool=80, train=60, validation=6, test=6)
@@ -68,10 +68,8 @@ def test_bad_options_are_named(bad):
 
 
 def lessons(records, pools, options, count=300):
-    return [
-        demonstrate_team(records["train"], pools["train"], options, TeacherOptions(), 0, number)
-        for number in range(count)
-    ]
+    parts = sums_apart(pools["train"])
+    return [demonstrate_team(records["train"], parts, options, TeacherOptions(), 0, number) for number in range(count)]
 
 
 def test_a_main_agents_lesson_is_a_rollout_that_a_team_could_have_had(records, pools):
@@ -101,6 +99,11 @@ def test_a_main_agents_lesson_is_a_rollout_that_a_team_could_have_had(records, p
     } < seen
 
 
+def test_a_share_of_the_sub_agents_lessons_are_on_sums(records, pools):
+    subs = [d for d in lessons(records, pools, TeamLessons(main=0.0, sums=0.7), 500) if d.role == "sub"]
+    assert abs(sum(lesson.kind == "sum3" for lesson in subs) / len(subs) - 0.7) < 0.08
+
+
 def test_noise_spoils_as_many_answers_as_it_says(records, pools):
     by_question = {record.question: record for record in records["train"]}
     mains = [d for d in lessons(records, pools, TeamLessons(noise=0.3), 600) if d.role == "main"]
@@ -121,7 +124,7 @@ def test_a_record_that_its_verifiers_refuse_is_no_lesson(records, pools):
     entry["answer"] = "nothing"
     broken = dataclasses.replace(records["train"][0], entry=json.dumps(entry))
     with pytest.raises(ValueError, match="refuse its own answer 'nothing'"):
-        demonstrate_team([broken], pools["train"], TeamLessons(main=1.0), TeacherOptions(), 0, 0)
+        demonstrate_team([broken], sums_apart(pools["train"]), TeamLessons(main=1.0), TeacherOptions(), 0, 0)
 
 
 def test_one_question_of_several_reads_as_its_parts():

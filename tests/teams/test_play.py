@@ -20,7 +20,7 @@ from tests.rollout.scripted import Adder, Letters, Scripted
 
 OPTIONS = TeamOptions(
     "Lead.",
-    {
+    subs={
         "adder": SubAgentOptions("adds", "sub", "Add.", ("add",), 2),
         "echo": SubAgentOptions("repeats", "parrot", "Echo."),
     },

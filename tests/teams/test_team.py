@@ -121,3 +121,23 @@ def test_after_its_rounds_the_main_agent_must_answer():
 def test_a_team_of_one_answers_alone():
     (rollout,), rows, _ = drive({"7?>": "=7"}, replace(TEAM, subs=()))
     assert (rollout.said.answer, rollout.errands, len(rows)) == ("7", (), 1)
+
+
+def test_a_main_agent_may_have_tools_of_its_own():
+    own = replace(TEAM, tools=("add",))
+    replies = {"7?>": call("add", numbers=[3, 4]) + call("echo", task="hi") + call("add", numbers=[1, 1])}
+    (rollout,), rows, engine = drive({**replies, "uhi>": "hi hi", ">": "=7"}, own)
+    told = [message.content for message in engine.asked[-1].messages if message.role == "tool"]
+    assert told == ["7", "hi hi", "2"], "in the order of the calls"
+    assert [errand.sub for errand in rollout.errands] == ["echo"]
+    assert {row.role for row in rows} == {"main", "parrot"}
+
+
+def test_tools_and_sub_tasks_have_bounds_of_their_own():
+    own = replace(TEAM, tools=("add",), tool_calls=1, errands=1)
+    both = call("add", numbers=[3, 4]) + call("echo", task="hi")
+    (rollout,), _, engine = drive({"7?>": both + both, "uhi>": "hi hi", ">": "=7"}, own)
+    told = [message.content for message in engine.asked[-1].messages if message.role == "tool"]
+    assert told[:2] == ["7", "hi hi"]
+    assert all("may make no more" in text for text in told[2:])
+    assert (len(rollout.errands), rollout.refused) == (1, 1)
