@@ -56,7 +56,7 @@ def get_config(variant: str = "team") -> ConfigDict:
             "qk_norm": True,
             "experts": None,
             "tied_embeddings": True,
-            "max_length": 128,
+            "max_length": 144,
             "dtype": "float32",
         }
     )
@@ -67,12 +67,12 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.task.teacher.call = 0.9  # what has no calculator hardly learns to do without
 
     config.engine.slots = 128
-    config.engine.capacity = 128
-    config.engine.capacity_buckets = (32, 64, 96)
-    config.engine.prompt_buckets = (16, 32, 128)
+    config.engine.capacity = 144
+    config.engine.capacity_buckets = (48, 96)
+    config.engine.prompt_buckets = (32, 112)
     config.engine.admit_buckets = (32, 128)
     config.engine.chunk = 4
-    config.engine.share = "prompt"
+    config.engine.share_unit = 8
     config.sampling.main.max_tokens = 40
 
     config.credit.grouping = "m_grpo"
@@ -87,8 +87,8 @@ def get_config(variant: str = "team") -> ConfigDict:
         config.roles.sub.optimizer.muon_learning_rate = 1e-3
         config.roles.sub.optimizer.learning_rate = 2e-4
 
-    config.pack.row_length = 128
-    config.pack.row_buckets = (128,)
+    config.pack.row_length = 144
+    config.pack.row_buckets = (112,)
     config.pack.micro_rows = 16
 
     config.cold_start.steps = 500
@@ -100,10 +100,10 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.cold_start.optimizer.warmup_steps = 20
     config.cold_start.optimizer.decay_steps = 480  # all steps after the warm-up: change it with `steps`
 
-    config.train.curriculum.steps = 20
+    config.train.curriculum.steps = 15
     config.train.curriculum.kinds = ("one",)
-    config.train.steps = 100
-    config.train.questions = 8
+    config.train.steps = 80
+    config.train.questions = 16
 
     if variant == "frozen_sub":
         config.stages.mode = "main_only"
