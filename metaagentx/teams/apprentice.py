@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metaagentx import policies
@@ -102,13 +102,10 @@ class Apprentice:
                 step=place.step,
                 delegates=lambda question, rollout, _: across(place.step, place.cursor, question, rollout),
             )
-        self._found = self._tokens(played)
-        return played.trees, played.metrics["tools/idle_seconds"]
-
-    def _tokens(self, played: Played) -> dict[str, float]:
-        """What was measured; tokens are those of the whole team, since a run may have a budget of them."""
+        # Of the whole team, whoever generated them: a run may have a budget of tokens.
         tokens = sum(rollout.rollout.tokens for tree in played.trees for rollout in tree.rollouts)
-        return played.metrics | {"rollout/generated_tokens": float(tokens)}
+        self._found = _without_tools(played.metrics) | {"rollout/generated_tokens": float(tokens)}
+        return played.trees, played.metrics["tools/idle_seconds"]
 
     def errand(self, order: Order) -> Process[Errand]:
         """A sub-agent's: one sub-task."""
@@ -125,7 +122,7 @@ class Apprentice:
             _, _, spent = run(work, *arguments, seed=settings.seed, step=self.step)
         seconds = time.perf_counter() - begun
         found = measure_engines([engine.take_work() for engine in distinct(self._engines)], seconds)
-        self._found = found | measure_spent(spent, settings.train.questions)
+        self._found = found | _without_tools(measure_spent(spent, settings.train.questions))
         return spent.idle_seconds
 
     def learn(self, samples: Sequence[Sample], idle: float) -> None:
@@ -178,3 +175,8 @@ class Apprentice:
 
     def close(self) -> None:
         self._checkpoints.close()
+
+
+def _without_tools(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What takes sub-tasks to another server and back is a tool too, but no agent's."""
+    return {name: value for name, value in metrics.items() if not name.startswith("tools/")}

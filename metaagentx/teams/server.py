@@ -46,37 +46,47 @@ RUN = flags.DEFINE_string("run", "team", "The run's name in the store.")
 AGREED = ("seed", "task", "team", "train", "stages")  # sections in which the configs of a run's servers are the same
 
 
-def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: str = "team") -> None:
+def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: str, stop: threading.Event) -> None:
     """The whole run of one policy.
 
     Raises:
       SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
         run of this name with another config.
-      Preempted: the server was told to stop. All is saved.
+      Preempted: `stop` was set. All is saved.
     """
     team = checked(settings, policy)
     claim(workdir, plain(settings), differences)
-    with notice() as stop, joined(settings, team, url, run) as store:
+    with joined(settings, team, url, run) as store, Pulse(store, policy, team.exchange) as pulse:
         try:
-            _run(settings, team, workdir, policy, store, stop)
+            _work(settings, team, workdir, policy, store, pulse, stop)
         except Stopped:
-            raise command_line.Preempted("preempted: saved; run the same command again") from None
+            raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
 
 
-def _run(
-    settings: Settings, team: TeamOptions, workdir: Path, policy: str, store: Store, stop: threading.Event
+def _work(
+    settings: Settings,
+    team: TeamOptions,
+    workdir: Path,
+    policy: str,
+    store: Store,
+    pulse: Pulse,
+    stop: threading.Event,
 ) -> None:
     options, every = team.exchange, settings.train.checkpoint_every
     with (
-        Pulse(store, policy, options) as pulse,
         open_workbench(settings, roles=(policy,)) as bench,
         MetricWriter(workdir) as writer,
         Progress(settings.train.steps) as progress,
     ):
+        # ----- The questions, and what devices will hold
         bench.expect("train")
         bench.memory()
+
+        # ----- Where training begins: a checkpoint, or the cold start, which is the same on every server
         cold = sft.cold_start(bench, workdir, writer, stop)
         apprentice = Apprentice(bench, policy, team, workdir, cold, writer, progress)
+
+        # ----- Step by step, each role its part
         if policy == MAIN:
             lead(apprentice, store, pulse, options, every, stop)
         else:
@@ -135,7 +145,8 @@ def main(settings: Settings, workdir: Path) -> None:
         raise SettingsError(
             "--policy=NAME and --store=URL are needed: which policy this server has, and what all share"
         )
-    run_server(settings, workdir, POLICY.value, STORE.value, RUN.value)
+    with notice() as stop:
+        run_server(settings, workdir, POLICY.value, STORE.value, RUN.value, stop)
     print(f"policy {POLICY.value}: done", file=sys.stderr)
 
 

@@ -1,0 +1,140 @@
+"""Servers with a model: what they learn is what one process learns; what cannot work is said at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from metaagentx.sections import SettingsError, plain
+from metaagentx.settings import read
+from metaagentx.teams.audit import audit
+from metaagentx.teams.journal import Journal
+from metaagentx.teams.server import checked, joined, run_server
+from metaagentx.teams.store import Store
+from tests.test_team_train import OVERRIDES, small
+
+
+def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    command = [sys.executable, "-m", "tests.teams.twins", str(tmp_path), url]
+    done = subprocess.run(
+        command, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for policy, both in found.items():
+        assert len(both["one"]) > 20
+        assert both["one"] == both["two"], policy
+        steps = [line for line in both["metrics"] if "time/idle_share" in line]
+        assert [line["step"] for line in steps] == [1, 2, 3]
+        assert all(0 <= line["time/idle_share"] < 1 for line in steps)
+        assert all(line["train/staleness_max"] == 0 for line in steps)
+
+    store, journal = Store(url, "twins"), Journal(tmp_path / "sub" / "journal.db")
+    result = audit(store, [journal], small().team)
+    assert result.problems == []
+    assert result.rollouts == 18
+    assert result.done > 0, "nobody delegated anything"
+    assert store.pointer("sub").version == 3
+    store.close()
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "more", "complaint"),
+    [
+        ("subs", {}, "--policy must be one of main, sub, as config.team has it, not 'subs'"),
+        ("sub", {"policies__layout": "shared"}, "config.policies.layout must be 'split' or 'adapters'"),
+        ("main", {"team": None}, "config.team is missing"),
+        ("main", {"team__exchange__staleness": 1, "loss__importance_cap": 0.0}, "wants loss.importance_cap above 0"),
+        ("main", {"generation__devices": 1, "generation__staleness": 1}, "generation.staleness 0"),
+        ("main", {"judge": True}, "config.policies.servers.judge must be given"),
+    ],
+)
+def test_a_policy_that_cannot_have_a_server_is_refused_in_words(policy, more, complaint):
+    with pytest.raises(SettingsError, match=re.escape(complaint)):
+        checked(settings(**more), policy)
+
+
+def settings(team="as it is", judge=False, **more):
+    config = plain(small(**more))
+    if team is None:
+        config["team"] = None
+        for section in (config["sampling"], config["roles"], config["policies"]["servers"]):
+            for old, new in (("main", "designer"), ("sub", "executor")):
+                section[new] = section.pop(old)
+    if judge:
+        config["team"]["local"] = "judge"
+        for section in (config["sampling"], config["roles"]):
+            section["judge"] = section["sub"]
+    return read(config)
+
+
+@pytest.mark.parametrize("url", ["mysql://here", "sqlite://x", "postgresql://team@127.0.0.1:1/postgres", "sqlite:///"])
+def test_a_store_that_cannot_be_used_is_refused_in_words(url, tmp_path):
+    with pytest.raises(SettingsError, match="--store: "):
+        run_server(small(), tmp_path, "main", url, "team", threading.Event())
+
+
+def test_a_server_with_another_config_is_refused_and_one_on_another_machine_is_not(url, name):
+    def join(**more):
+        ours = small(**more)
+        with joined(ours, ours.team, url, name) as store:
+            return store.about()
+
+    join()
+    assert join(engine__slots=32, data__directory="/elsewhere", pack__micro_rows=8) == join()
+    with pytest.raises(SettingsError, match=r"another config; .*\n  config.train.questions: 5 asked for, 2 in"):
+        join(train__questions=5)
+    with pytest.raises(SettingsError, match=r"config.team.errands: 2 asked for, 8 in"):
+        join(team__errands=2)
+
+
+def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    store = Store(url, "team")
+    store._database.run(lambda execute: execute("UPDATE team_schema SET version = 0", {}))
+    store.close()
+    with pytest.raises(SettingsError, match="--store: the store has schema 0, this program writes 1"):
+        run_server(small(), tmp_path / "main", "main", url, "team", threading.Event())
+
+
+@pytest.mark.slow
+def test_servers_on_the_command_line_survive_being_killed(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    flags = [f"--config.{key}={value}" for key, value in (OVERRIDES | {"train.steps": 4}).items()]
+    flags += ["--config=configs/tiny_team.py", f"--store={url}", "--config.team.exchange.attempts=9"]
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    running = {}
+
+    def start(policy):
+        command = [sys.executable, "-m", "metaagentx.teams.server", f"--policy={policy}", *flags]
+        running[policy] = subprocess.Popen([*command, f"--workdir={tmp_path}/{policy}"], env=environment)
+
+    store, policies = Store(url, "team"), ("main", "sub")
+    for policy in policies:
+        start(policy)
+    for step in range(2):
+        for policy in policies:
+            while step not in store.steps():
+                time.sleep(0.05)
+            assert running[policy].poll() is None
+            running[policy].kill()
+            running[policy].wait()
+            start(policy)
+    assert [running[policy].wait(300) for policy in policies] == [0, 0]
+    journal = Journal(tmp_path / "sub" / "journal.db")
+    result = audit(store, [journal], small(team__exchange__attempts=9).team)
+    assert result.problems == []
+    assert result.steps == 4
+    assert result.done > 0
+    store.close()
+    journal.close()

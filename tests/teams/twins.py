@@ -1,0 +1,95 @@
+"""Trains a very small team in one process, and again with two servers that are stopped on their way.
+
+    python -m tests.teams.twins FOLDER STORE
+
+Prints the bits of every array of each policy's last checkpoint, of the one process and of the servers, as JSON. One
+device, and one process, so that every program is compiled once; each server has a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+from metaagentx.command_line import Preempted
+from metaagentx.metrics import JsonLines, MetricWriter
+from metaagentx.settings import Settings
+from metaagentx.sft import cold_start
+from metaagentx.teams.server import run_server
+from metaagentx.teams.store import Store
+from metaagentx.train import reinforce
+from metaagentx.workbench import open_workbench
+from tests.test_team_train import small
+
+STEPS = 3
+POLICIES = ("main", "sub")
+
+
+def one_process(settings: Settings, workdir: Path) -> None:
+    with open_workbench(settings) as bench, MetricWriter(workdir, tensorboard=False) as writer:
+        never = threading.Event()
+        reinforce(bench, workdir, cold_start(bench, workdir, writer, never), writer, never)
+
+
+def two_servers(settings: Settings, workdir: Path, url: str) -> None:
+    """Each is told to stop once, after its first checkpoint, and goes on."""
+    store, failed = Store(url, "twins"), []
+
+    def server(policy: str) -> None:
+        stop, told = threading.Event(), threading.Event()
+
+        def tell() -> None:
+            while (pointer := store.pointer(policy)) is None or pointer.version < 1:
+                if told.wait(0.02):
+                    return
+            stop.set()
+
+        threading.Thread(target=tell, daemon=True).start()
+        try:
+            for _ in range(2):
+                try:
+                    run_server(settings, workdir / policy, policy, url, "twins", stop)
+                except Preempted:
+                    stop = threading.Event()
+        except BaseException as error:
+            failed.append(error)
+            raise
+        finally:
+            told.set()
+
+    threads = [threading.Thread(target=server, args=(policy,)) for policy in POLICIES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    store.close()
+
+
+def bits(checkpoints: Path, policy: str) -> dict[str, int]:
+    """The sums of all bits of a policy's arrays: weights, moments and counts."""
+    record = json.loads((checkpoints / str(STEPS) / "record" / "metadata").read_text())
+    return {name: value for name, value in record["bit_sums"].items() if name.startswith(f"['{policy}']")}
+
+
+def main(folder: Path, url: str) -> None:
+    options = {"train__steps": STEPS, "train__evaluate_every": STEPS, "cold_start__steps": 40}
+    one_process(small(**options), folder / "one")
+    settings = small(**options, cold_start__weights_from=str(folder / "one"))
+    two_servers(settings, folder, url)
+    found = {
+        policy: {
+            "one": bits(folder / "one" / "checkpoints", policy),
+            "two": bits(folder / policy / "checkpoints", policy),
+            "metrics": JsonLines(folder / policy / "metrics.jsonl").read(),
+        }
+        for policy in POLICIES
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
