@@ -67,7 +67,6 @@ def get_config() -> ConfigDict:
     config.task.tools.names = ("search", "fetch_data", "calculator", "python_execute")
     config.engine.whole = False  # two engines and two policies leave no room
 
-    config.credit.grouping = "m_grpo"
     config.loss.clip_low = 0.2
     config.loss.clip_high = 0.28
     for role in (config.roles.main, config.roles.sub):

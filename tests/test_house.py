@@ -98,7 +98,9 @@ ROOMS = {
     "designs": Rule(("designs", *SYSTEM)),
     "teamwork": Rule(("teamwork", "teams", *SYSTEM)),
     # What stories are made of.
-    "workbench": Rule(("workbench", "memory", "transfer", "wire", "primary", "devices", "speaker", *BENCH)),
+    "workbench": Rule(
+        ("workbench", "memory", "transfer", "wire", "primary", "devices", "speaker", "teams.options", *BENCH)
+    ),
     "step": Rule(("step", "hosts", "pipeline", *BENCH)),
     "design_table": Rule(("design_table", *BENCH)),
     "team_table": Rule(("team_table", "design_table", *BENCH)),

@@ -109,15 +109,19 @@ def test_settings_survive_json():
     ],
 )
 def test_a_wrong_key_or_value_is_named(change, message):
-    config = plain(read(tiny.get_config()))
+    with pytest.raises(SettingsError, match=message):
+        read(changed(plain(read(tiny.get_config())), change))
+
+
+def changed(config: dict, change: dict) -> dict:
+    """The config with other values at some keys."""
     for key, value in change.items():
         *path, last = key.split(".")
         section = config
         for name in path:
             section = section[name]
         section[last] = value
-    with pytest.raises(SettingsError, match=message):
-        read(config)
+    return config
 
 
 def test_a_model_constant_that_is_not_given_is_named():
@@ -201,6 +205,27 @@ def test_a_section_of_a_role_that_the_team_does_not_have_is_refused():
     config.team = None
     with pytest.raises(SettingsError, match=r"sampling.main is of no role of this run, which has designer, executor"):
         read(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"credit.grouping": "per_agent"}, "credit.grouping must be 'm_grpo' for a team, not 'per_agent'"),
+        ({"generation.per_host": True}, "generation.per_host is of designs"),
+        ({"evaluate.reference_designs": True}, "evaluate.reference_designs are of a run with designs"),
+        ({"evaluate.vote_tokens": 9}, "evaluate.vote_tokens is of a team without sub-agents"),
+        ({"sampling.main.valid": "language"}, "sampling.main.valid may be 'language' where the task knows"),
+        ({"stages.mode": "judge_only"}, "stages.mode must be one of .*'main_only', 'sub_only', not 'judge_only'"),
+        ({"policies.servers.sub": {"url": "http://a/v1", "model": "m"}}, "policies.servers.sub: the sub trains"),
+    ],
+)
+def test_what_a_team_cannot_be_asked_for_is_named(change, message):
+    team = TeamOptions(subs={"solver": SubAgentOptions()}, local="judge")
+    config = base.get_config(team)
+    config.pretrained.path = "somewhere"
+    config.stages.mode = "joint"
+    with pytest.raises(SettingsError, match=message):
+        read(changed(plain(read(config)), change))
 
 
 @pytest.mark.parametrize("changes", [{"steps": 3}, {"kinds": ("one",)}])

@@ -46,7 +46,7 @@ OVERRIDES = {
     "cold_start.optimizer.decay_steps": 0,
     "train.steps": STEPS,
     "train.questions": 2,
-    "train.curriculum.steps": 1,
+    "train.curriculum": {"steps": 1, "kinds": ("one",)},
     "train.evaluate_every": 2,
     "train.checkpoint_every": 1,
     "evaluate.questions": 2,
