@@ -23,7 +23,7 @@ class Rule:
     only_standard_library: bool = False
 
 
-SYSTEM = ("system", "options", "settings", "score", "report", "learn", "rollout", "tasks", "workflow")
+SYSTEM = ("system", "teams.options", "options", "settings", "score", "report", "learn", "rollout", "tasks", "workflow")
 BENCH = ("workbench", "designs", "teamwork", "policies", "mesh", "sections", "policy", "tools", *SYSTEM)
 ROOMS = {
     "workflow": Rule(("workflow", "tools"), jax=False, only_standard_library=True),
@@ -98,9 +98,7 @@ ROOMS = {
     "designs": Rule(("designs", *SYSTEM)),
     "teamwork": Rule(("teamwork", "teams", *SYSTEM)),
     # What stories are made of.
-    "workbench": Rule(
-        ("workbench", "memory", "transfer", "wire", "primary", "devices", "speaker", "teams.options", *BENCH)
-    ),
+    "workbench": Rule(("workbench", "memory", "transfer", "wire", "primary", "devices", "speaker", *BENCH)),
     "step": Rule(("step", "hosts", "pipeline", *BENCH)),
     "design_table": Rule(("design_table", *BENCH)),
     "team_table": Rule(("team_table", "design_table", *BENCH)),
