@@ -13,6 +13,7 @@ from launch.sweep import jobs, load
 
 QUESTIONS = 40
 ACCURACY = {"cold_start": 0.2, "team": 0.7, "frozen_sub": 0.4, "single": 0.3}
+NAMES = (study.SYSTEM, "vote/trained")
 
 
 def write(folder, accuracy, seed):
@@ -50,7 +51,7 @@ def test_contrasts_are_paired_and_hold_the_difference(workdir):
 
 def test_tables_name_every_arm_and_contrast(workdir):
     text = team_study.render(team_study.collect(workdir))
-    for name in (*ACCURACY, "team - single", "one"):
+    for name in (*ACCURACY, "single_majority", "team - single", "team - single_majority"):
         assert f"| {name} |" in text
 
 
