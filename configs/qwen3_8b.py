@@ -22,6 +22,7 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from configs import base
+from metaagentx.teams.options import TeamOptions
 
 LENGTH = 8192  # of a prompt, and of a reply
 VARIANTS = ("plain", "truncated")
@@ -30,20 +31,49 @@ VARIANTS = ("plain", "truncated")
 def get_config(variant: str = "plain") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"configs/qwen3_8b.py has no variant {variant!r}; it has {', '.join(VARIANTS)}")
-    config = base.get_config()
+    config = large()
     config.pretrained.path = "Qwen/Qwen3-8B"
     config.pretrained.published = "configs/models/qwen3_8b.json"
+    config.task.tools.names = ("calculator", "python_execute")
+    config.engine.whole = True
+
+    if variant == "truncated":
+        for sampling in config.sampling.values():
+            sampling.top_k = 20
+            sampling.top_p = 0.9
+
+    config.tree.designs = 4
+    config.tree.executions = 4
+    config.tree.w_format = 0.1
+
+    for role in config.roles.values():
+        role.optimizer.name = "adamw"
+        role.optimizer.learning_rate = 5e-6
+    config.stages.mode = "stagewise"
+    config.stages.length = 30
+    config.stages.first = "executor"
+
+    config.cold_start.steps = 500
+    config.cold_start.demonstrations = 11_000  # 3 K designs and 8 K executions
+    config.cold_start.batch = 64
+    config.cold_start.optimizer.learning_rate = 1e-5
+    config.cold_start.optimizer.warmup_steps = 20
+    config.cold_start.optimizer.decay_steps = 480
+    return config
+
+
+def large(team: TeamOptions | None = None) -> ConfigDict:
+    """What runs of this size have in common, whoever works: lengths, batches, and 64 chips of v5p that hold them."""
+    config = base.get_config(team)
     config.pretrained.dtype = "bfloat16"
     config.pretrained.max_length = 2 * LENGTH
     config.pretrained.thinking = False
     config.task.kind = "files"
     config.task.files.grading = "equivalence"
     config.task.prompts = "full"
-    config.task.tools.names = ("calculator", "python_execute")
 
-    # For 64 chips of v5p; `configs/scaling.py` has other slices.
     config.mesh.data = 0
-    config.mesh.fsdp = 16
+    config.mesh.fsdp = 16  # `configs/scaling.py` has other slices
     config.mesh.tensor = 1
 
     config.engine.slots = 128  # all executions of a step: 8 questions x 4 designs x 4
@@ -53,25 +83,8 @@ def get_config(variant: str = "plain") -> ConfigDict:
     config.engine.chunk = 16
     config.engine.attention = "auto"
     config.engine.decode_attention = "auto"
-    config.engine.whole = True
-    config.sampling.designer.max_tokens = LENGTH
-    config.sampling.executor.max_tokens = LENGTH
-
-    if variant == "truncated":
-        for sampling in (config.sampling.designer, config.sampling.executor):
-            sampling.top_k = 20
-            sampling.top_p = 0.9
-
-    config.tree.designs = 4
-    config.tree.executions = 4
-    config.tree.w_format = 0.1
-
-    for role in (config.roles.designer, config.roles.executor):
-        role.optimizer.name = "adamw"
-        role.optimizer.learning_rate = 5e-6
-    config.stages.mode = "stagewise"
-    config.stages.length = 30
-    config.stages.first = "executor"
+    for sampling in config.sampling.values():
+        sampling.max_tokens = LENGTH
 
     config.pack.row_length = 2 * LENGTH
     config.pack.row_buckets = (128, 512)
@@ -79,13 +92,6 @@ def get_config(variant: str = "plain") -> ConfigDict:
     config.pack.chunk = 1024
     config.pack.remat = "attention"
     config.pack.attention = "auto"
-
-    config.cold_start.steps = 500
-    config.cold_start.demonstrations = 11_000  # 3 K designs and 8 K executions
-    config.cold_start.batch = 64
-    config.cold_start.optimizer.learning_rate = 1e-5
-    config.cold_start.optimizer.warmup_steps = 20
-    config.cold_start.optimizer.decay_steps = 480
 
     config.train.steps = 400
     config.train.questions = 8

@@ -75,7 +75,6 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.engine.share_unit = 8
     config.sampling.main.max_tokens = 40
 
-    config.credit.grouping = "m_grpo"
     config.roles.main.optimizer.name = "muon"
     config.roles.main.optimizer.muon_learning_rate = 1e-3
     config.roles.main.optimizer.learning_rate = 2e-4

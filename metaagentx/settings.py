@@ -109,14 +109,19 @@ class Settings:
                 if role not in given and section != "policies.servers":
                     raise ValueError(f"{section}.{role} is missing: each of {known} has its own")
         check(self.stages, self.learners)
-        if self.team is not None and self.generation.per_host:
-            raise ValueError("generation.per_host is of designs: all processes sample the rollouts of a team as one")
-        if self.team is not None and self.evaluate.reference_designs:
-            raise ValueError("evaluate.reference_designs are of a run with designs, not of one with a team")
+        self._check_team()
+
+    def _check_team(self) -> None:
         if self.evaluate.vote_tokens and (self.team is None or self.team.subs):
-            raise ValueError(
-                "evaluate.vote_tokens is of a team without sub-agents, whose majority is a baseline of teams"
-            )
+            raise ValueError("evaluate.vote_tokens is of a team without sub-agents: their majority is a baseline")
+        if self.team is None:
+            return
+        if self.credit.grouping != "m_grpo":
+            raise ValueError(f"credit.grouping must be 'm_grpo' for a team, not {self.credit.grouping!r}")
+        if self.generation.per_host:
+            raise ValueError("generation.per_host is of designs: all processes sample the rollouts of a team as one")
+        if self.evaluate.reference_designs:
+            raise ValueError("evaluate.reference_designs are of a run with designs, not of one with a team")
 
     def _check_weights(self) -> None:
         if (self.model is None) == (not self.pretrained.path):
@@ -157,10 +162,10 @@ class Settings:
                     f"sampling.{role}.temperature must be 1 while training (it biases the policy ratio), not "
                     f"{sampling.temperature}; evaluate.temperature is free"
                 )
-            if sampling.valid == "language" and self.task.kind != "tiny":
+            if sampling.valid == "language" and (self.task.kind != "tiny" or self.team is not None):
                 raise ValueError(
                     f"sampling.{role}.valid may be 'language' where the task knows every token of a reply, which "
-                    f"task.kind 'tiny' does, not {self.task.kind!r}; sampling.{role}.only lists tokens"
+                    f"task.kind 'tiny' does of designs, not {self.task.kind!r}; sampling.{role}.only lists tokens"
                 )
 
     def _check_lengths(self) -> None:
@@ -183,7 +188,8 @@ def read(config: Mapping[str, Any]) -> Settings:
 def defaults(team: TeamOptions | None = None) -> dict[str, Any]:
     """Every key that has a default, with it: of a run with this team, or with designs. Each role has its sections."""
     tree, roles = sections.defaults(Settings), ROLES if team is None else team.roles
-    tree["team"] = sections.keys(team)
+    if team is not None:
+        tree["team"], tree["credit"]["grouping"] = sections.keys(team), "m_grpo"
     tree["sampling"] = sections.keys(_of_roles(SamplingOptions, roles))
     tree["roles"] = sections.keys(_of_roles(RoleOptions, roles))
     tree["policies"]["servers"] = sections.keys(_of_roles(ServerOptions, roles))

@@ -1,9 +1,9 @@
-"""The cold start: supervised fine-tuning on demonstrations of both roles.
+"""The cold start: supervised fine-tuning on demonstrations of every role.
 
     python -m metaagentx.sft --config=configs/tiny.py --workdir=runs/tiny
 
 `metaagentx.train` does this first by itself. The task's teacher writes the demonstrations, its verifier has checked
-them, and loss falls on the assistant's tokens only. One set of weights learns both roles, or the adapter of each role
+them, and loss falls on the assistant's tokens only. One set of weights learns all roles, or the adapter of each role
 its own (`cold_start.into`).
 """
 
@@ -34,7 +34,7 @@ from metaagentx.settings import Settings
 from metaagentx.tasks.order import position
 from metaagentx.workbench import Workbench, open_workbench
 
-WEIGHTS = "weights"  # the one state of a cold start that trains full weights, on both roles
+WEIGHTS = "weights"  # the one state of a cold start that trains full weights, on every role
 
 Lesson = tuple[NDArray[np.int32], NDArray[np.bool_]]  # token ids, and which of them the assistant says
 
@@ -147,6 +147,12 @@ def _lessons(bench: Workbench) -> list[tuple[str, Lesson]]:
                 f"config.pack.row_length ({row}) or the model's context ({context}): raise them, or leave it out"
             )
         lessons.append((lesson.role, (np.asarray(ids, np.int32), np.asarray(mask, np.bool_))))
+    taught = {role for role, _ in lessons}
+    if taught.isdisjoint(settings.role_names):
+        raise SettingsError(
+            f"the cold start has nothing to imitate: its demonstrations are of {', '.join(sorted(taught))}, "
+            f"this run has {', '.join(settings.role_names)}"
+        )
     return lessons
 
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ from metaagentx.tasks.curriculum import Curriculum
 from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import REPLIES
 from metaagentx.tasks.task import Question, Task
+from metaagentx.teams.options import TeamOptions
 from metaagentx.teamwork import Teamwork
 from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.transfer import Stay, Transfer, Way
@@ -261,6 +262,7 @@ def open_workbench(settings: Settings, roles: Sequence[str] = ()) -> Iterator[Wo
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
     here = tuple(role for role in settings.role_names if role in roles or not (roles or role in servers))
     names = around.toolbox.names()
+    _check_tools(settings, names)
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
     spoken = task, chat, around.toolbox, language
     bench = Workbench(settings, model, mesh, *spoken, added, here, servers, Stay(), curriculum)
@@ -278,6 +280,18 @@ def _curriculum(settings: Settings, task: Task) -> Curriculum:
         return Curriculum(task, first=options.steps * settings.train.questions, kinds=options.kinds, seed=settings.seed)
     except ValueError as error:
         raise SettingsError(f"config.{error}") from error
+
+
+def _check_tools(settings: Settings, names: Set[str]) -> None:
+    """That the agents of a team call nothing that there is not."""
+    team = settings.team or TeamOptions()
+    agents = {"team": team.tools} | {f"team.subs.{name}": sub.tools for name, sub in team.subs.items()}
+    for key, tools in agents.items():
+        for tool in tools:
+            if tool not in names:
+                raise SettingsError(
+                    f"config.{key}.tools: there is no tool {tool!r}; config.task.tools gives {', '.join(sorted(names))}"
+                )
 
 
 def _biases(settings: Settings, model: ModelConfig, chat: Chat) -> Biases | None:

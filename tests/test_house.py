@@ -23,7 +23,7 @@ class Rule:
     only_standard_library: bool = False
 
 
-SYSTEM = ("system", "options", "settings", "score", "report", "learn", "rollout", "tasks", "workflow")
+SYSTEM = ("system", "teams.options", "options", "settings", "score", "report", "learn", "rollout", "tasks", "workflow")
 BENCH = ("workbench", "designs", "teamwork", "policies", "mesh", "sections", "policy", "tools", *SYSTEM)
 ROOMS = {
     "workflow": Rule(("workflow", "tools"), jax=False, only_standard_library=True),

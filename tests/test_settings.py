@@ -36,6 +36,32 @@ def test_configs_are_valid_in_every_variant():
     assert read(tiny.get_config("static")).tree.fixed_design
 
 
+CONFIGS = sorted({path.stem for path in (ROOT / "configs").glob("*.py")} - {"__init__", "base", "scaling"})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_read_in_every_variant_and_has_the_tools_of_its_agents(name):
+    module = importlib.import_module(f"configs.{name}")
+    for variant in getattr(module, "VARIANTS", ("",)):
+        found = read(module.get_config(*([variant] if variant else [])))
+        assert read(plain(found)) == found
+        for role in found.role_names:
+            assert found.sampling[role].max_tokens <= found.engine.capacity
+        tools = set() if found.team is None else {tool for sub in found.team.subs.values() for tool in sub.tools}
+        assert tools <= set(found.task.tools.names)
+
+
+def test_the_papers_team_is_credited_as_the_paper_says():
+    found = read(importlib.import_module("configs.qwen3_30b_a3b_mgrpo").get_config())
+    team = found.team
+    assert (found.role_names, found.learners, found.stages.mode) == (("main", "sub", "judge"), ("main", "sub"), "joint")
+    assert (team.rollouts, team.align.quantile, team.align.target, found.credit.grouping) == (8, 0.99, 0, "m_grpo")
+    assert (found.loss.clip_low, found.loss.clip_high) == (0.2, 0.28)
+    assert {found.roles[role].optimizer.learning_rate for role in found.learners} == {1e-6}
+    assert {found.roles[role].kl for role in found.learners} == {0.0}
+    assert set(found.policies.served) == {"judge"}
+
+
 def test_an_unknown_variant_is_an_error_that_lists_the_variants():
     with pytest.raises(ValueError, match="no variant 'both'; it has stagewise, joint"):
         tiny.get_config("both")
@@ -83,15 +109,19 @@ def test_settings_survive_json():
     ],
 )
 def test_a_wrong_key_or_value_is_named(change, message):
-    config = plain(read(tiny.get_config()))
+    with pytest.raises(SettingsError, match=message):
+        read(changed(plain(read(tiny.get_config())), change))
+
+
+def changed(config: dict, change: dict) -> dict:
+    """The config with other values at some keys."""
     for key, value in change.items():
         *path, last = key.split(".")
         section = config
         for name in path:
             section = section[name]
         section[last] = value
-    with pytest.raises(SettingsError, match=message):
-        read(config)
+    return config
 
 
 def test_a_model_constant_that_is_not_given_is_named():
@@ -175,6 +205,27 @@ def test_a_section_of_a_role_that_the_team_does_not_have_is_refused():
     config.team = None
     with pytest.raises(SettingsError, match=r"sampling.main is of no role of this run, which has designer, executor"):
         read(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"credit.grouping": "per_agent"}, "credit.grouping must be 'm_grpo' for a team, not 'per_agent'"),
+        ({"generation.per_host": True}, "generation.per_host is of designs"),
+        ({"evaluate.reference_designs": True}, "evaluate.reference_designs are of a run with designs"),
+        ({"evaluate.vote_tokens": 9}, "evaluate.vote_tokens is of a team without sub-agents"),
+        ({"sampling.main.valid": "language"}, "sampling.main.valid may be 'language' where the task knows"),
+        ({"stages.mode": "judge_only"}, "stages.mode must be one of .*'main_only', 'sub_only', not 'judge_only'"),
+        ({"policies.servers.sub": {"url": "http://a/v1", "model": "m"}}, "policies.servers.sub: the sub trains"),
+    ],
+)
+def test_what_a_team_cannot_be_asked_for_is_named(change, message):
+    team = TeamOptions(subs={"solver": SubAgentOptions()}, local="judge")
+    config = base.get_config(team)
+    config.pretrained.path = "somewhere"
+    config.stages.mode = "joint"
+    with pytest.raises(SettingsError, match=message):
+        read(changed(plain(read(config)), change))
 
 
 @pytest.mark.parametrize("changes", [{"steps": 3}, {"kinds": ("one",)}])

@@ -46,7 +46,7 @@ OVERRIDES = {
     "cold_start.optimizer.decay_steps": 0,
     "train.steps": STEPS,
     "train.questions": 2,
-    "train.curriculum.steps": 1,
+    "train.curriculum": {"steps": 1, "kinds": ("one",)},
     "train.evaluate_every": 2,
     "train.checkpoint_every": 1,
     "evaluate.questions": 2,
@@ -143,6 +143,23 @@ def test_a_frozen_role_keeps_its_bits(trains, tmp_path):
         fresh, trained = bench.fresh_weights().full, evaluate.newest(bench, tmp_path).full
     moved = {role: not same(fresh[role], trained[role]) for role in ("main", "sub")}
     assert moved == {role: role == trains for role in ("main", "sub")}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"policies__layout": "shared"},
+        pytest.param({"policies__layout": "adapters", "policies__lora__rank": 2}, marks=pytest.mark.slow),
+        pytest.param({"generation__devices": 1}, marks=pytest.mark.slow),
+        pytest.param({"train__updates": 2, "stages__moments": "shared"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_team_trains_in_every_layout(more, tmp_path):
+    train(small(**more, cold_start__steps=0, train__steps=1, evaluate__final=False), tmp_path)
+    (step,) = steps(tmp_path)
+    for role in ("main", "sub"):
+        assert step[f"train/{role}/tokens"] > 0
+        assert step[f"train/{role}/gap_mean"] < 1e-4
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from metaagentx.tasks.files import FileOptions
 from metaagentx.tasks.pieces import REPLIES, tiny_pieces
 from metaagentx.workbench import open_workbench
 from metaagentx.workflow.protocol import Outcome
+from tests import test_team_train as team_train
 from tests.test_train import small
 
 
@@ -143,3 +144,20 @@ def test_a_demonstration_longer_than_a_row_is_refused_before_weights_are_made(tm
 def cold_start(bench, workdir) -> None:
     with MetricWriter(workdir, active=False) as writer:
         sft.cold_start(bench, workdir, writer, stop=None)
+
+
+def test_a_tool_that_a_team_is_not_given_is_named():
+    settings = team_train.small("single")
+    settings = dataclasses.replace(settings, team=dataclasses.replace(settings.team, tools=("search",)))
+    message = r"config.team.tools: there is no tool 'search'; config.task.tools gives calculator"
+    with pytest.raises(SettingsError, match=message), open_workbench(settings):
+        pass
+
+
+def test_a_cold_start_without_a_lesson_for_any_role_is_refused(tmp_path):
+    tiny = small().task
+    settings = team_train.small("single", train__curriculum={})
+    settings = dataclasses.replace(settings, task=tiny, model=small().model, engine=small().engine)
+    message = "demonstrations are of designer, executor, this run has main"
+    with open_workbench(settings) as bench, pytest.raises(SettingsError, match=message):
+        cold_start(bench, tmp_path)

@@ -171,7 +171,8 @@ def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
         own = slots + copy
     else:
         own = held(state) - (0 if settings.engine.whole else held(state.params))
-    others = len(settings.role_names) - 1 if settings.policies.layout == "split" else 0
+    here = [role for role in settings.role_names if role not in settings.policies.served]
+    others = len(here) - 1 if settings.policies.layout == "split" else 0
     return own + others * (held(state) + slots + copy)
 
 

@@ -56,7 +56,7 @@ class Team:
         """The team that a config describes."""
         subs = [
             SubAgent(name, sub.description, sub.role, sub.system_prompt, sub.tools, sub.max_turns)
-            for name, sub in options.subs.items()
+            for name, sub in sorted(options.subs.items())
         ]
         bounds = options.rounds, options.errands, options.calls, options.tool_calls
         return cls(options.system_prompt, tuple(subs), *bounds, options.tools)
