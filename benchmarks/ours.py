@@ -57,7 +57,7 @@ class Ours:
             slots=slots,
             capacity=widths[-1],
             prompt_buckets=buckets(lengths),
-            admit_buckets=tuple(sorted({min(4, slots), slots})),
+            admit_buckets=(1, 2, 4, 8, 16),
             capacity_buckets=widths[:-1],
             **options,
         )

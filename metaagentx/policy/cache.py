@@ -26,6 +26,8 @@ class Layout(Protocol):
 
     def put(self, layer: Layer, slots: jax.Array, rows: KeyValue) -> Layer: ...
 
+    def write(self, layer: Layer, slots: jax.Array, blocks: jax.Array, rows: KeyValue) -> Layer: ...
+
     def attend(
         self, layer: Layer, positions: jax.Array, width: int, q: jax.Array, k: jax.Array, v: jax.Array
     ) -> tuple[jax.Array, Layer]: ...
@@ -50,6 +52,14 @@ def put(kernel: DecodeKernel, layer: Layer, slots: jax.Array, rows: KeyValue) ->
     Rows of slot S, which is not there, are dropped.
     """
     return LAYOUTS[kernel].put(layer, slots, rows)
+
+
+def write(kernel: DecodeKernel, layer: Layer, slots: jax.Array, blocks: jax.Array, rows: KeyValue) -> Layer:
+    """The layer with keys and values `rows`, each [U, K, P, H], as blocks number `blocks` [U] int32 of `slots` [U].
+
+    P divides C. The pairs of slot and block are distinct; rows of slot S, which is not there, are dropped.
+    """
+    return LAYOUTS[kernel].write(layer, slots, blocks, rows)
 
 
 def attend(

@@ -43,6 +43,19 @@ def put(layer: Layer, slots: jax.Array, rows: KeyValue) -> Layer:
     return write(layer[0], rows[0]), write(layer[1], rows[1])
 
 
+def write(layer: Layer, slots: jax.Array, blocks: jax.Array, rows: KeyValue) -> Layer:
+    """The layer with `rows`, each [U, K, P, H], as blocks number `blocks` [U] of `slots` [U]."""
+
+    def into(kept: jax.Array, new: jax.Array) -> jax.Array:
+        new = place(new, None, "kv_heads", None, None).swapaxes(1, 2)
+        shape = (kept.shape[0], kept.shape[1] // new.shape[1], *new.shape[1:])
+        axes = ("batch", None, *KEPT[1:])
+        cells = reshape(kept, shape, axes).at[slots, blocks].set(new, mode="drop", out_sharding=cut(axes, shape))
+        return reshape(cells, kept.shape, KEPT)
+
+    return into(layer[0], rows[0]), into(layer[1], rows[1])
+
+
 def attend(
     layer: Layer, positions: jax.Array, width: int, q: jax.Array, k: jax.Array, v: jax.Array
 ) -> tuple[jax.Array, Layer]:

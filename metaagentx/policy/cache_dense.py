@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import cut, place
+from metaagentx.mesh import cut, place, reshape
 from metaagentx.policy.attention import KeyValue, attention
 from metaagentx.policy.config import ModelConfig
 
@@ -43,6 +43,19 @@ def put(layer: Layer, slots: jax.Array, rows: KeyValue) -> Layer:
         return kept.at[slots, :, : new.shape[2]].set(new, mode="drop", out_sharding=where)
 
     return write(layer[0], rows[0]), write(layer[1], rows[1])
+
+
+def write(layer: Layer, slots: jax.Array, blocks: jax.Array, rows: KeyValue) -> Layer:
+    """The layer with `rows`, each [U, K, P, H], as blocks number `blocks` [U] of `slots` [U]."""
+
+    def into(kept: jax.Array, new: jax.Array) -> jax.Array:
+        new = place(new, None, "kv_heads", None, None)
+        shape = (*kept.shape[:2], kept.shape[2] // new.shape[2], *new.shape[2:])
+        axes = ("batch", "kv_heads", None, None, None)
+        cells = reshape(kept, shape, axes).at[slots, :, blocks].set(new, mode="drop", out_sharding=cut(axes, shape))
+        return reshape(cells, kept.shape, axes[:4])
+
+    return into(layer[0], rows[0]), into(layer[1], rows[1])
 
 
 def attend(

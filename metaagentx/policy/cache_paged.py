@@ -84,6 +84,16 @@ def put(layer: Layer, slots: jax.Array, rows: KeyValue) -> Layer:
     return layer.replace(tokens=kept.at[slots, : new.shape[1]].set(new, mode="drop", out_sharding=where))
 
 
+def write(layer: Layer, slots: jax.Array, blocks: jax.Array, rows: KeyValue) -> Layer:
+    """The layer with `rows`, each [U, K, P, H], as blocks number `blocks` [U] of `slots` [U]."""
+    kept = layer.tokens
+    k, v = (place(x, None, "kv_heads", None, None) for x in rows)
+    new = side_by_side(k, v, None, kept.shape)
+    shape, axes = (kept.shape[0], kept.shape[1] // new.shape[1], *new.shape[1:]), ("batch", None, *KEPT[1:])
+    cells = reshape(kept, shape, axes).at[slots, blocks].set(new, mode="drop", out_sharding=cut(axes, shape))
+    return layer.replace(tokens=reshape(cells, kept.shape, KEPT))
+
+
 def side_by_side(k: jax.Array, v: jax.Array, rows: str | None, shape: tuple[int, ...]) -> jax.Array:
     """k, v [U, K, P, H] as tokens [U, P, 2 K', H'], with the last two sizes of `shape`; `rows` is what U means."""
     pairs = jnp.stack([k, v], axis=2).transpose(0, 3, 1, 2, 4)  # [U, P, K, 2, H]

@@ -1,25 +1,25 @@
-"""Prefilling prompts: whole, or only what follows a beginning whose keys and values exist already.
+"""Prefilling prompts: whole, or in blocks, of which only those that follow a shared beginning are computed.
 
-Letters: U prompts, P tokens of each that are computed, W positions of each in all, V vocabulary, K key-value heads,
-N query heads, H head_dim.
+Letters: U prompts or blocks, P tokens of each, S slots of the cache, V vocabulary, K key-value heads, N query heads,
+H head_dim.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from metaagentx.mesh import place
-from metaagentx.policy.attention import Attend, KeyValue, attention, within
-from metaagentx.policy.config import Kernel, ModelConfig
+from metaagentx.policy.attention import KeyValue, attention, within
+from metaagentx.policy.cache import Cache, Layer, read, write
+from metaagentx.policy.config import DecodeKernel, Kernel, ModelConfig
 from metaagentx.policy.decode import unstacked
 from metaagentx.policy.model import block, embed, rms_norm, rotary, unembed
 from metaagentx.policy.params import Params
-
-QUERIES = 512  # whose scores over a context are held at a time
 
 
 def prefill(
@@ -40,26 +40,36 @@ def prefill(
 def extend(
     params: Params,
     config: ModelConfig,
+    kernel: DecodeKernel,
+    cache: Cache,
     tokens: jax.Array,
-    begin: jax.Array,
+    blocks: jax.Array,
     lengths: jax.Array,
-    context: list[KeyValue],
-) -> tuple[jax.Array, list[KeyValue]]:
-    """`prefill` of prompts whose first `begin` tokens are in `context`: only the others are computed.
+    slots: jax.Array,
+    width: int,
+) -> tuple[jax.Array, Cache]:
+    """Compute blocks of prompts whose earlier tokens are in the cache, or in other blocks of the same call.
 
     Args:
-      tokens: [U, P] int32, each prompt from `begin` on, padded on the right with anything.
-      begin: [U] int32, at least 0.
-      lengths: [U] int32 tokens of each in `tokens`, at least 1; `begin + lengths` is at most W.
-      context: of each layer keys and values, each [U, K, W, H]; beyond `begin` they hold anything finite.
+      kernel: how the cache is laid out; see `policy.cache`.
+      tokens: [U, P] int32, a block each, padded on the right with anything. P divides the cache's capacity.
+      blocks: [U] int32, number of the block in its prompt, from 0.
+      lengths: [U] int32 tokens of each block, at least 1.
+      slots: [U] int32, where the prompts are; S for padding.
+      width: no prompt is longer.
 
     Returns:
-      (logits [U, V] float32 after each prompt, of each layer the keys and values of all its tokens, each [U, K, W, H])
+      (logits [U, V] float32 after each block, the cache with the blocks in it)
     """
-    begin = place(begin, "batch")
-    positions = begin[:, None] + jnp.arange(tokens.shape[1])[None]
-    attends = [functools.partial(_attend_after, begin, positions, rows) for rows in context]
-    return _through(params, config, tokens, positions, lengths, attends)
+    positions = place(blocks, "batch")[:, None] * tokens.shape[1] + jnp.arange(tokens.shape[1])[None]
+    there = jnp.minimum(slots, jax.tree.leaves(cache)[0].shape[0] - 1)
+
+    def attend(kept: Layer, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Layer]:
+        kept = write(kernel, kept, slots, blocks, (k, v))
+        keys, values = (place(x, "batch", "kv_heads", None, None) for x in read(kernel, kept, there, width))
+        return attention(q, keys, values, jnp.arange(width)[None, None] <= positions[:, :, None]), kept
+
+    return _through(params, config, tokens, positions, lengths, [functools.partial(attend, kept) for kept in cache])
 
 
 def _through(
@@ -68,8 +78,8 @@ def _through(
     tokens: jax.Array,
     positions: jax.Array,
     lengths: jax.Array,
-    attends: Sequence[Attend],
-) -> tuple[jax.Array, list[KeyValue]]:
+    attends: Sequence[Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]],
+) -> tuple[jax.Array, list[Any]]:
     """The layers, each with its way to attend; logits after the last of `lengths` tokens, and what each layer keeps."""
     rotation = rotary(positions, config)
     x, rows = embed(params, tokens), []
@@ -78,25 +88,3 @@ def _through(
         rows.append(kept)
     last = jnp.take_along_axis(x, lengths[:, None, None] - 1, axis=1)[:, 0]
     return unembed(params, config, rms_norm(last, params["final_norm"], config.norm_eps)), rows
-
-
-def _attend_after(
-    begin: jax.Array, positions: jax.Array, context: KeyValue, q: jax.Array, k: jax.Array, v: jax.Array
-) -> tuple[jax.Array, KeyValue]:
-    """Attention of q [U, N, P, H] and k, v [U, K, P, H] at `positions` [U, P] over the context with k and v in it."""
-    keys, values = (_insert(rows, new, begin) for rows, new in zip(context, (k, v), strict=True))
-
-    def attend(q: jax.Array, positions: jax.Array) -> jax.Array:
-        return attention(q, keys, values, jnp.arange(keys.shape[2])[None, None] <= positions[:, :, None])
-
-    parts = range(0, q.shape[2], QUERIES)
-    y = [attend(q[:, :, i : i + QUERIES], positions[:, i : i + QUERIES]) for i in parts]
-    return jnp.concatenate(y, axis=2), (keys, values)
-
-
-def _insert(rows: jax.Array, new: jax.Array, begin: jax.Array) -> jax.Array:
-    """rows [U, K, W, H] with new [U, K, P, H] from each row's `begin` on; what would lie beyond W is dropped."""
-    rows = place(rows, "batch", "kv_heads", None, None)
-    wide = jnp.concatenate([rows, new], axis=2)  # room for padding, which a slice's update would shift instead
-    write = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=1)
-    return jax.vmap(write)(wide, new, begin)[:, :, : rows.shape[2]]

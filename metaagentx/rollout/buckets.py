@@ -13,14 +13,14 @@ def fit(size: int, buckets: Sequence[int]) -> int | None:
 def portions(count: int, buckets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """Cut `count` rows into dispatches (start, stop, bucket), stop - start <= bucket.
 
-    A bucket that would be more than half padding gives way to smaller ones where there are any.
+    A bucket that would be more than a quarter padding gives way to smaller ones where there are any.
     """
     start = 0
     while start < count:
         left = count - start
         bucket = fit(left, buckets) or buckets[-1]
         smaller = [b for b in buckets if b <= left]
-        if left * 2 < bucket and smaller:
+        if left * 4 < bucket * 3 and smaller:
             bucket = smaller[-1]
         stop = min(count, start + bucket)
         yield start, stop, bucket

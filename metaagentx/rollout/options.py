@@ -67,13 +67,13 @@ class EngineOptions:
     slots: int = 256  # calls decoded side by side
     capacity: int = 128  # tokens of cache per slot: prompt and reply together
     prompt_buckets: tuple[int, ...] = (32, 64, 128)  # prefill lengths
-    admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts prefilled, or slots filled, at once
+    admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts, or blocks of them, prefilled, or calls started, at once
     chunk: int = 4  # decode steps per dispatch
     capacity_buckets: tuple[int, ...] = ()  # narrower caches that decoding reads while all calls are short
     ahead: int = 1  # dispatches that the device has still to do when the host reads one: 0 or 1
     waves: bool = False  # calls start only when all slots are free: how batch-synchronous sampling would do
     share: Share = "prefix"  # what prompts copy instead of computing it: any beginning | equal "prompt"s | "none"
-    share_unit: int = 16  # a shared beginning is a multiple of so many tokens
+    share_unit: int = 16  # tokens of a block: prompts are shared, and computed, in whole ones; a power of two
     during_tools: DuringTools = "keep"  # while a dialogue's tool works: "keep" its row for it | "leave" it to others
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
     layers: Layers = "auto"  # sample from a copy with "separate" layers | the "stacked" ones; auto: a copy on a CPU
@@ -85,6 +85,8 @@ class EngineOptions:
         for name in ("slots", "capacity", "chunk", "share_unit"):
             if getattr(self, name) < 1:
                 raise ValueError(f"engine.{name} must be at least 1, not {getattr(self, name)}")
+        if self.share_unit & (self.share_unit - 1):
+            raise ValueError(f"engine.share_unit must be a power of two, not {self.share_unit}")
         if self.ahead not in (0, 1):
             raise ValueError(f"engine.ahead must be 0 or 1, not {self.ahead}")
         for name in ("prompt_buckets", "admit_buckets", "capacity_buckets"):
@@ -109,6 +111,11 @@ class EngineOptions:
                 f"engine.capacity_buckets ends at {self.capacity_buckets[-1]}, not below engine.capacity "
                 f"({self.capacity}), which is the last bucket anyway"
             )
+
+    @property
+    def row(self) -> int:
+        """Tokens of a slot's row in the cache: the capacity in whole blocks."""
+        return -(-self.capacity // self.share_unit) * self.share_unit
 
     def separates(self, platform: str) -> bool:
         """Whether an engine copies the layers of its weights apart."""

@@ -5,7 +5,7 @@ Numbers of rows and tokens are rounded up to buckets, so that there are few prog
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,18 @@ class Request(Prompt):
 Placed = tuple[Request, Place]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Some tokens of a prompt that are computed."""
+
+    tokens: NDArray[np.int32]
+    number: int  # which of the prompt's blocks it is
+    reach: int  # tokens of the prompt up to its end
+    slot: int
+    last: bool  # of its prompt
+    adapter: int
+
+
 class Programs:
     """The device's side of an engine. Nothing here waits for the device.
 
@@ -65,8 +77,10 @@ class Programs:
         self.biases = None if biases is None else jnp.asarray(biases)
         self.kernel = kernels.for_prompts(options.attention, config, options.prompt_buckets[-1])
         self.decode_kernel = kernels.for_decoding(options.decode_attention, config)
+        # The plain kernel holds all scores of a row: to compute it at once has no advantage over blocks.
+        self.whole = self.kernel != "dense"
         self.widths = (*options.capacity_buckets, options.capacity)  # that a dispatch of `decode` may attend to
-        state = _empty(config, self.decode_kernel, options.slots, options.capacity, truncated or biases is not None)
+        state = _empty(config, self.decode_kernel, options.slots, options.row, truncated or biases is not None)
         # As programs return it: an array that no program has made would be another type to the compiler.
         self.state: EngineState = jax.device_put(state, jax.tree.map(lambda x: x.sharding, state))
 
@@ -77,14 +91,13 @@ class Programs:
     def _all(self, weights: Weights) -> Iterator[Call]:
         """A call of every program."""
         rows = self.options.admit_buckets[::-1]
-        widths = self.options.prompt_buckets[::-1]
         for width in self.widths[::-1]:
             yield self._decode(weights, width, np.zeros(self.options.slots, bool), 0)
-        for width in widths:
-            yield from (self._fill(weights, count, width, ()) for count in rows)
-            if self.options.share == "prefix":
-                rests = [rest for rest in widths if rest < width]
-                yield from (self._refill(weights, count, width, rest, ()) for rest in rests for count in rows)
+        for width in self.options.prompt_buckets[::-1]:
+            if self.whole:
+                yield from (self._fill(weights, count, width, ()) for count in rows)
+            if not self.whole or self.options.share == "prefix":
+                yield from (self._refill(weights, count, width, ()) for count in rows)
             if self.options.share != "none":
                 yield from (self._fork(count, width, ()) for count in rows)
         yield from (self._start(count, ()) for count in rows)
@@ -108,41 +121,59 @@ class Programs:
         return report
 
     def _put(self, weights: Weights, level: Sequence[Placed]) -> None:
-        """Fill rows that do not depend on each other, by buckets of whole prompts and of what is computed of them."""
-        widths = self.options.prompt_buckets
-        groups: dict[tuple[int, int], list[Placed]] = {}
-        for prompt, place in level:
-            size = len(prompt.tokens)
-            whole, rest = fit(size, widths) or widths[-1], fit(size - place.shared, widths) or widths[-1]
-            key = (0, whole) if place.shared == size else (rest if place.shared else whole, whole)
-            if place.shared < size or place.source != place.slot:
-                groups.setdefault(key, []).append((prompt, place))
+        """Fill rows that do not depend on each other: copy what there is, then compute the rest."""
+        options = self.options
         # Copies first: they want the logits of rows in which a longer prompt may go on.
-        for (rest, width), entries in sorted(groups.items()):
-            for begin, end, rows in portions(len(entries), self.options.admit_buckets):
-                part = entries[begin:end]
-                if not rest:
-                    call = self._fork(rows, width, part)
-                elif rest == width:
-                    call = self._fill(weights, rows, width, part)
-                else:
-                    call = self._refill(weights, rows, width, rest, part)
-                self.state = _made(call)
+        copied = [entry for entry in level if entry[1].shared and entry[1].source != entry[1].slot]
+        for width, group in self._by_width(copied, lambda prompt, place: place.shared):
+            for begin, end, rows in portions(len(group), options.admit_buckets):
+                self.state = _made(self._fork(rows, width, group[begin:end]))
+        whole = [entry for entry in level if self.whole and not entry[1].shared]
+        for width, group in self._by_width(whole, lambda prompt, place: len(prompt.tokens)):
+            for begin, end, rows in portions(len(group), options.admit_buckets):
+                self.state = _made(self._fill(weights, rows, width, group[begin:end]))
+        rest = [entry for entry in level if entry[1].shared or not self.whole]
+        blocks = [block for prompt, place in rest for block in _blocks(prompt, place, options.share_unit)]
+        for begin, end, rows in portions(len(blocks), options.admit_buckets):
+            part = blocks[begin:end]
+            self.state = _made(self._refill(weights, rows, self._width(max(block.reach for block in part)), part))
+
+    def _by_width(
+        self, entries: Sequence[Placed], size: Callable[[Request, Place], int]
+    ) -> list[tuple[int, list[Placed]]]:
+        """Entries by the bucket of their tokens, of which `size` says the number."""
+        groups: dict[int, list[Placed]] = {}
+        for entry in entries:
+            groups.setdefault(self._width(size(*entry)), []).append(entry)
+        return sorted(groups.items())
+
+    def _width(self, size: int) -> int:
+        """The bucket of so many tokens of a prompt."""
+        return fit(size, self.options.prompt_buckets) or self.options.prompt_buckets[-1]
 
     def _fill(self, weights: Weights, rows: int, width: int, part: Sequence[Placed]) -> Call:
-        prompts, _, lengths, _, slots, adapter = self._table(rows, width, part)
+        prompts = _table([prompt.tokens for prompt, _ in part], rows, width)
+        lengths, slots, adapter = _columns(
+            [(len(prompt.tokens), place.slot, prompt.adapter) for prompt, place in part],
+            (1, self.options.slots, -1),
+            rows,
+        )
         statics = self.config, self.kernel, self.decode_kernel
         return _fill, (*statics, weights, self.state, prompts, lengths, slots, adapter)
 
-    def _refill(self, weights: Weights, rows: int, width: int, rest: int, part: Sequence[Placed]) -> Call:
-        table = self._table(rows, rest, part)
-        return _refill, (self.config, self.decode_kernel, width, weights, self.state, *table)
+    def _refill(self, weights: Weights, rows: int, width: int, part: Sequence[Block]) -> Call:
+        nowhere = self.options.slots
+        tokens = _table([block.tokens for block in part], rows, self.options.share_unit)
+        columns = _columns(
+            [(b.number, len(b.tokens), b.slot, b.slot if b.last else nowhere, b.adapter) for b in part],
+            (0, 1, nowhere, nowhere, -1),
+            rows,
+        )
+        return _refill, (self.config, self.decode_kernel, width, weights, self.state, tokens, *columns)
 
     def _fork(self, rows: int, width: int, part: Sequence[Placed]) -> Call:
-        source, slots = np.zeros(rows, np.int32), np.full(rows, self.options.slots, np.int32)
-        source[: len(part)] = [place.source for _, place in part]
-        slots[: len(part)] = [place.slot for _, place in part]
-        return _fork, (self.decode_kernel, width, self.state, source, slots)
+        columns = _columns([(place.source, place.slot) for _, place in part], (0, self.options.slots), rows)
+        return _fork, (self.decode_kernel, width, self.state, *columns)
 
     def _start(self, rows: int, part: Sequence[Placed]) -> Call:
         # Columns: slot, length, bound, adapter, then the six ids.
@@ -160,16 +191,27 @@ class Programs:
         statics = self.config, self.decode_kernel, self.options.chunk, width, self.truncated
         return _decode, (*statics, weights, self.state, self.eos, self.biases, cancel, np.int32(leave))
 
-    def _table(self, rows: int, width: int, part: Sequence[Placed]) -> tuple[NDArray[np.int32], ...]:
-        """What is computed of each prompt [rows, width]; then, each [rows]: where that begins, how much it is, the
-        source, the slot, the adapter."""
-        tokens, numbers = np.zeros((rows, width), np.int32), np.zeros((5, rows), np.int32)
-        numbers[1], numbers[3] = 1, self.options.slots
-        for row, (prompt, place) in enumerate(part):
-            rest = prompt.tokens[place.shared :]
-            tokens[row, : len(rest)] = rest
-            numbers[:, row] = place.shared, len(rest), max(place.source, 0), place.slot, prompt.adapter
-        return tokens, *numbers
+
+def _blocks(prompt: Prompt, place: Place, unit: int) -> Iterator[Block]:
+    """What of a prompt is computed, in blocks of `unit` tokens."""
+    size = len(prompt.tokens)
+    for begin in range(place.shared, size, unit):
+        tokens = prompt.tokens[begin : begin + unit]
+        reach = begin + len(tokens)
+        yield Block(tokens, begin // unit, reach, place.slot, reach == size, prompt.adapter)
+
+
+def _table(values: Sequence[NDArray[np.int32]], rows: int, width: int) -> NDArray[np.int32]:
+    """[rows, width] with the values [at most width] in it, and zeros."""
+    table = np.zeros((rows, width), np.int32)
+    for row, value in enumerate(values):
+        table[row, : len(value)] = value
+    return table
+
+
+def _columns(values: Sequence[tuple[int, ...]], padding: tuple[int, ...], rows: int) -> list[NDArray[np.int32]]:
+    """Each column [rows] of the values, a tuple for a row, with padding below."""
+    return [*np.array([*values, *[padding] * (rows - len(values))], np.int32).T]
 
 
 def _made(call: Call) -> Any:

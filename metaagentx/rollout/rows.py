@@ -54,12 +54,11 @@ class Rows:
     """The S rows of one engine, all free and empty at first.
 
     Args:
-      widths: buckets of the tokens of a prompt that are computed: to share is worth it where it needs a smaller one.
-      unit: prefixes are shared in multiples of it, so that among nearly equal sources the nearest wins.
+      unit: prefixes are shared in multiples of it: prompts are computed in blocks of so many tokens.
     """
 
-    def __init__(self, slots: int, capacity: int, widths: Sequence[int], share: Share, unit: int) -> None:
-        self.widths, self.share, self.unit = np.array(widths), share, unit
+    def __init__(self, slots: int, capacity: int, share: Share, unit: int) -> None:
+        self.share, self.unit = share, unit
         self.held = np.zeros((slots, capacity), np.int32)
         self.length = np.zeros(slots, np.int32)  # of what is held
         self.prompt = np.zeros(slots, np.int32)  # of the prompt at its beginning, after which there are logits
@@ -167,14 +166,13 @@ class Rows:
         level: NDArray[np.int64],
         other: NDArray[np.bool_],
     ) -> Choice:
-        """Of the sources with so many tokens in common: the narrowest rest, the lowest level, the most that is shared.
+        """Of the sources with so many tokens in common: the most that is shared, the lowest level.
 
         At least one token is computed, for the logits after it.
         """
         shared = np.minimum(common, size - 1) // self.unit * self.unit
-        rest = np.searchsorted(self.widths, size - shared)
-        best = np.lexsort((other, -shared, level, rest))[0]
-        if rest[best] >= np.searchsorted(self.widths, size):
+        best = np.lexsort((other, level, -shared))[0]
+        if not shared[best]:
             return Choice()
         return Choice(int(sources[best]), int(shared[best]), int(level[best]))
 

@@ -1,7 +1,7 @@
 """The engine's state, and the pure functions on it: fill rows with prompts, start calls, decode.
 
 Letters: S slots, C capacity (tokens of cache per slot), V vocabulary, K key-value heads, H head_dim; of one
-dispatch: U prompts padded to P tokens, A calls, T decode steps. Rows of padding name slot S, which no array has:
+dispatch: U prompts or blocks of P tokens, A calls, T decode steps. Rows of padding name slot S, which no array has:
 their writes are dropped. Every shape is static and comes from `EngineOptions`.
 """
 
@@ -122,31 +122,33 @@ def refill(
     width: int,
     weights: Weights,
     state: EngineState,
-    prompts: jax.Array,
-    begin: jax.Array,
+    tokens: jax.Array,
+    blocks: jax.Array,
     lengths: jax.Array,
-    source: jax.Array,
     slots: jax.Array,
+    ends: jax.Array,
     adapter: jax.Array,
 ) -> EngineState:
-    """`fill` of prompts whose beginning another row has: copy that, and compute the rest.
+    """Compute blocks of prompts: what of them is in their rows already is not computed again.
 
     Args:
-      width: of the rows that are read and written; no prompt is longer.
-      prompts: [U, P] int32, from `begin` on.
-      begin: [U] int32, tokens that are copied.
-      lengths: [U] int32, of `prompts`, at least 1.
-      source: [U] int32, the slots whose rows begin as the prompts do.
+      width: of the rows that are read; no prompt is longer.
+      tokens: [U, P] int32, of a block each, padded on the right with anything.
+      blocks: [U] int32, number of the block in its prompt, from 0. Blocks of one prompt come in order.
+      lengths: [U] int32 tokens of each, at least 1.
+      slots: [U] int32, where the prompts are.
+      ends: [U] int32, the same for the last block of a prompt, and S for others.
     """
-    context = [read(decode_kernel, layer, source, width) for layer in state.cache]
-    logits, rows = extend(weights.of(adapter), config, prompts, begin, lengths, context)
-    return _keep(decode_kernel, state, slots, logits, rows)
+    params = weights.of(adapter)
+    logits, cache = extend(params, config, decode_kernel, state.cache, tokens, blocks, lengths, slots, width)
+    logits = state.logits.at[ends].set(place(logits, None, None), mode="drop")
+    return state.replace(cache=cache, logits=logits)
 
 
 def fork(
     decode_kernel: DecodeKernel, width: int, state: EngineState, source: jax.Array, slots: jax.Array
 ) -> EngineState:
-    """Copy prompts of at most `width` tokens, and the logits after them, from `source` [U] to `slots` [U]."""
+    """Copy the first `width` tokens, and the logits after the prompt, from `source` [U] to `slots` [U]."""
     rows = [read(decode_kernel, layer, source, width) for layer in state.cache]
     return _keep(decode_kernel, state, slots, state.logits[source], rows)
 

@@ -1,4 +1,4 @@
-"""Prompts computed after a beginning that exists already, against the same prompts computed whole."""
+"""Prompts computed in blocks after a beginning that exists already, against the same prompts computed whole."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ import pytest
 
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import params, prefill
+from metaagentx.policy.cache import empty_cache, put, read
 from tests.policy import tiny
 
 compute = jax.jit(prefill.prefill, static_argnums=(1, 2))
-extend = jax.jit(prefill.extend, static_argnums=1)
-SIZES, BEGIN = np.int32([12, 9, 11, 5]), np.int32([7, 8, 4, 0])
-WIDTH, REST = 12, 8  # positions in all, and of those that are computed after the beginning
+extend = jax.jit(prefill.extend, static_argnums=(1, 2, 8))
+SIZES, BLOCK = np.int32([12, 9, 11, 5]), 4
+BEGIN = np.int32([8, 4, 4, 0])  # tokens of each that are in its slot before
+SLOTS, WIDTH = np.int32([5, 0, 2, 3]), 12
 SLOW = ("llama", "llama3", "yarn", "tied", "qk_norm")  # what sets these apart, the others have too
 
 
-def study(config, extend=extend):
-    """(logits, keys and values) of prompts computed whole, then of the same prompts from `BEGIN` on."""
+def study(config, kernel):
+    """(logits, keys and values) of prompts computed whole, then of the same prompts in blocks from `BEGIN` on."""
     weights = params.initialise(config, jax.random.key(0))
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (len(SIZES), WIDTH)).astype(np.int32)
     whole = compute(weights, config, "dense", tokens, SIZES)
     # What lies beyond the beginning is not read: it is large enough to be seen.
-    beyond = np.arange(WIDTH)[None] >= BEGIN[:, None]
-    context = jax.tree.map(lambda x: np.where(beyond[:, None, :, None], 1e4, x), whole[1])
-    rest = np.zeros((len(SIZES), REST), np.int32)
-    for row, (begin, size) in enumerate(zip(BEGIN, SIZES, strict=True)):
-        rest[row, : size - begin] = tokens[row, begin:size]
-    return jax.device_get((whole, extend(weights, config, rest, BEGIN, SIZES - BEGIN, context)))
+    beyond = (np.arange(WIDTH)[None] >= BEGIN[:, None])[:, None, :, None]
+    cache = empty_cache(config, kernel, 8, WIDTH)
+    begun = [tuple(np.where(beyond, 1e4, x) for x in rows) for rows in whole[1]]
+    cache = [put(kernel, layer, SLOTS, rows) for layer, rows in zip(cache, begun, strict=True)]
+    blocks = [(row, i) for row in range(len(SIZES)) for i in range(BEGIN[row] // BLOCK, -(-SIZES[row] // BLOCK))]
+    rows, numbers = np.int32([*blocks, (0, 0)]).T  # the last is padding
+    lengths = np.minimum(BLOCK, SIZES[rows] - numbers * BLOCK)
+    slots = np.where(np.arange(len(rows)) == len(blocks), 8, SLOTS[rows]).astype(np.int32)
+    parts = tokens.reshape(len(SIZES), -1, BLOCK)[rows, numbers]
+    logits, cache = extend(weights, config, kernel, cache, parts, numbers, lengths, slots, WIDTH)
+    last = [blocks.index((row, (SIZES[row] - 1) // BLOCK)) for row in range(len(SIZES))]
+    held = [read(kernel, layer, SLOTS, WIDTH) for layer in cache]
+    return jax.device_get(whole), (np.asarray(logits)[last], jax.device_get(held))
 
 
 def assert_equal_prompts(whole, extended, atol):
@@ -39,23 +48,19 @@ def assert_equal_prompts(whole, extended, atol):
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in tiny.CONFIGS])
-def test_a_prompt_computed_from_its_middle_on_is_the_prompt_computed_whole(name):
-    assert_equal_prompts(*study(tiny.CONFIGS[name]), atol=1e-5)
+def test_a_prompt_computed_in_blocks_from_its_middle_on_is_the_prompt_computed_whole(name):
+    assert_equal_prompts(*study(tiny.CONFIGS[name], "dense"), atol=1e-5)
 
 
-def test_queries_in_parts_see_what_they_see_together(monkeypatch):
-    config = tiny.config(layers=1)
-    whole, _ = study(config)
-    monkeypatch.setattr(prefill, "QUERIES", 3)
-    _, extended = study(
-        config, jax.jit(lambda weights, config, *rest: prefill.extend(weights, config, *rest), static_argnums=1)
-    )
-    assert_equal_prompts(whole, extended, atol=1e-5)
+@pytest.mark.parametrize("kernel", ["paged", "cudnn"])
+def test_blocks_are_written_into_every_layout(kernel):
+    assert_equal_prompts(*study(tiny.config(), kernel), atol=1e-5)
 
 
-def test_on_a_mesh_it_is_the_same():
+@pytest.mark.parametrize("kernel", ["dense", "paged", "cudnn"])
+def test_on_a_mesh_it_is_the_same(kernel):
     config = tiny.config()
-    whole, _ = study(config)
+    whole, _ = study(config, kernel)
     with jax.set_mesh(make_mesh(2, 2, 2)):
-        _, extended = study(config)
+        _, extended = study(config, kernel)
     assert_equal_prompts(whole, extended, atol=1e-5)

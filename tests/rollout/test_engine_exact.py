@@ -29,7 +29,14 @@ SAMPLING = (
 )
 
 PLAIN = EngineOptions(
-    slots=4, capacity=48, prompt_buckets=(LONGEST,), admit_buckets=(4,), chunk=1, ahead=0, share="none"
+    slots=4,
+    capacity=48,
+    prompt_buckets=(LONGEST,),
+    admit_buckets=(4,),
+    chunk=1,
+    ahead=0,
+    share="none",
+    attention="blocked",
 )
 SHARED = EngineOptions(
     slots=8, capacity=48, prompt_buckets=(12, LONGEST), admit_buckets=(2, 8), chunk=3, ahead=1, share_unit=1,
@@ -38,6 +45,7 @@ SHARED = EngineOptions(
 SERVED = {
     "prefix": SHARED,
     "reads at once": dataclasses.replace(SHARED, ahead=0, share_unit=4),
+    "whole rows": dataclasses.replace(SHARED, attention="blocked", share_unit=2),
     "leaves": dataclasses.replace(SHARED, during_tools="leave"),
     "waves of equal prompts": dataclasses.replace(SHARED, waves=True, share="prompt"),
     "few": EngineOptions(
@@ -166,8 +174,8 @@ def test_a_reply_ends_with_the_token_that_completes_a_stop_string(expected):
 
 def test_every_program_is_compiled_at_warmup(made):
     engine = made(SHARED)
-    # Two widths filled and copied, the narrow one put after a beginning, each for 2 numbers of rows; starts; decoding.
-    assert len(engine.warmup()) == (2 + 2 + 1) * 2 + 2 + 2
+    # Blocks that read two widths, and copies of these, each for 2 numbers of rows; starts; decoding.
+    assert len(engine.warmup()) == (2 + 2) * 2 + 2 + 2
     with count_compilations() as compilations:
         for seed in range(5):
             serve(engine, dialogues(seed, 50), np.random.default_rng(seed))

@@ -7,11 +7,9 @@ import pytest
 
 from metaagentx.rollout.rows import NOWHERE, Prompt, Rows
 
-WIDTHS = (4, 8, 16, 32)
 
-
-def rows(slots=6, share="prefix", unit=1, widths=WIDTHS):
-    return Rows(slots, 32, widths, share, unit)
+def rows(slots=6, share="prefix", unit=1):
+    return Rows(slots, 32, share, unit)
 
 
 def prompt(tokens, conversation=-1, adapter=-1):
@@ -139,10 +137,10 @@ def test_a_kept_row_is_nobody_elses_until_it_is_released():
     assert not table.kept
 
 
-def test_sharing_must_save_a_bucket():
+def test_sharing_must_save_a_block():
     long, other = prompt([1, 2, 3, 4, 5, 6, 7]), prompt([1, 2, 9, 9, 9, 9, 9])
-    assert [p.shared for p in rows().place([long, other])] == [0, 0]  # 5 tokens need the bucket of 7
-    assert [p.shared for p in rows(widths=(5, 8)).place([long, other])] == [0, 2]
+    assert [p.shared for p in rows(unit=4).place([long, other])] == [0, 0]
+    assert [p.shared for p in rows(unit=2).place([long, other])] == [0, 2]
 
 
 def test_the_unit_rounds_what_is_shared_and_prefers_what_is_there():
