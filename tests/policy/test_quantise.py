@@ -36,7 +36,7 @@ def test_a_product_is_that_of_rounded_weights_and_16_bits_of_each_token(shape):
     np.testing.assert_array_equal(found, rows)  # whatever else is in the batch
 
 
-@pytest.mark.parametrize("name", tiny.FAMILIES)
+@pytest.mark.parametrize("name", ["qwen2", "qwen3_moe"])
 def test_every_matrix_but_the_embedding_and_experts_is_in_eight_bits(name):
     config = tiny.FAMILIES[name]
     weights = params.initialise(config, jax.random.key(0))
@@ -64,7 +64,8 @@ def test_adapters_are_added_to_weights_in_eight_bits():
 
 def step(weights, config):
     cache = empty_cache(config, "dense", 3, 6)
-    return decode.decode_step(weights, config, "dense", cache, np.int32([1, 2, 3]), np.int32([0, 4, 5]), 6)[0]
+    program = jax.jit(decode.decode_step, static_argnums=(1, 2, 6))
+    return program(weights, config, "dense", cache, np.int32([1, 2, 3]), np.int32([0, 4, 5]), 6)[0]
 
 
 def test_on_a_mesh_products_are_the_same():
