@@ -7,8 +7,9 @@
 Batches of equal prompts and replies: nobody waits for anybody. A prefill turn samples one token after each prompt, a
 decode turn so many more; the median prefill is taken off its seconds. Caches: ours and Tunix's have room for prompt and
 reply, transformers' grows. Weights are float32 on a CPU, but for llama.cpp's, which are the Q4_1 that all others have
-been made from. Limits are those of `Limits` in the same run: all weights are read once a step, at the bandwidth of a
-long dot product, and every weight is multiplied and added once a token, at the speed of a large matrix product.
+been made from; "metaagentx, int8" is held against it. Limits are those of `Limits` in the same run: all weights are
+read once a step, at the bandwidth of a long dot product, and every weight is multiplied and added once a token, at the
+speed of a large matrix product.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,13 +27,14 @@ from benchmarks.worker import Turn, Worker
 WEIGHTS = 134_515_008  # of SmolLM2-135M
 HEAD = 49_152 * 576  # of these, multiplied with once for a prompt and once for each new token
 PROMPT, REPLY = 32, 32  # tokens
+INT8 = "metaagentx, int8"  # a contestant: the same engine with a copy of the weights in 8 bits
 FIRST_ID, LAST_ID = 100, 40_000  # of prompts: no special tokens
 
 
 class Ours:
     """Batches of replies of a given length by metaagentx' engine."""
 
-    def __init__(self, dtype: str, capacity: int) -> None:
+    def __init__(self, dtype: str, capacity: int, weights: Literal["float", "int8"]) -> None:
         from metaagentx.policy.hub import find_smollm2
         from metaagentx.policy.load import load
         from metaagentx.policy.pretrained_config import read_config
@@ -40,7 +42,7 @@ class Ours:
         path = find_smollm2()
         self.config = read_config(path, dtype)
         self.params = load(path, self.config)
-        self.capacity, self.slots, self.calls = capacity, 0, 0
+        self.weights, self.capacity, self.slots, self.calls = weights, capacity, 0, 0
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
         """`tokens` new tokens for each prompt; another number of prompts than before makes another engine."""
@@ -71,6 +73,7 @@ class Ours:
             admit_buckets=(slots,),
             chunk=REPLY,
             share="none",
+            weights=self.weights,
             attention="auto",
             decode_attention="auto",
         )
@@ -107,7 +110,8 @@ def main() -> None:
     room = {"dtype": bench.device.dtype, "capacity": PROMPT + REPLY + 1}
     threads = max(1, len(bench.cores))
     workers = {
-        "metaagentx": bench.start("metaagentx", "benchmarks.decode:Ours", **room),
+        "metaagentx": bench.start("metaagentx", "benchmarks.decode:Ours", **room, weights="float"),
+        INT8: bench.start(INT8, "benchmarks.decode:Ours", **room, weights="int8"),
         "transformers": bench.start("transformers", "benchmarks.peers.hf:Transformers", dtype=bench.device.dtype),
         "tunix": bench.start("tunix", "benchmarks.peers.tunix:Tunix", **room, widths=[PROMPT]),
         "llama.cpp": bench.start(
@@ -162,16 +166,18 @@ def against(bench: Bench, batch: int, speed: dict[str, list[float]]) -> None:
         64: {"D3/64": "transformers"},
     }
     for key, peer in pairs.get(batch, {}).items():
-        if "metaagentx" in speed and peer in speed:
-            bench.ratio(key, speed["metaagentx"], speed[peer])
+        own = INT8 if peer == "llama.cpp" else "metaagentx"
+        if own in speed and peer in speed:
+            bench.ratio(key, speed[own], speed[peer])
 
 
 def measure_limits(bench: Bench) -> dict[str, float]:
-    """Bytes read and floating-point operations in a second; the best turn's, on a CPU."""
+    """Bytes read and floating-point operations in a second; the best turn's. Empty but on a CPU, or when left out."""
     if bench.device.platform != "cpu":
         return {}
     worker = bench.start("limits", "benchmarks.decode:Limits")
-    assert worker is not None  # needs NumPy alone
+    if worker is None:
+        return {}
 
     def rate(turn: Turn) -> float:
         return float(turn.value) / bench.seconds(turn) / 1e9
@@ -188,14 +194,15 @@ def measure_limits(bench: Bench) -> dict[str, float]:
 def facts(
     bench: Bench, batch: int, roof: dict[str, float], decode: dict[str, list[float]], prefill: dict[str, list[float]]
 ) -> None:
-    """Tokens/s that the limits allow, and everyone's share; llama.cpp's weights are fewer bytes, and have no share."""
+    """Tokens/s that the limits allow, and everyone's share but of those whose weights are fewer bytes."""
     if not roof:
         return
     compute = roof["multiply"] / (2 * WEIGHTS)
     limit = min(batch * roof["read"] / (4 * WEIGHTS), compute)
 
     def shares(limit: float, found: dict[str, list[float]]) -> dict[str, Any]:
-        each = {name: round(statistics.median(v) / limit, 3) for name, v in found.items() if name != "llama.cpp"}
+        wide = {name: values for name, values in found.items() if name not in (INT8, "llama.cpp")}
+        each = {name: round(statistics.median(values) / limit, 3) for name, values in wide.items()}
         return {"tokens/s": round(limit, 1), "share": each}
 
     bound = "bandwidth" if limit < compute else "FLOP/s"

@@ -20,6 +20,7 @@ from metaagentx.policies import BASE, SHARED, Weights, served
 from metaagentx.policy import adapters, kernels, params
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
+from metaagentx.policy.quantise import in_eight_bits
 from metaagentx.rollout.state import empty_state
 from metaagentx.sections import SettingsError
 from metaagentx.settings import Settings
@@ -32,7 +33,7 @@ KEYS = {
     "moments": "config.stages.moments, config.mesh.fsdp",
     "reference": "config.roles.*.kl",
     "slots": "config.engine.slots, config.engine.capacity",
-    "copies": "config.engine.whole, config.engine.layers, config.generation.staleness",
+    "copies": "config.engine.whole, config.engine.layers, config.engine.weights, config.generation.staleness",
     "moving": "config.generation.tensor, config.pretrained.dtype",
     "gradients": "config.mesh.fsdp, config.policies.layout",
     "update": "config.pack.micro_rows, config.pack.chunk, config.pack.remat",
@@ -159,6 +160,9 @@ def _sampling(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh
         slots = held(jax.eval_shape(partial(empty_state, model, kernel, *shape)))
         whole = [jax.eval_shape(partial(params.whole, model), x) if options.whole else x for x in policies.values()]
     copies = held(whole) if options.whole else 0
+    if options.weights == "int8":
+        whole = [jax.eval_shape(partial(in_eight_bits, model), x) for x in whole]
+        copies += held([leaf for leaf in jax.tree.leaves(whole) if leaf.dtype == jnp.int8])
     if options.separates(jax.default_backend()):
         copies += held([x["layers"] for x in whole])
     return {"slots": len(policies) * slots, "copies": copies}

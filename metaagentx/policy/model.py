@@ -14,6 +14,7 @@ from metaagentx.policy.attention import NAME, Attend, KeyValue, Stems, within
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
 from metaagentx.policy.experts import mixture
 from metaagentx.policy.params import Params
+from metaagentx.policy.quantise import Int8, product
 from metaagentx.policy.rope import Rotation, rotary, rotate
 
 
@@ -91,10 +92,12 @@ def project(layer: Params, name: str, x: jax.Array, heads: int, axis: str) -> ja
     return split(y, heads, axis)
 
 
-def linear(x: jax.Array, w: jax.Array | Adapted, out: str | None) -> jax.Array:
+def linear(x: jax.Array, w: jax.Array | Adapted | Int8, out: str | None) -> jax.Array:
     """x [B, ..., I], w [O, I] -> [B, ..., O], whose last axis means `out`."""
     if isinstance(w, Adapted):
         return linear(x, w.weight, out) + low_rank(x, w, out)
+    if isinstance(w, Int8):
+        return product(x, w, out).astype(x.dtype)
     axes: Axes = ("batch", *(None,) * (x.ndim - 2), out)
     return jnp.einsum("...i,oi->...o", x, gather(w, x), out_sharding=cut(axes, (*x.shape[:-1], w.shape[0])))
 
@@ -130,7 +133,9 @@ def embed(params: Params, tokens: jax.Array) -> jax.Array:
 @jax.named_scope("unembed")
 def unembed(params: Params, config: ModelConfig, hidden: jax.Array) -> jax.Array:
     """hidden [B, ..., D] -> logits [B, ..., V] float32."""
-    weights = params["embed"] if config.tied_embeddings else params["head"]
+    weights = params["head"] if "head" in params else params["embed"]
+    if isinstance(weights, Int8):
+        return product(hidden, weights, "vocab")
     axes: Axes = ("batch", *(None,) * (hidden.ndim - 2), "vocab")
     where = cut(axes, (*hidden.shape[:-1], weights.shape[0]))
     weights = weights.astype(hidden.dtype)

@@ -20,6 +20,7 @@ from metaagentx.policy.adapters import stack
 from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.decode import separate
 from metaagentx.policy.params import Params, whole
+from metaagentx.policy.quantise import in_eight_bits
 from metaagentx.rollout.bias import Biases
 from metaagentx.rollout.options import EngineOptions
 from metaagentx.rollout.programs import Programs, Request
@@ -108,6 +109,8 @@ class Engine:
         self._weights = None  # the last copy makes room
         if self.options.whole:
             params = _whole(self.config, params)
+        if self.options.weights == "int8":
+            params = in_eight_bits(self.config, params)
         if self.options.separates(jax.default_backend()):
             params = separate(params, self.config)
         self._weights = Weights(params, _stack([adapters[role] for role in roles]) if adapters else None, self.lora)

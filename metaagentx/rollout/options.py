@@ -58,6 +58,7 @@ class SamplingOptions:
 Share = Literal["prefix", "prompt", "none"]
 DuringTools = Literal["keep", "leave"]
 Layers = Literal["auto", "separate", "stacked"]  # how the weights are held that the engine samples with
+Bits = Literal["float", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class EngineOptions:
     during_tools: DuringTools = "keep"  # while a dialogue's tool works: "keep" its row for it | "leave" it to others
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
     layers: Layers = "auto"  # sample from a copy with "separate" layers | the "stacked" ones; auto: a copy on a CPU
+    weights: Bits = "float"  # sample from the policy's weights as they are | from a copy in 8 bits, see docs/models.md
     # What suits the platform ("auto"), or a kernel by name: see docs/models.md.
     attention: KernelChoice = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU) | "cudnn", "triton" (GPU)
     decode_attention: DecodeChoice = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
@@ -96,7 +98,8 @@ class EngineOptions:
             if not buckets and name != "capacity_buckets":
                 raise ValueError(f"engine.{name} must not be empty")
         kernels = ("attention", KernelChoice), ("decode_attention", DecodeChoice)
-        for name, kind in (*kernels, ("share", Share), ("during_tools", DuringTools), ("layers", Layers)):
+        words = ("share", Share), ("during_tools", DuringTools), ("layers", Layers), ("weights", Bits)
+        for name, kind in (*kernels, *words):
             kinds = get_args(kind)
             if getattr(self, name) not in kinds:
                 raise ValueError(
