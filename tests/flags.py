@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-QUICK = {"xla_backend_optimization_level": "0"}
+QUICK = {"xla_backend_optimization_level": "0", "xla_cpu_parallel_codegen_split_count": "1"}
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12):
     QUICK["xla_cpu_use_fusion_emitters"] = "false"  # the older emitters: half the time of compiling; gone in 0.12
 
