@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ANY = ("-c", "from metaagentx import command_line; command_line.run(lambda settings, folder: folder.mkdir())")
 
 
 @pytest.mark.parametrize(
@@ -19,12 +20,19 @@ ROOT = Path(__file__).parent.parent
         (["--config.engine.slot=3"], "--config.engine.slot=3 cannot be used"),
         (["--config=configs/tiny.py:both"], "has no variant 'both'; it has stagewise, joint"),
         (["--config=configs/nowhere.py"], "--config cannot be loaded"),
-        (["--config=configs/tiny.py", "--config.engine.slots=0"], "engine.slots must be at least 1, not 0"),
     ],
 )
 def test_a_wrong_flag_is_one_line(flags: list[str], expected: str, tmp_path: Path) -> None:
+    refused(ANY, flags, expected, tmp_path)
+
+
+def test_the_commands_of_stories_say_so_too(tmp_path: Path) -> None:
+    refused(("-m", "metaagentx.train"), ["--config.engine.slots=0"], "engine.slots must be at least 1, not 0", tmp_path)
+
+
+def refused(story: tuple[str, ...], flags: list[str], expected: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "metaagentx.train", f"--workdir={tmp_path / 'run'}", *flags]
+    command = [sys.executable, *story, f"--workdir={tmp_path / 'run'}", *flags]
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert expected in found.stderr

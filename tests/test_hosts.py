@@ -17,6 +17,7 @@ import pytest
 
 from metaagentx.hosts import HostsError, join
 from metaagentx.sections import plain
+from tests.flags import flags
 from tests.test_disaggregated import weights
 from tests.test_train import small
 
@@ -66,21 +67,20 @@ class Group:
         self.logs = [folder / f"log_{processes}_{process}.txt" for process in range(processes)]
         self.processes = []
         for process in range(processes):
-            flags = [f"--config={config}", f"--workdir={folder}"]
+            words = [f"--config={config}", f"--workdir={folder}"]
             if processes > 1:
-                flags += ["--distributed", f"--coordinator=localhost:{port}"]
-                flags += [f"--processes={processes}", f"--process={process}", "--patience=200"]
-            devices = f"--xla_force_host_platform_device_count={4 // processes} --xla_backend_optimization_level=0"
+                words += ["--distributed", f"--coordinator=localhost:{port}"]
+                words += [f"--processes={processes}", f"--process={process}", "--patience=200"]
             environment = os.environ | {
                 "RUNS": runs,
                 "WRITES": str(self.writes[process]),
                 "PYTHONPATH": str(ROOT),
                 "PYTHONDONTWRITEBYTECODE": "1",  # the config file is beside the run
-                "XLA_FLAGS": devices,
+                "XLA_FLAGS": flags(devices=4 // processes),
                 "OMP_NUM_THREADS": "1",
             }
             with self.logs[process].open("w") as log:
-                command = [sys.executable, "-m", "tests.hosts_program", *flags]
+                command = [sys.executable, "-m", "tests.hosts_program", *words]
                 self.processes.append(
                     subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
                 )

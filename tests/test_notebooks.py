@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.flags import flags
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SPEC = importlib.util.spec_from_file_location("render", FOLDER / "render.py")
 assert SPEC is not None
@@ -38,7 +40,7 @@ def test_only_the_first_code_cell_installs_and_only_on_colab() -> None:
 @pytest.mark.parametrize("source", render.SOURCES, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(source: Path, tmp_path: Path) -> None:
     environment = os.environ | {"METAAGENTX_SMOKE": "1", "METAAGENTX_WORKDIR": str(tmp_path / "run")}
-    environment.pop("XLA_FLAGS", None)  # one device, as a reader has it
+    environment["XLA_FLAGS"] = flags(devices=1)  # as a reader has it
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbmake", "--nbmake-timeout=900"]
     result = subprocess.run(
         [*command, str(source.with_suffix(".ipynb"))], env=environment, capture_output=True, text=True, check=False

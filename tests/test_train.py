@@ -24,6 +24,7 @@ from metaagentx.sections import plain
 from metaagentx.settings import Settings, read
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
+from tests.flags import flags
 
 ROOT = Path(__file__).parent.parent
 STEPS = 4
@@ -97,7 +98,7 @@ def finish(workdir: Path, *, kill_when=None, sent=signal.SIGKILL) -> int:
     )
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": flags(devices=1),
         "JAX_PLATFORMS": "cpu",
     }
     process = subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL)

@@ -203,7 +203,7 @@ def test_beside_a_role_that_learns_one_that_cannot_keeps_its_moments() -> None:
     joint, _ = update(state, batches, JOINT, RECIPE)
     alone, _ = update(device(before), batches, EXECUTOR, RECIPE)
     same(joint.opt_states["designer"], before.opt_states["designer"])
-    same(joint.params, alone.params)
+    close(joint.params, alone.params, 1e-6)
 
 
 def test_shared_moments_of_different_optimisers_are_an_error() -> None:

@@ -195,7 +195,7 @@ def test_attacks_that_last_as_long_as_they_may_neither_get_away_nor_pass(pool, t
 
 def test_afterwards_the_pool_is_as_it_was(pool) -> None:
     assert set(map(id, pool.sandbox.workers())) == pool.workers
-    assert len(os.listdir("/proc/self/fd")) == pool.descriptors
+    assert len(os.listdir("/proc/self/fd")) <= pool.descriptors
     assert len(children_of(os.getpid())) == pool.children
     with contextlib.closing(Sandbox(OPTIONS)) as fresh:
         used, new = latencies(pool.sandbox, fresh)
@@ -210,7 +210,7 @@ def test_many_programs_leave_no_descriptors_and_no_memory(pool) -> None:
     before = size()
     for _ in range(300):
         pool.sandbox.run(HONEST, [("f", [3])])
-    assert len(os.listdir("/proc/self/fd")) == pool.descriptors
+    assert len(os.listdir("/proc/self/fd")) <= pool.descriptors
     assert size() < before + 1024  # kB
 
 

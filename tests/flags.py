@@ -1,0 +1,15 @@
+"""XLA's flags for tests: programs here are compiled often and run briefly, so that XLA need not optimise them."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+QUICK = {"xla_backend_optimization_level": "0", "xla_cpu_parallel_codegen_split_count": "1"}
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12):
+    QUICK["xla_cpu_use_fusion_emitters"] = "false"  # the older emitters: half the time of compiling; gone in 0.12
+
+
+def flags(devices: int, given: str = "") -> str:
+    """XLA_FLAGS of `devices` simulated devices and quick compilation, but for what is `given`."""
+    wanted = {"xla_force_host_platform_device_count": str(devices)} | QUICK
+    return " ".join([given, *(f"--{name}={value}" for name, value in wanted.items() if name not in given)]).strip()
