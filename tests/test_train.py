@@ -46,7 +46,7 @@ OVERRIDES = {
     "tree.executions": 2,
     "pack.row_buckets": (32,),
     "pack.micro_rows": 16,
-    "cold_start.steps": 24,
+    "cold_start.steps": 32,
     "cold_start.batch": 32,
     "cold_start.demonstrations": 400,
     "cold_start.checkpoint_every": 8,
@@ -115,15 +115,32 @@ def lines(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
 
 
-def test_killed_anywhere_and_started_again_a_run_ends_with_the_same_bits(finished, tmp_path):
-    workdir = tmp_path / "killed"
+def saved(folder: Path) -> list[int]:
+    """The steps of its checkpoints."""
+    return [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.exists() else []
+
+
+@pytest.fixture(scope="module")
+def preempted(tmp_path_factory):
+    """A run that was told to stop in its cold start, its exit code, and the steps that it had saved."""
+    workdir = tmp_path_factory.mktemp("preempted")
+    code = finish(workdir, kill_when=lambda: 8 in saved(workdir / "cold_start"), sent=signal.SIGTERM)
+    return workdir, code, saved(workdir / "cold_start")
+
+
+def test_a_preempted_run_saves_and_says_so(preempted):
+    _, code, steps = preempted
+    assert code == 75
+    assert steps
+    assert max(steps) < OVERRIDES["cold_start.steps"]
+
+
+def test_preempted_or_killed_anywhere_and_started_again_a_run_ends_with_the_same_bits(finished, preempted):
+    workdir, _, steps = preempted
+    cold, trained = workdir / "cold_start", workdir / "checkpoints"
     deaths = [
-        lambda: (workdir / "cold_start" / "8").exists(),  # in the cold start
-        lambda: len([line for line in lines(workdir) if line["phase"] == "executor"]) >= 1,  # between two phases
-        lambda: (
-            (workdir / "checkpoints").exists()
-            and any("tmp" in path.name for path in (workdir / "checkpoints").iterdir())
-        ),  # while it saves
+        lambda: max(saved(cold), default=0) > max(steps),  # in the cold start
+        lambda: trained.exists() and any("tmp" in path.name for path in trained.iterdir()),  # saving between two phases
     ]
     for death in deaths:
         assert finish(workdir, kill_when=death) in (-signal.SIGKILL, 0)
@@ -144,15 +161,6 @@ def test_killed_anywhere_and_started_again_a_run_ends_with_the_same_bits(finishe
     assert (workdir / "episodes.jsonl").read_text() == (finished / "episodes.jsonl").read_text()
     table = [json.loads((folder / "results.json").read_text())["table"] for folder in (workdir, finished)]
     assert table[0] == table[1]
-
-
-def test_a_preempted_run_saves_and_says_so(tmp_path):
-    workdir = tmp_path / "preempted"
-    code = finish(workdir, kill_when=lambda: (workdir / "cold_start" / "8").exists(), sent=signal.SIGTERM)
-    assert code == 75
-    saved = [int(path.name) for path in (workdir / "cold_start").iterdir() if path.name.isdigit()]
-    assert saved
-    assert max(saved) < 24
 
 
 def test_every_step_reports_what_researchers_ask_for(finished):
@@ -255,8 +263,8 @@ def test_the_work_directory_of_another_config_is_refused(finished):
 def test_a_cold_start_that_is_not_there_or_not_finished_is_refused(tmp_path, finished):
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         train(small(cold_start__weights_from=str(tmp_path / "nowhere")), tmp_path / "a")
-    with pytest.raises(CheckpointError, match="stands at step 24 of 30"):
-        train(small(cold_start__weights_from=str(finished), cold_start__steps=30), tmp_path / "b")
+    with pytest.raises(CheckpointError, match="stands at step 32 of 40"):
+        train(small(cold_start__weights_from=str(finished), cold_start__steps=40), tmp_path / "b")
 
 
 def test_solve_prints_an_episode(finished):
