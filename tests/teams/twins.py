@@ -2,8 +2,8 @@
 
     python -m tests.teams.twins FOLDER STORE
 
-Prints the bits of every array of each policy's last checkpoint as JSON: of the one process, of its server, gathered. One
-device, and one process, so that every program is compiled once; each server has a thread.
+Prints the bits of all arrays of each policy's last checkpoint as JSON: of the one process, of the policy's server, and
+gathered. One device and one process, so that every program is compiled once; each server has a thread.
 """
 
 from __future__ import annotations
