@@ -17,10 +17,16 @@ import numpy as np
 
 from benchmarks import study
 from benchmarks.study import SYSTEM
-from configs.tiny_team import VARIANTS
 
-COLD = "cold_start"
-CONTRASTS = (("team", "frozen_sub"), ("team", "single"), ("team", COLD), ("frozen_sub", "single"))
+# arm -> (job whose scores hold it, the arm's name there)
+ARMS = {
+    "cold_start": ("cold_start", SYSTEM),
+    "single": ("single", SYSTEM),
+    "single_majority": ("single", "vote/trained"),
+    "frozen_sub": ("frozen_sub", SYSTEM),
+    "team": ("team", SYSTEM),
+}
+CONTRASTS = tuple(("team", arm) for arm in ARMS if arm != "team")
 
 
 def collect(workdir: Path) -> dict[str, Any]:
@@ -29,23 +35,24 @@ def collect(workdir: Path) -> dict[str, Any]:
     Raises FileNotFoundError naming the first run that is not finished.
     """
     seeds = study.seeds_of(workdir)
-    correct, arms = {}, {}
-    for arm in (COLD, *VARIANTS):
-        correct[arm], arms[arm] = study.read_arm(workdir, arm, SYSTEM, seeds)
+    correct, arms, by_kind = {}, {}, {}
+    for arm, (job, name) in ARMS.items():
+        correct[arm], arms[arm] = study.read_arm(workdir, job, name, seeds)
+        by_kind[arm] = _by_kind([workdir / f"{job}-{seed}" for seed in seeds], name)
     return {
         "seeds": seeds,
         "questions": int(correct["team"].shape[1]),
         **study.about(workdir, f"team-{seeds[0]}"),
         "arms": arms,
         "contrasts": study.contrasts(CONTRASTS, correct),
-        "by_kind": {arm: _by_kind([workdir / f"{arm}-{seed}" for seed in seeds]) for arm in (COLD, *VARIANTS)},
+        "by_kind": by_kind,
     }
 
 
-def _by_kind(folders: list[Path]) -> dict[str, float]:
+def _by_kind(folders: list[Path], name: str) -> dict[str, float]:
     """Mean accuracy over seeds on questions of each number of parts."""
     tables = [json.loads((folder / "results.json").read_text())["table"] for folder in folders]
-    rows = [next(row["by_kind"] for row in table if row["arm"] == SYSTEM) for table in tables]
+    rows = [next(row["by_kind"] for row in table if row["arm"] == name) for table in tables]
     return {kind: float(np.mean([row[kind] for row in rows])) for kind in rows[0]}
 
 

@@ -78,12 +78,11 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.roles.main.optimizer.name = "muon"
     config.roles.main.optimizer.muon_learning_rate = 1e-3
     config.roles.main.optimizer.learning_rate = 2e-4
-    config.roles.main.entropy = 0.0
     config.stages.mode = "joint"
     if variant != "single":
         config.sampling.sub.max_tokens = 14
         config.roles.sub.optimizer.name = "muon"
-        config.roles.sub.optimizer.muon_learning_rate = 1e-3
+        config.roles.sub.optimizer.muon_learning_rate = 2e-3
         config.roles.sub.optimizer.learning_rate = 2e-4
 
     config.pack.row_length = 144
@@ -106,4 +105,6 @@ def get_config(variant: str = "team") -> ConfigDict:
 
     if variant == "frozen_sub":
         config.stages.mode = "main_only"
+    if variant == "single":
+        config.evaluate.vote_tokens = 45  # what the team spends on a question
     return config

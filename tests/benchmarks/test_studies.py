@@ -13,20 +13,16 @@ from launch.sweep import jobs, load
 
 QUESTIONS = 40
 ACCURACY = {"cold_start": 0.2, "team": 0.7, "frozen_sub": 0.4, "single": 0.3}
+NAMES = (study.SYSTEM, "vote/trained")
 
 
 def write(folder, accuracy, seed):
     """One finished run."""
     folder.mkdir(parents=True)
     right = np.random.default_rng(seed).random((QUESTIONS, 4)) < accuracy
-    np.savez(
-        folder / "scores.npz",
-        **{
-            f"{study.SYSTEM}:correct": right.astype(np.float32),
-            f"{study.SYSTEM}:tokens": np.full((QUESTIONS, 4), 50.0),
-        },
-    )
-    table = [{"arm": study.SYSTEM, "by_kind": {"one": accuracy, "two": accuracy / 2}}]
+    grades = {f"{name}:correct": right.astype(np.float32) for name in NAMES}
+    np.savez(folder / "scores.npz", **grades, **{f"{name}:tokens": np.full((QUESTIONS, 4), 50.0) for name in NAMES})
+    table = [{"arm": name, "by_kind": {"one": accuracy, "two": accuracy / 2}} for name in NAMES]
     found = {"train_tokens": 1000, "device": "cpu", "versions": {}, "table": table}
     (folder / "results.json").write_text(json.dumps(found))
 
@@ -50,7 +46,7 @@ def test_contrasts_are_paired_and_hold_the_difference(workdir):
 
 def test_tables_name_every_arm_and_contrast(workdir):
     text = team_study.render(team_study.collect(workdir))
-    for name in (*ACCURACY, "team - single", "one"):
+    for name in (*ACCURACY, "single_majority", "team - single", "team - single_majority"):
         assert f"| {name} |" in text
 
 
