@@ -82,7 +82,7 @@ def get_config(variant: str = "team") -> ConfigDict:
     if variant != "single":
         config.sampling.sub.max_tokens = 14
         config.roles.sub.optimizer.name = "muon"
-        config.roles.sub.optimizer.muon_learning_rate = 1e-3
+        config.roles.sub.optimizer.muon_learning_rate = 2e-3
         config.roles.sub.optimizer.learning_rate = 2e-4
 
     config.pack.row_length = 144
