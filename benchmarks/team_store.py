@@ -3,9 +3,9 @@
     python -m benchmarks.team_store
 
 A sub-task is put, leased, finished and reported: four transactions, of which the store acknowledges each when it is
-safe on disk. Workers are processes with a connection each, as servers are, and do nothing but lease and finish. Then
-the main agent's and the sub-agents' server of configs/tiny_team.py train side by side, on a core each if there are
-two; what they measure is how much of a step each of them has nothing to do but wait for the other.
+safe on disk. Workers are processes with a connection each, as servers are, and do nothing but lease (up to four
+sub-tasks at once) and finish. Then the main agent's and the sub-agents' server of configs/tiny_team.py train side by
+side, on a core each if there are two: they measure for how much of a step each has nothing to do but wait.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from typing import Any
 
 from benchmarks.timing import Bench, arguments, summary
 from metaagentx.metrics import JsonLines
+from metaagentx.teams.outbox import LATEST, SOONEST
 from metaagentx.teams.records import SubTask
 from metaagentx.teams.store import Store
 from tests.teams.postgres import BINARIES, running
 
 WORKERS = (1, 4, 16)
-SUB_TASKS, DEPTH = 400, 64
+SUB_TASKS, DEPTH, BATCH = 256, 64, 4
 BODY, REPLY = "b" * 1000, "r" * 2000  # characters
 POLICIES = ("main", "sub")
 CONFIG = "configs/tiny_team.py"
@@ -50,8 +51,9 @@ class Exchange:
         """Have so many sub-tasks done; sub-tasks a second, and the median milliseconds of a put and of a look."""
         run = str(next(self.numbers))
         store = Store(self.url, run)
+        store.agree("a benchmark")
         for runs in self.runs:
-            runs.put((run, count))
+            runs.put(run)
         waiting = [SubTask(str(i), "sub", 0, str(i), BODY) for i in range(count)]
         awaited = [task.key for task in waiting]
         puts, looks, begun = [], [], time.perf_counter()
@@ -64,8 +66,9 @@ class Exchange:
             looks.append(time.perf_counter() - middle)
             awaited = [key for key in awaited if key not in done]
             if not done:
-                time.sleep(0.002)
+                time.sleep(SOONEST)
         seconds = time.perf_counter() - begun
+        store.end(0)
         store.close()
         return {
             "sub_tasks_per_second": count / seconds,
@@ -75,14 +78,16 @@ class Exchange:
 
 
 def work(url: str, number: int, runs: Any) -> None:
-    """Lease and finish until all sub-tasks of a run are done; then the next run."""
+    """Lease and finish until a run is over, looking as often as a server does; then the next run."""
     while True:
-        run, count = runs.get()
-        store = Store(url, run)
-        while len(store.reports(map(str, range(count)))) < count:
-            for _ in range(20):
-                for lease in store.lease("sub", 1, 60.0, f"worker {number}", 0):
-                    store.finish(lease, REPLY, 0)
+        store, pause = Store(url, runs.get()), SOONEST
+        while store.ended() is None:
+            leases = store.lease("sub", BATCH, 60.0, f"worker {number}", 0)
+            for lease in leases:
+                store.finish(lease, REPLY, 0)
+            pause = SOONEST if leases else min(2 * pause, LATEST)
+            if not leases:
+                time.sleep(pause)
         store.close()
 
 
@@ -110,35 +115,35 @@ def through_the_store(bench: Bench, urls: dict[str, str]) -> None:
 
 def idle_shares(bench: Bench, urls: dict[str, str], steps: int, cold_start: int) -> None:
     """The share of a step in which each server has nothing to do, as its own metrics tell; the first step compiles."""
-    cores = sorted(os.sched_getaffinity(0))
-    for name, url in urls.items():
-        with tempfile.TemporaryDirectory() as folder:
-            lines = train(folder, url, steps, cold_start, cores, bench.environment)
-        bench.results[f"idle share of a step, {name}"] = {
-            policy: {"unit": "share", **summary([line["time/idle_share"] for line in found])}
-            for policy, found in lines.items()
-        }
-        bench.results[f"a step, {name}"] = {
-            policy: {"unit": "s", **summary([line["time/step"] for line in found])} for policy, found in lines.items()
-        }
+    with tempfile.TemporaryDirectory() as folder:
+        begin = ""  # a work directory whose cold start is used
+        for name, url in urls.items():
+            flags = [f"--config.train.steps={steps}", f"--config.cold_start.steps={cold_start}"]
+            flags += [f"--config.cold_start.optimizer.decay_steps={cold_start}"]
+            flags += [f"--config.cold_start.weights_from={begin}"] if begin else []
+            lines = train(Path(folder) / name, url, flags, bench.environment)
+            begin = f"{folder}/{name}/main"
+            for case, key, unit in (
+                ("share of a step that is idle", "time/idle_share", "share"),
+                ("a step", "time/step", "s"),
+            ):
+                bench.results[f"{case}, {name}"] = {
+                    policy: {"unit": unit, **summary([line[key] for line in found])} for policy, found in lines.items()
+                }
 
 
-def train(
-    folder: str, url: str, steps: int, cold_start: int, cores: list[int], environment: dict[str, str]
-) -> dict[str, list[dict[str, Any]]]:
+def train(folder: Path, url: str, flags: list[str], environment: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     """What both servers of a tiny team wrote down of their steps, but for the first."""
-    run, servers = f"benchmark-{time.time_ns()}", []
+    run, servers, cores = f"benchmark-{time.time_ns()}", [], sorted(os.sched_getaffinity(0))
     for number, policy in enumerate(POLICIES):
-        command = [sys.executable, "-m", "metaagentx.teams.server", f"--config={CONFIG}"]
+        command = [sys.executable, "-m", "metaagentx.teams.server", f"--config={CONFIG}", *flags]
         command += [f"--policy={policy}", f"--workdir={folder}/{policy}", f"--store={url}", f"--run={run}"]
-        command += [f"--config.train.steps={steps}", f"--config.cold_start.steps={cold_start}"]
-        command += [f"--config.cold_start.optimizer.decay_steps={cold_start}"]
         servers.append(subprocess.Popen(command, env=os.environ | environment))
         os.sched_setaffinity(servers[-1].pid, {cores[number % len(cores)]})
     codes = [server.wait() for server in servers]
     if any(codes):
-        raise SystemExit("a server failed: see above")
-    lines = {policy: JsonLines(Path(folder) / policy / "metrics.jsonl").read() for policy in POLICIES}
+        raise SystemExit(f"servers failed: {codes}")
+    lines = {policy: JsonLines(folder / policy / "metrics.jsonl").read() for policy in POLICIES}
     return {policy: [line for line in found if "time/idle_share" in line][1:] for policy, found in lines.items()}
 
 

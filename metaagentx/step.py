@@ -41,27 +41,32 @@ class Step:
     measured: Metrics  # of the update, on the devices
 
     def metrics(self, gap_bound: float) -> dict[str, float]:
-        """All metrics, as soon as the update is computed.
+        """All metrics, as soon as the update is computed. Raises as `told` does."""
+        return told(self.measured, self.known, self.phase, self.place.step - 1, gap_bound)
 
-        Where older weights sampled, the gap between sampler and trainer is called a drift: it is no fault.
 
-        Raises:
-          RuntimeError: sampler and trainer disagree about tokens of the same weights.
-        """
-        clock = Clock()
-        found = {f"train/{name}": float(value) for name, value in jax.device_get(self.measured).items()}
-        clock.lap("update")
-        known = {**self.known} | {name: self.known[name] + seconds for name, seconds in clock.laps().items()}
-        if known["train/staleness_max"]:
-            drifts = {name.replace("/gap_", "/drift_"): value for name, value in found.items()}
-            return known | {name: value for name, value in drifts.items() if not name.endswith("_exceeded")}
-        for role in self.phase.trains:
-            if found.get(f"train/{role}/gap_exceeded"):
-                raise RuntimeError(
-                    f"step {self.place.step - 1}: sampler and trainer disagree on the {role}'s log-probabilities by "
-                    f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({gap_bound})"
-                )
-        return known | found
+def told(measured: Metrics, known: Mapping[str, float], phase: Phase, step: int, gap_bound: float) -> dict[str, float]:
+    """The metrics of step `step`: those `known`, and what its update `measured`, as soon as that is computed.
+
+    Where older weights sampled, the gap between sampler and trainer is called a drift: it is no fault.
+
+    Raises:
+      RuntimeError: sampler and trainer disagree about tokens of the same weights.
+    """
+    clock = Clock()
+    found = {f"train/{name}": float(value) for name, value in jax.device_get(measured).items()}
+    clock.lap("update")
+    known = {**known} | {name: known[name] + seconds for name, seconds in clock.laps().items()}
+    if known["train/staleness_max"]:
+        drifts = {name.replace("/gap_", "/drift_"): value for name, value in found.items()}
+        return known | {name: value for name, value in drifts.items() if not name.endswith("_exceeded")}
+    for role in phase.trains:
+        if found.get(f"train/{role}/gap_exceeded"):
+            raise RuntimeError(
+                f"step {step}: sampler and trainer disagree on the {role}'s log-probabilities by "
+                f"{found[f'train/{role}/gap_mean']:.4f} on average, above train.gap_bound ({gap_bound})"
+            )
+    return known | found
 
 
 def one_step(

@@ -103,7 +103,7 @@ ROOMS = {
     "design_table": Rule(("design_table", *BENCH)),
     "team_table": Rule(("team_table", "design_table", *BENCH)),
 }
-STORIES = frozenset({"train", "sft", "evaluate", "solve", "design", "export", "aot", "teams.server"})
+STORIES = frozenset({"train", "sft", "evaluate", "solve", "design", "export", "aot", "teams.server", "teams.gather"})
 VAGUE = frozenset({"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"})
 
 

@@ -145,6 +145,23 @@ def test_a_frozen_role_keeps_its_bits(trains, tmp_path):
     assert moved == {role: role == trains for role in ("main", "sub")}
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"policies__layout": "shared"},
+        pytest.param({"policies__layout": "adapters", "policies__lora__rank": 2}, marks=pytest.mark.slow),
+        pytest.param({"generation__devices": 1}, marks=pytest.mark.slow),
+        pytest.param({"train__updates": 2, "stages__moments": "shared"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_team_trains_in_every_layout(more, tmp_path):
+    train(small(**more, cold_start__steps=0, train__steps=1, evaluate__final=False), tmp_path)
+    (step,) = steps(tmp_path)
+    for role in ("main", "sub"):
+        assert step[f"train/{role}/tokens"] > 0
+        assert step[f"train/{role}/gap_mean"] < 1e-4
+
+
 @pytest.mark.slow
 def test_an_agent_on_its_own_is_compared_with_its_majority_at_the_tokens_asked_for(tmp_path):
     settings = small("single", train__steps=1, evaluate__vote_tokens=100)

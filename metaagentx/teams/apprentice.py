@@ -16,13 +16,12 @@ from metaagentx.policies import Weights
 from metaagentx.rollout.at_work import Tools
 from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories
 from metaagentx.rollout.scheduler import run
-from metaagentx.step import Place, Step
-from metaagentx.system import Credited
+from metaagentx.step import Place, told
 from metaagentx.teams.credit import Earned, credit
 from metaagentx.teams.errands import Order, across
 from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import TeamOptions
-from metaagentx.teams.play import Played, play, scene
+from metaagentx.teams.play import play, scene
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.reward import marker
 from metaagentx.teams.team import Errand, run_errand
@@ -159,12 +158,12 @@ class Apprentice:
         found |= measure_trajectories([row.trajectory for row in rows])
         found |= {"train/staleness_mean": sum(ages) / len(ages), "train/staleness_max": float(max(ages))}
         found |= {"train/tokens": float(tokens), "team/samples": float(len(samples))}
-        step = Step(self._place, now, Played([], [], {}), Credited({}, {}), found | {"time/update": 0.0}, measured)
-        found = step.metrics(settings.train.gap_bound)
+        found |= {"time/update": time.perf_counter() - begun}
+        found = told(measured, found, now, place.step, settings.train.gap_bound)
         ended = time.perf_counter()
-        found |= {"time/update": ended - begun, "time/step": ended - self._begun, "time/idle": idle}
-        self._begun, share = ended, idle / (ended - self._begun)
-        self._writer.write(self.step, found | {"time/idle_share": share}, phase=now.name)
+        seconds, self._begun = ended - self._begun, ended
+        found |= {"time/step": seconds, "time/idle": idle, "time/idle_share": idle / seconds}
+        self._writer.write(self.step, found, phase=now.name)
         self._progress.update(self.step, phase=now.name, tokens_per_second=found["rollout/tokens_per_second"])
 
     def save(self) -> Pointer:

@@ -37,6 +37,10 @@ class Database(Protocol):
         """`work` in one transaction, all or nothing. It may be run again after a lost connection: write it so."""
         ...
 
+    def look(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """What one statement finds that changes nothing, and waits for no lock."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -95,6 +99,10 @@ class Sqlite:
             self._connection.execute("COMMIT")
             return result
 
+    def look(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._execute(statement, values).found
+
     def close(self) -> None:
         self._connection.close()
 
@@ -137,6 +145,9 @@ class Postgres:
                     if time.monotonic() - begun > PATIENCE:
                         raise
                     self._connect_again()
+
+    def look(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return self.run(lambda execute: execute(statement, values).found)
 
     def close(self) -> None:
         self._connection.close()

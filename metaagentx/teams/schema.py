@@ -34,6 +34,9 @@ PUT = """INSERT INTO team_tasks (run, key, policy, step, rollout, body, status, 
 SAID = "SELECT body FROM team_tasks WHERE run = :run AND key = :key"
 OPEN = """SELECT count(*) FROM team_tasks
     WHERE run = :run AND policy = :policy AND status IN ('waiting', 'leased')"""
+THERE = """SELECT 1 FROM team_tasks
+    WHERE run = :run AND policy = :policy AND status IN ('waiting', 'leased')
+        AND (status = 'leased' AND until < {now} OR status = 'waiting' AND step <= :last) LIMIT 1"""
 BURY = """UPDATE team_tasks SET status = 'dead', version = -1
     WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND attempts >= :attempts"""
 LEASE = """UPDATE team_tasks

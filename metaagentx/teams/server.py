@@ -12,12 +12,9 @@ weights are. Each may be killed at any moment; the same command goes on. While s
 
 from __future__ import annotations
 
-import contextlib
-import json
 import socket
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -30,6 +27,7 @@ from metaagentx.preemption import notice
 from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import Settings
 from metaagentx.teams.apprentice import Apprentice
+from metaagentx.teams.joined import joined
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.lead import lead
 from metaagentx.teams.options import MAIN, TeamOptions
@@ -43,8 +41,6 @@ POLICY = flags.DEFINE_string("policy", None, "Which of the team's policies this 
 STORE = flags.DEFINE_string("store", None, "What the servers share: sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
 RUN = flags.DEFINE_string("run", "team", "The run's name in the store.")
 
-AGREED = ("seed", "task", "team", "train", "stages")  # sections in which the configs of a run's servers are the same
-
 
 def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: str, stop: threading.Event) -> None:
     """The whole run of one policy.
@@ -56,6 +52,7 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
     """
     team = checked(settings, policy)
     claim(workdir, plain(settings), differences)
+    _take(workdir, policy)
     with joined(settings, team, url, run) as store, Pulse(store, policy, team.exchange) as pulse:
         try:
             _work(settings, team, workdir, policy, store, pulse, stop)
@@ -96,6 +93,15 @@ def _work(
         apprentice.close()
 
 
+def _take(workdir: Path, policy: str) -> None:
+    """Make `workdir` this policy's. Raises SettingsError if it is another's."""
+    owner = workdir / "policy"
+    if not owner.exists():
+        owner.write_text(policy)
+    if (found := owner.read_text()) != policy:
+        raise SettingsError(f"{workdir} belongs to the server of policy {found!r}; give each server its own --workdir")
+
+
 def checked(settings: Settings, policy: str) -> TeamOptions:
     """The team. Raises SettingsError where this policy cannot have a server of its own."""
     team, options = settings.team, settings.policies
@@ -118,26 +124,6 @@ def checked(settings: Settings, policy: str) -> TeamOptions:
     if settings.generation.staleness or jax.process_count() > 1:
         raise SettingsError("a policy's server is one process, with config.generation.staleness 0")
     return team
-
-
-@contextlib.contextmanager
-def joined(settings: Settings, team: TeamOptions, url: str, run: str) -> Iterator[Store]:
-    """The store, once it is sure that the run in it is this one."""
-    ours = {section: value for section, value in plain(settings).items() if section in AGREED}
-    try:
-        store = Store(url, run, team.exchange.attempts)
-    except ValueError as error:
-        raise SettingsError(f"--store: {error}") from error
-    try:
-        changed = differences(ours, json.loads(store.agree(json.dumps(ours))))
-        if changed:
-            listed = "\n  ".join(changed[:8])
-            raise SettingsError(
-                f"run {run!r} in the store has another config; give another --run, or change back:\n  {listed}"
-            )
-        yield store
-    finally:
-        store.close()
 
 
 def main(settings: Settings, workdir: Path) -> None:

@@ -47,6 +47,9 @@ class Store:
         if any(task.policy != policy for task in tasks):
             raise ValueError("store.put: sub-tasks of several policies; put each policy's apart")
 
+        if self._ask(schema.OPEN, policy=policy)[0][0] >= depth:
+            return 0
+
         def work(execute: Execute) -> int:
             ((open_now,),) = execute(schema.OPEN, {"run": self._run, "policy": policy}).found
             taken = 0
@@ -68,6 +71,9 @@ class Store:
 
         `last`: the last step whose sub-tasks may be taken.
         """
+
+        if not self._ask(schema.THERE, policy=policy, last=last):
+            return []
 
         def work(execute: Execute) -> list[Lease]:
             values = {"run": self._run, "policy": policy}
@@ -146,14 +152,11 @@ class Store:
     def outcomes(self, step: int) -> list[Outcome] | None:
         """All outcomes of a step, in the order of rollouts; None while it is not sealed or some are missing."""
 
-        def work(execute: Execute) -> list[Outcome] | None:
-            sealed = execute(schema.SEALED, {"run": self._run, "step": step}).found
-            found = execute(schema.OUTCOMES, {"run": self._run, "step": step}).found
-            if not sealed or len(found) < sealed[0][0]:
-                return None
-            return [Outcome(rollout, step, question, json.loads(body)) for rollout, question, body in found]
-
-        return self._database.run(work)
+        sealed = self._ask(schema.SEALED, step=step)
+        found = self._ask(schema.OUTCOMES, step=step) if sealed else []
+        if not sealed or len(found) < sealed[0][0]:
+            return None
+        return [Outcome(rollout, step, question, json.loads(body)) for rollout, question, body in found]
 
     def steps(self) -> list[int]:
         """The sealed steps."""
@@ -257,4 +260,4 @@ class Store:
         return self._database.run(lambda execute: execute(statement, {"run": self._run, **values}).changed > 0)
 
     def _ask(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        return self._database.run(lambda execute: execute(statement, {"run": self._run, **values}).found)
+        return self._database.look(statement, {"run": self._run, **values})

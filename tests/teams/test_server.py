@@ -12,11 +12,16 @@ import time
 
 import pytest
 
+from metaagentx.checkpoint import CheckpointError
 from metaagentx.sections import SettingsError, plain
 from metaagentx.settings import read
 from metaagentx.teams.audit import audit
+from metaagentx.teams.gather import gather
+from metaagentx.teams.joined import joined
 from metaagentx.teams.journal import Journal
-from metaagentx.teams.server import checked, joined, run_server
+from metaagentx.teams.learner import publish
+from metaagentx.teams.records import Pointer
+from metaagentx.teams.server import checked, run_server
 from metaagentx.teams.store import Store
 from tests.test_team_train import OVERRIDES, small
 
@@ -32,7 +37,7 @@ def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
     found = json.loads(done.stdout.splitlines()[-1])
     for policy, both in found.items():
         assert len(both["one"]) > 20
-        assert both["one"] == both["two"], policy
+        assert both["one"] == both["two"] == both["gathered"], policy
         steps = [line for line in both["metrics"] if "time/idle_share" in line]
         assert [line["step"] for line in steps] == [1, 2, 3]
         assert all(0 <= line["time/idle_share"] < 1 for line in steps)
@@ -96,6 +101,24 @@ def test_a_server_with_another_config_is_refused_and_one_on_another_machine_is_n
         join(train__questions=5)
     with pytest.raises(SettingsError, match=r"config.team.errands: 2 asked for, 8 in"):
         join(team__errands=2)
+
+
+def test_a_work_directory_of_another_policy_is_refused_in_words(tmp_path):
+    for policy, complaint in (("main", "--store: "), ("sub", "belongs to the server of policy 'main'")):
+        with pytest.raises(SettingsError, match=complaint):
+            run_server(small(), tmp_path, policy, "nowhere", "team", threading.Event())
+
+
+def test_policies_that_have_not_ended_are_not_gathered(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    store = Store(url, "team")
+    publish(store, Pointer("main", 3, "/nowhere/checkpoints/3", "bits"))
+    with pytest.raises(SettingsError, match=r"different steps \(main at 3, sub at none\): wait until all have ended"):
+        gather(small(), tmp_path / "all", url, "team")
+    publish(store, Pointer("sub", 3, "/nowhere/checkpoints/3", "bits"))
+    with pytest.raises(CheckpointError, match="/nowhere/checkpoints holds no checkpoint of step 3"):
+        gather(small(cold_start__steps=0), tmp_path / "all", url, "team")
+    store.close()
 
 
 def test_a_database_of_another_schema_is_refused_in_words(tmp_path):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from metaagentx.teams.learner import Superseded, publish
 from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
 from metaagentx.teams.store import Store
 
@@ -274,3 +275,28 @@ def test_servers_that_die_with_leases_lose_nothing_and_repeat_nothing(url, name)
     assert sorted(int(report.key) for report in reports) == list(range(count))
     assert all(report.text == f"{report.key} by {report.version}" for report in reports)
     store.close()
+
+
+def test_a_lost_connection_is_made_again_and_its_transaction_with_it(postgres, name):
+    store, other = Store(postgres, name), Store(postgres, name)
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'team'"
+    store.put(tasks("a"), depth=10)
+    other._database.run(lambda execute: execute(cut, {}))
+    assert store.put(tasks("b"), depth=10) == 1
+    other._database.run(lambda execute: execute(cut, {}))
+    assert [lease.task.key for lease in leased(store)] == ["a", "b"]
+    store.close()
+    other.close()
+
+
+def test_two_servers_of_one_policy_are_noticed(store):
+    def pointer(version, digest):
+        return Pointer("sub", version, f"/checkpoints/{version}", digest)
+
+    publish(store, pointer(0, "cold"))
+    publish(store, pointer(3, "mine"))
+    publish(store, pointer(3, "mine"))
+    publish(store, pointer(2, "on the way again"))
+    assert store.pointer("sub") == pointer(3, "mine")
+    with pytest.raises(Superseded, match="not those published"):
+        publish(store, pointer(3, "another's"))

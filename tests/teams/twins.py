@@ -2,8 +2,8 @@
 
     python -m tests.teams.twins FOLDER STORE
 
-Prints the bits of every array of each policy's last checkpoint, of the one process and of the servers, as JSON. One
-device, and one process, so that every program is compiled once; each server has a thread.
+Prints the bits of all arrays of each policy's last checkpoint as JSON: of the one process, of the policy's server, and
+gathered. One device and one process, so that every program is compiled once; each server has a thread.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from metaagentx.command_line import Preempted
 from metaagentx.metrics import JsonLines, MetricWriter
 from metaagentx.settings import Settings
 from metaagentx.sft import cold_start
+from metaagentx.teams.gather import gather
 from metaagentx.teams.server import run_server
 from metaagentx.teams.store import Store
 from metaagentx.train import reinforce
@@ -80,10 +81,12 @@ def main(folder: Path, url: str) -> None:
     one_process(small(**options), folder / "one")
     settings = small(**options, cold_start__weights_from=str(folder / "one"))
     two_servers(settings, folder, url)
+    gather(settings, folder / "all", url, "twins")
     found = {
         policy: {
             "one": bits(folder / "one" / "checkpoints", policy),
             "two": bits(folder / policy / "checkpoints", policy),
+            "gathered": bits(folder / "all" / "checkpoints", policy),
             "metrics": JsonLines(folder / policy / "metrics.jsonl").read(),
         }
         for policy in POLICIES
