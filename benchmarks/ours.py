@@ -56,8 +56,8 @@ class Ours:
         shapes = EngineOptions(
             slots=slots,
             capacity=widths[-1],
-            prompt_buckets=buckets(lengths),
-            admit_buckets=(1, 2, 4, 8, 16),
+            prompt_buckets=buckets(lengths, (0.8, 1.0)),
+            admit_buckets=(1, 4, 16),
             capacity_buckets=widths[:-1],
             **options,
         )
