@@ -47,6 +47,9 @@ def put(layer: Layer, slots: jax.Array, rows: KeyValue) -> Layer:
 
 def write(layer: Layer, slots: jax.Array, blocks: jax.Array, rows: KeyValue) -> Layer:
     """The layer with `rows`, each [U, K, P, H], as blocks number `blocks` [U] of `slots` [U]."""
+    if len(slots) == 1:  # of a single row XLA makes a slice's update, for which a CPU copies the cache
+        slots, blocks = jnp.append(slots, layer[0].shape[0]).astype(slots.dtype), jnp.append(blocks, blocks)
+        rows = jnp.concatenate([rows[0]] * 2), jnp.concatenate([rows[1]] * 2)
 
     def into(kept: jax.Array, new: jax.Array) -> jax.Array:
         new = place(new, None, "kv_heads", None, None)

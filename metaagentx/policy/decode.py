@@ -8,10 +8,11 @@ import operator
 import jax
 
 from metaagentx.mesh import in_turn, place
-from metaagentx.policy.cache import Cache, attend
+from metaagentx.policy.cache import Cache, Layer, attend
 from metaagentx.policy.config import DecodeKernel, ModelConfig
 from metaagentx.policy.model import block, embed, rms_norm, rotary, unembed
 from metaagentx.policy.params import Params
+from metaagentx.policy.rope import Rotation
 
 
 def decode_step(
@@ -38,9 +39,24 @@ def decode_step(
     x, updated = embed(params, tokens[:, None]), []
     for layer, kept in zip(unstacked(params, config), cache, strict=True):
         layer, x = in_turn(layer, x)
-        x, kept = block(layer, config, x, rotation, functools.partial(attend, kernel, kept, positions, width))
+        x, kept = _step(config, kernel, width, layer, x, rotation, kept, positions)
         updated.append(kept)
     return unembed(params, config, rms_norm(x[:, 0], params["final_norm"], config.norm_eps)), updated
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _step(
+    config: ModelConfig,
+    kernel: DecodeKernel,
+    width: int,
+    layer: Params,
+    x: jax.Array,
+    rotation: Rotation,
+    kept: Layer,
+    positions: jax.Array,
+) -> tuple[jax.Array, Layer]:
+    """One layer: jitted so that it is traced and lowered once instead of once a layer. XLA inlines the calls."""
+    return block(layer, config, x, rotation, functools.partial(attend, kernel, kept, positions, width))
 
 
 def unstacked(params: Params, config: ModelConfig) -> list[Params]:

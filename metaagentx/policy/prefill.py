@@ -7,8 +7,6 @@ H head_dim.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +18,7 @@ from metaagentx.policy.config import DecodeKernel, Kernel, ModelConfig
 from metaagentx.policy.decode import unstacked
 from metaagentx.policy.model import block, embed, rms_norm, rotary, unembed
 from metaagentx.policy.params import Params
+from metaagentx.policy.rope import Rotation
 
 
 def prefill(
@@ -33,8 +32,13 @@ def prefill(
       lengths: [U] int32 tokens of each prompt, at least 1.
     """
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
-    attend = within(kernel, positions, (positions < lengths[:, None]).astype(jnp.int32), alone=True)
-    return _through(params, config, tokens, positions, lengths, [attend] * config.layers)
+    segments = (positions < lengths[:, None]).astype(jnp.int32)
+    rotation = rotary(positions, config)
+    x, rows = embed(params, tokens), []
+    for layer in unstacked(params, config):
+        x, kept = _whole(config, kernel, layer, x, rotation, positions, segments)
+        rows.append(kept)
+    return _after(params, config, x, lengths), rows
 
 
 def extend(
@@ -62,29 +66,56 @@ def extend(
       (logits [U, V] float32 after each block, the cache with the blocks in it)
     """
     positions = place(blocks, "batch")[:, None] * tokens.shape[1] + jnp.arange(tokens.shape[1])[None]
-    there = jnp.minimum(slots, jax.tree.leaves(cache)[0].shape[0] - 1)
-
-    def attend(kept: Layer, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Layer]:
-        kept = write(kernel, kept, slots, blocks, (k, v))
-        keys, values = (place(x, "batch", "kv_heads", None, None) for x in read(kernel, kept, there, width))
-        return attention(q, keys, values, jnp.arange(width)[None, None] <= positions[:, :, None]), kept
-
-    return _through(params, config, tokens, positions, lengths, [functools.partial(attend, kept) for kept in cache])
-
-
-def _through(
-    params: Params,
-    config: ModelConfig,
-    tokens: jax.Array,
-    positions: jax.Array,
-    lengths: jax.Array,
-    attends: Sequence[Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]],
-) -> tuple[jax.Array, list[Any]]:
-    """The layers, each with its way to attend; logits after the last of `lengths` tokens, and what each layer keeps."""
     rotation = rotary(positions, config)
-    x, rows = embed(params, tokens), []
-    for layer, attend in zip(unstacked(params, config), attends, strict=True):
-        x, kept = block(layer, config, x, rotation, attend)
-        rows.append(kept)
+    x, updated = embed(params, tokens), []
+    for layer, kept in zip(unstacked(params, config), cache, strict=True):
+        x, kept = _in_blocks(config, kernel, width, layer, x, rotation, positions, kept, slots, blocks)
+        updated.append(kept)
+    return _after(params, config, x, lengths), updated
+
+
+# Jitted for their own sake: a layer is traced and lowered once instead of once a layer; XLA inlines the calls.
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _whole(
+    config: ModelConfig,
+    kernel: Kernel,
+    layer: Params,
+    x: jax.Array,
+    rotation: Rotation,
+    positions: jax.Array,
+    segments: jax.Array,
+) -> tuple[jax.Array, KeyValue]:
+    """One layer of whole prompts, and their keys and values."""
+    return block(layer, config, x, rotation, within(kernel, positions, segments, alone=True))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _in_blocks(
+    config: ModelConfig,
+    kernel: DecodeKernel,
+    width: int,
+    layer: Params,
+    x: jax.Array,
+    rotation: Rotation,
+    positions: jax.Array,
+    kept: Layer,
+    slots: jax.Array,
+    blocks: jax.Array,
+) -> tuple[jax.Array, Layer]:
+    """One layer of blocks, and its cache with the blocks in it."""
+    there = jnp.minimum(slots, jax.tree.leaves(kept)[0].shape[0] - 1)
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Layer]:
+        layer = write(kernel, kept, slots, blocks, (k, v))
+        keys, values = (place(rows, "batch", "kv_heads", None, None) for rows in read(kernel, layer, there, width))
+        return attention(q, keys, values, jnp.arange(width)[None, None] <= positions[:, :, None]), layer
+
+    return block(layer, config, x, rotation, attend)
+
+
+def _after(params: Params, config: ModelConfig, x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Logits [U, V] after the last of `lengths` tokens of x [U, P, D]."""
     last = jnp.take_along_axis(x, lengths[:, None, None] - 1, axis=1)[:, 0]
-    return unembed(params, config, rms_norm(last, params["final_norm"], config.norm_eps)), rows
+    return unembed(params, config, rms_norm(last, params["final_norm"], config.norm_eps))
