@@ -62,7 +62,7 @@ def get_config(variant: str = "team") -> ConfigDict:
     )
     config.policies.layout = "split"
     config.task.kind = "compound"
-    config.task.team_lessons.main = 0.12
+    config.task.team_lessons.main = 0.2
     config.task.team_lessons.alone = 0.2
     config.task.teacher.call = 0.9  # what has no calculator hardly learns to do without
 
@@ -90,7 +90,7 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.pack.micro_rows = 16
 
     config.cold_start.steps = 500
-    config.cold_start.batch = 208
+    config.cold_start.batch = 192
     config.cold_start.demonstrations = 40_000
     config.cold_start.optimizer.name = "muon"
     config.cold_start.optimizer.muon_learning_rate = 0.02
