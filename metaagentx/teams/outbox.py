@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict, deque
 from concurrent.futures import Future
 from types import TracebackType
@@ -16,7 +15,7 @@ from metaagentx.teams.records import SubTask
 from metaagentx.teams.store import Store
 from metaagentx.workflow.protocol import ToolCall, ToolResult
 
-SOONEST, LATEST = 0.002, 0.1  # seconds between two looks into the store, which grow while nothing happens
+SOONEST, LATEST = 0.002, 0.03  # seconds between two looks into the store, which grow while nothing happens
 
 
 class Stopped(Exception):
@@ -86,7 +85,8 @@ class Outbox:
             except BaseException as error:  # the thread that waits has to know
                 return self._fail(error, [future for _, future in awaited.values()])
             pause = SOONEST if moved or given else min(2 * pause, LATEST)
-            time.sleep(pause)
+            with self._lock:
+                self._lock.wait_for(lambda: self._given or self._over, pause)
 
     def _put(self, out: dict[str, deque[SubTask]]) -> int:
         """Put what there is room for; how many."""

@@ -24,7 +24,8 @@ from metaagentx.sections import plain
 from metaagentx.tasks.task import Question
 from metaagentx.teams.errands import across
 from metaagentx.teams.journal import Journal
-from metaagentx.teams.lead import lead
+from metaagentx.teams.lead import lead, samples_of
+from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import ExchangeOptions, SubAgentOptions, TeamOptions
 from metaagentx.teams.play import Scene, attach, forest
 from metaagentx.teams.pulse import Pulse
@@ -41,14 +42,14 @@ from tests.rollout.scripted import END, Letters
 
 TEAM = TeamOptions(
     system_prompt="Lead.",
-    subs={"adder": SubAgentOptions("adds"), "guesser": SubAgentOptions("guesses")},
+    subs={"adder": SubAgentOptions("adds"), "guesser": SubAgentOptions("guesses", role="guess")},
     rollouts=3,
     rounds=2,
     errands=5,
     exchange=ExchangeOptions(depth=6, workers=4, lease_seconds=5, attempts=1000, beat_seconds=0.2),
 )
 QUESTIONS, SAVE_EVERY = 2, 3
-ROLES = ("main", "sub")
+ROLES = TEAM.learners  # main, guess, sub
 
 
 class Additions(Sums):
@@ -158,11 +159,11 @@ class Pretend:
 
     def errand(self, order):
         question = Additions().question("train", order.question)
-        setting = SCENE.setting("sub", SCENE.task.delivery(question))
+        setting = SCENE.setting(self.policy, SCENE.task.delivery(question))
         return run_errand(SCENE.team.sub(order.sub), order.task, SCENE.team, setting, marker(SCENE.task, TEAM))
 
     def run(self, work, tools):
-        _, _, spent = run(work, {"sub": self.sampler()}, Letters(), tools, SAMPLING, seed=0, step=self.step)
+        _, _, spent = run(work, {self.policy: self.sampler()}, Letters(), tools, SAMPLING, seed=0, step=self.step)
         return spent.idle_seconds
 
 
@@ -211,21 +212,25 @@ def process(policy: str, url: str, name: str, workdir: Path, steps: int, pause: 
 
 
 def alone(steps: int) -> dict[str, str]:
-    """The weights of both policies after so many steps in one process."""
-    from metaagentx.teams.lead import samples_of as main_samples
-    from metaagentx.teams.learner import Sample
-
-    main, sub = Pretend("main", None, steps), Pretend("sub", None, steps)
+    """The weights of all policies after so many steps in one process."""
+    team = {role: Pretend(role, None, steps) for role in ROLES}
     for step in range(steps):
-        engines = {"main": main.sampler(), "sub": sub.sampler()}
+        engines = {role: learner.sampler() for role, learner in team.items()}
         process = forest(questions(step * QUESTIONS), SCENE, SCENE.beside)
         trees, rows, _ = run(process, engines, Letters(), NoTools(), SAMPLING, seed=0, step=step)
         attach(trees, rows)
-        main.learn(main_samples(step, trees), 0.0)
-        own = [
-            Sample(f"{each.key}/{number:03}", errand.trajectory, errand.reward, graded.masked)
-            for each, graded in zip(main_samples(step, trees), [g for t in trees for g in t.rollouts], strict=True)
+        team["main"].learn(samples_of(step, trees), 0.0)
+        rollouts = [graded for tree in trees for graded in tree.rollouts]
+        errands = [
+            (f"{each.key}/{number:03}", errand, graded.masked)
+            for each, graded in zip(samples_of(step, trees), rollouts, strict=True)
             for number, errand in enumerate(graded.errands)
         ]
-        sub.learn(own, 0.0)
-    return {"main": main.weights, "sub": sub.weights}
+        for role in TEAM.sub_roles:
+            own = [
+                Sample(key, errand.trajectory, errand.reward, masked)
+                for key, errand, masked in errands
+                if errand.trajectory.role == role
+            ]
+            team[role].learn(own, 0.0)
+    return {role: learner.weights for role, learner in team.items()}

@@ -28,8 +28,8 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.teams.pretend"])
 
 
-def both(url, name, tmp_path, steps, **more):
-    """Both servers, each on a thread of its own, to the end."""
+def together(url, name, tmp_path, steps, **more):
+    """All servers, each on a thread of its own, to the end."""
     ended, errors, stop = {}, [], threading.Event()
 
     def one(policy):
@@ -49,21 +49,21 @@ def both(url, name, tmp_path, steps, **more):
     return ended
 
 
-def test_two_servers_learn_what_one_process_learns(url, name, tmp_path):
-    ended = both(url, name, tmp_path, 6)
+def test_servers_learn_what_one_process_learns(url, name, tmp_path):
+    ended = together(url, name, tmp_path, 6)
     assert {policy: learner.weights for policy, learner in ended.items()} == pretend.alone(6)
 
 
 def audited(url, name, tmp_path, options=pretend.TEAM):
-    store, journal = Store(url, name), Journal(tmp_path / "sub" / "journal.db")
-    found = audit(store, [journal], options)
-    journal.close()
-    store.close()
+    store, journals = Store(url, name), [Journal(path) for path in tmp_path.glob("*/journal.db")]
+    found = audit(store, journals, options)
+    for each in (store, *journals):
+        each.close()
     return found
 
 
 def killed_again_and_again(url, name, tmp_path, kills, steps):
-    """Both servers as processes, of which one is killed every now and then and started again."""
+    """All servers as processes, of which one is killed every now and then and started again."""
     draw, running, done = random.Random(name), {}, 0
     arguments = {policy: (policy, url, name, tmp_path / policy, steps, 0.01) for policy in pretend.ROLES}
 
@@ -84,7 +84,7 @@ def killed_again_and_again(url, name, tmp_path, kills, steps):
             done += 1
             start(policy)
     logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
-    assert [process.exitcode for process in running.values()] == [0, 0], logs
+    assert [process.exitcode for process in running.values()] == [0, 0, 0], logs
     assert done == kills, "the run was over before all kills"
 
 
@@ -109,7 +109,7 @@ def test_servers_that_are_killed_twenty_times_lose_repeat_and_mix_up_nothing(url
 
 def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
-    both(url, name, tmp_path, 3)
+    together(url, name, tmp_path, 3)
     assert audited(url, name, tmp_path).problems == []
 
     def wrong(statement, values):
@@ -117,12 +117,11 @@ def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
         store = Store(url, name)
         store._database._connection.execute("SAVEPOINT before")
         assert store._database._execute(statement, values).changed == 1
-        journal = Journal(tmp_path / "sub" / "journal.db")
-        store._database.run = lambda work: work(store._database._execute)
-        found = audit(store, [journal], pretend.TEAM)
+        journals = [Journal(path) for path in tmp_path.glob("*/journal.db")]
+        found = audit(store, journals, pretend.TEAM)
         store._database._connection.execute("ROLLBACK TO before")
-        store.close()
-        journal.close()
+        for each in (store, *journals):
+            each.close()
         return found.problems
 
     store = Store(url, name)
@@ -144,10 +143,11 @@ def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
 
 
 def test_an_audit_is_a_command_whose_exit_code_tells(name, tmp_path):
-    url, journal = f"sqlite:///{tmp_path}/team.db", tmp_path / "sub" / "journal.db"
-    both(url, name, tmp_path, 2)
+    url = f"sqlite:///{tmp_path}/team.db"
+    together(url, name, tmp_path, 2)
     command = [sys.executable, "-m", "metaagentx.teams.audit", f"--store={url}", f"--run={name}"]
-    good = subprocess.run([*command, f"--journals={journal}"], capture_output=True, text=True, check=True)
+    journals = "--journals=" + ",".join(map(str, tmp_path.glob("*/journal.db")))
+    good = subprocess.run([*command, journals], capture_output=True, text=True, check=True)
     assert good.stdout.splitlines()[0].startswith("2 steps, 12 rollouts, sub-tasks: ")
     bad = subprocess.run(command, capture_output=True, text=True, check=False)
     assert bad.returncode == 1
@@ -185,7 +185,7 @@ class Thread(threading.Thread):
 def test_a_server_whose_partner_is_gone_waits_says_so_and_goes_on(url, name, tmp_path, caplog):
     quick = replace(pretend.TEAM.exchange, beat_seconds=0.1)
     given = (url, name, tmp_path, 8)
-    main = Thread("main", *given, exchange=quick)
+    main, guess = (Thread(policy, *given, exchange=quick) for policy in ("main", "guess"))
     wait_for(lambda: "main waits: no server of policy 'sub' has come yet" in caplog.text)
 
     sub = Thread("sub", *given, exchange=quick, pause=0.02)
@@ -205,14 +205,14 @@ def test_a_server_whose_partner_is_gone_waits_says_so_and_goes_on(url, name, tmp
     wait_for(lambda: "sub waits: the server of policy 'main' is gone" in caplog.text)
 
     main = Thread("main", *given, exchange=quick)
-    assert {"main": main.end(), "sub": sub.end()} == pretend.alone(8)
+    assert {"main": main.end(), "guess": guess.end(), "sub": sub.end()} == pretend.alone(8)
     assert audited(url, name, tmp_path).problems == []
     store.close()
 
 
 def test_no_more_sub_tasks_than_fit_are_open_and_none_is_lost(url, name, tmp_path):
     tight = replace(pretend.TEAM.exchange, depth=2)
-    main = Thread("main", url, name, tmp_path, 3, exchange=tight)
+    main, guess = (Thread(policy, url, name, tmp_path, 3, exchange=tight) for policy in ("main", "guess"))
     store = Store(url, name)
 
     def open_now():
@@ -226,7 +226,7 @@ def test_no_more_sub_tasks_than_fit_are_open_and_none_is_lost(url, name, tmp_pat
     while main.is_alive():
         most = max(most, open_now())
     assert most == 2
-    assert {"main": main.end(), "sub": sub.end()} == pretend.alone(3)
+    assert {"main": main.end(), "guess": guess.end(), "sub": sub.end()} == pretend.alone(3)
     store.close()
 
 
@@ -258,7 +258,7 @@ def test_weights_that_are_too_old_get_no_sub_tasks_and_how_old_they_are_is_recor
 def test_a_run_of_stale_weights_keeps_its_bound(name, tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
     lenient = replace(pretend.TEAM.exchange, staleness=2)
-    both(url, name, tmp_path, 6, exchange=lenient)
+    together(url, name, tmp_path, 6, exchange=lenient)
     found = audited(url, name, tmp_path, replace(pretend.TEAM, exchange=lenient))
     assert found.problems == []
     assert found.staleness <= 2
@@ -276,7 +276,7 @@ class Clumsy(pretend.Pretend):
 
 def test_what_nobody_can_do_is_a_failed_tool_and_a_masked_sample_and_is_counted(url, name, tmp_path):
     twice = replace(pretend.TEAM.exchange, attempts=2)
-    both(url, name, tmp_path, 4, exchange=twice, made=Clumsy)
+    together(url, name, tmp_path, 4, exchange=twice, made=Clumsy)
     found = audited(url, name, tmp_path)
     assert found.problems == []
     store = Store(url, name)
