@@ -1,6 +1,9 @@
-"""Which devices a run computes on."""
+"""Which devices a run computes on, and where what was compiled for them is kept."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
@@ -36,3 +39,10 @@ def meshes(settings: Settings) -> tuple[Mesh | None, Mesh | None]:
         return mesh, make_mesh(options.devices // options.tensor, 1, options.tensor, devices[rest:])
     except ValueError as error:
         raise SettingsError(f"config.{error}; choose others with --config.mesh.fsdp=... and the like") from error
+
+
+def keep_compilations() -> None:
+    """Compiled programs are kept on disk, so that the next run starts warm (JAX_COMPILATION_CACHE_DIR says where)."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/metaagentx/jax").expanduser()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -2,7 +2,7 @@
 
     python -m metaagentx.export --workdir=runs/smollm2 --to=exported/smollm2
 
-One set of weights goes to `--to` itself; a policy of each role goes to `designer/` and `executor/` below it. Adapters
+One set of weights goes to `--to` itself; a policy of each role goes to a directory of its name below it. Adapters
 are written in PEFT's format, beside the `base/` that they belong to unless that is a published checkpoint in Hugging
 Face's format, as it was; or with `--merge` added into it: then every role is a checkpoint of its own.
 """

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from jax.sharding import Mesh
 
 from metaagentx import policies
 from metaagentx.designs import Designs
-from metaagentx.devices import meshes
+from metaagentx.devices import keep_compilations, meshes
 from metaagentx.learn.update import Compute
 from metaagentx.memory import Plan, measured, plans
 from metaagentx.policies import States, Weights
@@ -42,7 +41,6 @@ from metaagentx.tasks.curriculum import Curriculum
 from metaagentx.tasks.open import open_task, surroundings
 from metaagentx.tasks.pieces import REPLIES
 from metaagentx.tasks.task import Question, Task
-from metaagentx.teams.options import TeamOptions
 from metaagentx.teamwork import Teamwork
 from metaagentx.tools.sandbox import SandboxUnavailable
 from metaagentx.transfer import Stay, Transfer, Way
@@ -246,7 +244,7 @@ def open_workbench(settings: Settings, roles: Sequence[str] = ()) -> Iterator[Wo
     Raises SettingsError where the settings do not fit this machine, the checkpoint or each other: what is quick to
     check comes first, and no weights are read.
     """
-    _keep_compilations()
+    keep_compilations()
     mesh, target = meshes(settings)
     try:
         model, chat = speaker(settings)
@@ -254,44 +252,27 @@ def open_workbench(settings: Settings, roles: Sequence[str] = ()) -> Iterator[Wo
         servers = _servers(settings, chat)
         data_dir = Path(settings.data.directory).expanduser()
         around = surroundings(settings.task, data_dir)
+        if settings.team is not None:
+            settings.team.check(around.toolbox.names())
         task = open_task(settings.task, data_dir, settings.limits, around)
-        curriculum = _curriculum(settings, task)
+        curriculum = settings.train.curriculum
+        first = curriculum.steps * settings.train.questions
+        order = Curriculum(task, first=first, kinds=curriculum.kinds, seed=settings.seed)
     except (ValueError, OSError, ModuleNotFoundError, SandboxUnavailable) as error:
         raise error if isinstance(error, SettingsError) else SettingsError(str(error)) from error
     # float32 means float32: GPUs and TPUs would multiply in fewer bits, and the sampler's log-probabilities drift.
     jax.config.update("jax_default_matmul_precision", "float32" if model.dtype == "float32" else "default")
     here = tuple(role for role in settings.role_names if role in roles or not (roles or role in servers))
     names = around.toolbox.names()
-    _check_tools(settings, names)
     language = Language(around.palette, names, settings.limits, around.wording, around.tool_texts)
     spoken = task, chat, around.toolbox, language
-    bench = Workbench(settings, model, mesh, *spoken, added, here, servers, Stay(), curriculum)
+    bench = Workbench(settings, model, mesh, *spoken, added, here, servers, Stay(), order)
     if mesh is not None and target is not None:
         bench = dataclasses.replace(bench, way=Transfer(model, bench.lora, mesh, target))
     if _in_lockstep(settings):
         bench = dataclasses.replace(bench, task=PrimaryTask(task))
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         yield bench
-
-
-def _curriculum(settings: Settings, task: Task) -> Curriculum:
-    options = settings.train.curriculum
-    try:
-        return Curriculum(task, first=options.steps * settings.train.questions, kinds=options.kinds, seed=settings.seed)
-    except ValueError as error:
-        raise SettingsError(f"config.{error}") from error
-
-
-def _check_tools(settings: Settings, names: Set[str]) -> None:
-    """That the agents of a team call nothing that there is not."""
-    team = settings.team or TeamOptions()
-    agents = {"team": team.tools} | {f"team.subs.{name}": sub.tools for name, sub in team.subs.items()}
-    for key, tools in agents.items():
-        for tool in tools:
-            if tool not in names:
-                raise SettingsError(
-                    f"config.{key}.tools: there is no tool {tool!r}; config.task.tools gives {', '.join(sorted(names))}"
-                )
 
 
 def _biases(settings: Settings, model: ModelConfig, chat: Chat) -> Biases | None:
@@ -311,10 +292,3 @@ def _servers(settings: Settings, chat: Chat) -> dict[str, Remote]:
 def _in_lockstep(settings: Settings) -> bool:
     """Whether several processes run one scheduler side by side: process 0 alone runs tools, grades and asks servers."""
     return jax.process_count() > 1 and not settings.generation.per_host
-
-
-def _keep_compilations() -> None:
-    """Compiled programs are kept on disk, so that the next run starts warm (JAX_COMPILATION_CACHE_DIR says where)."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(Path("~/.cache/metaagentx/jax").expanduser()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -149,7 +149,7 @@ def cold_start(bench, workdir) -> None:
 def test_a_tool_that_a_team_is_not_given_is_named():
     settings = team_train.small("single")
     settings = dataclasses.replace(settings, team=dataclasses.replace(settings.team, tools=("search",)))
-    message = r"config.team.tools: there is no tool 'search'; config.task.tools gives calculator"
+    message = r"team.tools: there is no tool 'search'; task.tools gives calculator"
     with pytest.raises(SettingsError, match=message), open_workbench(settings):
         pass
 

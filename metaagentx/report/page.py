@@ -182,7 +182,10 @@ def _episodes(run: Run) -> list[str]:
     shown = "".join(episode_page.episode(record, opened=i == 0) for i, record in enumerate(chosen))
     what = "the designs sampled for it, and every run of each. Open one to read what each agent was shown and replied."
     if run.config.get("team"):
-        what = "its rollouts, and in them whom the main agent asked what. Open a sub-task to read how it was done."
+        what = (
+            "its rollouts, and in them whom the main agent asked what. Open a sub-task to read how it was done."
+            " Training makes likelier what has an advantage above 0, and less likely what has one below."
+        )
     note = f"{len(chosen)} of {len(run.episodes):,} recorded, newest first: a question, {what}"
     return [f'<h2>Episodes to read</h2><p class="note">{note}</p>{shown}']
 

@@ -34,9 +34,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """One conversation to imitate, for either role. Loss falls on the assistant's messages only."""
+    """One conversation to imitate, for one role. Loss falls on the assistant's messages only."""
 
-    role: str  # "designer" | "executor"
+    role: str  # "designer" | "executor", or a role of a team
     messages: tuple[Message, ...]
     kind: str
 

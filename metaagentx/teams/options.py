@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -114,6 +114,14 @@ class TeamOptions:
             raise ValueError(f"team.prompt_tokens must be 0 or above, not {self.prompt_tokens}")
         if not self.judge_role:
             raise ValueError("team.judge_role must name a role")
+
+    def check(self, tools: Set[str]) -> None:
+        """That its agents have no tool but these. Raises ValueError, naming the key."""
+        agents = {"team": self.tools} | {f"team.subs.{name}": sub.tools for name, sub in self.subs.items()}
+        for key, own in agents.items():
+            if missing := [tool for tool in own if tool not in tools]:
+                given = ", ".join(sorted(tools))
+                raise ValueError(f"{key}.tools: there is no tool {missing[0]!r}; task.tools gives {given}")
 
     @property
     def sub_roles(self) -> tuple[str, ...]:

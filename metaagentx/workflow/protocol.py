@@ -62,7 +62,7 @@ class Call:
     number that is unique within the generator that yields it.
     """
 
-    role: str  # "designer" | "executor"
+    role: str  # "designer" | "executor", or a role of a team
     agent: str  # the agent's name in the design; "designer" for a designer
     messages: tuple[Message, ...]
     conversation: int = 0

@@ -8,17 +8,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs import qwen3_30b_a3b_mgrpo
 from metaagentx.ahead import estimate, programs
 from metaagentx.ahead.hlo import Program
 from metaagentx.learn.options import PackOptions
 from metaagentx.learn.state import create
 from metaagentx.memory import held
 from metaagentx.mesh import make_mesh
+from metaagentx.options import PretrainedOptions
 from metaagentx.policy import params
-from metaagentx.rollout.options import EngineOptions
+from metaagentx.rollout.options import EngineOptions, ServerOptions
 from metaagentx.rollout.state import empty_state
 from metaagentx.sections import SettingsError
-from metaagentx.settings import Settings
+from metaagentx.settings import Settings, read
 from tests.policy import tiny
 
 MODEL = tiny.config(dtype="bfloat16", tied=False)
@@ -61,6 +63,19 @@ def test_every_program_compiles_for_a_mesh_and_multiplies_what_the_model_asks_fo
     cost = Program(programs.lower(name, SETTINGS, eight).compile().as_text()).cost()
     assert cost.products > 0
     assert cost.collectives
+
+
+def test_a_team_of_two_policies_is_one_of_them_and_the_other_waits(eight):
+    """The judge's weights are on a server: they take no room."""
+    settings = replace(read(qwen3_30b_a3b_mgrpo.get_config()), policies=replace(SETTINGS.policies, layout="split"))
+    served = replace(settings.policies, servers={"judge": ServerOptions(url="http://localhost/v1", model="m")})
+    settings = replace(settings, policies=served, model=MODEL, pretrained=PretrainedOptions(), engine=SETTINGS.engine)
+    assert list(programs.roles_of(settings)) == ["sub"]
+    assert programs.training(settings) == ["main", "sub"]
+    batches, scales = programs.batches(settings, eight)
+    assert list(batches) == list(scales) == ["sub"]
+    state, slots = programs.train_state(settings, eight), programs.engine_state(settings, eight)
+    assert programs.waiting("update", settings, eight) == 2 * held(slots) + held(state)
 
 
 def test_what_waits_is_what_a_chip_holds_besides(eight):
