@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from metaagentx.mesh import Axes, cut, gather, place, reshape
 from metaagentx.policy.adapters import Adapted, low_rank
-from metaagentx.policy.attention import NAME, Attend, KeyValue, Stems, within
+from metaagentx.policy.attend import within
+from metaagentx.policy.attention import NAME, Attend, KeyValue, Stems
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
 from metaagentx.policy.experts import mixture
 from metaagentx.policy.params import Params

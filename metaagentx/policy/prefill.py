@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from metaagentx.mesh import place
-from metaagentx.policy.attention import Attend, KeyValue, attention, within
+from metaagentx.policy.attend import within
+from metaagentx.policy.attention import Attend, KeyValue, attention
 from metaagentx.policy.config import Kernel, ModelConfig
 from metaagentx.policy.decode import unstacked
 from metaagentx.policy.model import block, embed, rms_norm, rotary, unembed

@@ -78,7 +78,7 @@ class EngineOptions:
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
     layers: Layers = "auto"  # sample from a copy with "separate" layers | the "stacked" ones; auto: a copy on a CPU
     # What suits the platform ("auto"), or a kernel by name: see docs/models.md.
-    attention: KernelChoice = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU) | "cudnn", "triton" (GPU)
+    attention: KernelChoice = "dense"  # of prompts, as `pack.attention` of rows
     decode_attention: DecodeChoice = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
 
     def __post_init__(self) -> None:
