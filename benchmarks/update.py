@@ -29,7 +29,7 @@ TREE = draw([300], [[250] * 4], VOCABULARY)
 MEAN, SIGMA = 146, 0.8  # tokens; of the logarithm
 
 FAST = PackOptions(
-    row_length=512, row_buckets=(4,), micro_rows=1, chunk=256, remat="none", attention="strips"
+    row_length=512, row_buckets=(4,), micro_rows=1, chunk=256, remat="none", attention="strips", unroll=True
 )  # a row at a time: gradients add up
 LEAN = replace(FAST, remat="full")
 

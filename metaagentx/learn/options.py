@@ -141,6 +141,7 @@ class PackOptions:
     chunk: int = 64  # positions of a row whose logits exist at a time
     remat: Remat = "none"  # what the backward pass recomputes: see `policy.model.forward`
     attention: KernelChoice = "dense"  # "auto" (by platform) or a kernel by name: see docs/models.md
+    unroll: bool = False  # every layer has code of its own: on a CPU faster, but longer to compile
     # Samples of one prompt share it (`learn.share`): a row then is so many tokens of prompts, and then `sample_rows`
     # times `row_length` tokens of samples. 0: every sample has its own prompt.
     prompt_length: int = 0
