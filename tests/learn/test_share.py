@@ -148,7 +148,7 @@ def test_updates_and_their_metrics_are_those_without_sharing() -> None:
         np.testing.assert_allclose(outcomes[1][name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("attention", ["dense", "blocked"])
+@pytest.mark.parametrize("attention", ["dense", "blocked", "strips"])
 def test_what_padding_holds_changes_no_bit(attention: str) -> None:
     _, grown = both(6)
     padding = grown.segments == 0
