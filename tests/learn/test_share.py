@@ -85,7 +85,7 @@ def same(a, b) -> None:
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
-@given(st.integers(0, 10**6), st.sampled_from([("blocked", 12, 2), ("dense", 5, 1), ("blocked", 24, 3)]))
+@given(st.integers(0, 10**6), st.sampled_from([("blocked", 12, 2), ("dense", 5, 1), ("strips", 24, 3)]))
 def test_gradients_of_ragged_trees_are_those_without_sharing(seed: int, shape: tuple[str, int, int]) -> None:
     attention, trunk, rows = shape
     plain, grown = both(seed, trunk, rows, ALL_TERMS.loss)
