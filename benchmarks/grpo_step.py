@@ -37,7 +37,9 @@ class Ours:
     def step(self, samples: Sequence[Sample], options: PackOptions) -> float:
         """One update on all samples, packed as `options` says."""
         attention = for_packed(options.attention, self.config, options.row_length)
-        compute = Compute(self.config, options.micro_rows, options.chunk, options.remat, attention)
+        compute = Compute(
+            self.config, options.micro_rows, options.chunk, options.remat, attention, unroll=options.unroll
+        )
         recipe = Recipe(compute, self.loss, tuple(self.roles.items()), "per_role", gap_bound=np.inf)
         trajectories = [_trajectory(sample, number) for number, sample in enumerate(samples)]
         advantages = np.array([sample.advantage for sample in samples], np.float32)

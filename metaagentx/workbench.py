@@ -71,7 +71,7 @@ class Workbench:
         """How the trainer cuts up its passes."""
         pack = self.settings.pack
         attention = kernels.for_packed(pack.attention, self.model, pack.row_length)
-        return Compute(self.model, pack.micro_rows, pack.chunk, pack.remat, attention, self.lora)
+        return Compute(self.model, pack.micro_rows, pack.chunk, pack.remat, attention, self.lora, pack.unroll)
 
     @property
     def lora(self) -> LoraOptions | None:

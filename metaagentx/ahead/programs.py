@@ -155,7 +155,7 @@ def recipe(settings: Settings, mesh: Mesh) -> updating.Recipe:
     """The static half of an update."""
     pack = settings.pack
     kernel = attention("update", settings, mesh)
-    compute = updating.Compute(constants(settings), pack.micro_rows, pack.chunk, pack.remat, kernel)
+    compute = updating.Compute(constants(settings), pack.micro_rows, pack.chunk, pack.remat, kernel, unroll=pack.unroll)
     roles = tuple(roles_of(settings).items())
     return updating.Recipe(compute, settings.loss, roles, settings.stages.moments, settings.train.gap_bound)
 

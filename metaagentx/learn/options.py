@@ -136,7 +136,8 @@ class PackOptions:
     micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
     chunk: int = 64  # positions of a row whose logits exist at a time
     remat: Remat = "none"  # what the backward pass recomputes: see `policy.model.forward`
-    attention: KernelChoice = "dense"  # "auto": by platform | "dense" | "blocked" | "splash" | "cudnn" | "triton"
+    attention: KernelChoice = "dense"  # "auto" (by platform) or a kernel by name: see docs/models.md
+    unroll: bool = False  # every layer has code of its own: on a CPU faster, but longer to compile
     # Samples of one prompt share it (`learn.share`): a row then is so many tokens of prompts, and then `sample_rows`
     # times `row_length` tokens of samples. 0: every sample has its own prompt.
     prompt_length: int = 0
@@ -152,10 +153,10 @@ class PackOptions:
                 raise ValueError(f"pack.{key} must be at least 1, not {getattr(self, key)}")
         if self.prompt_length < 0:
             raise ValueError(f"pack.prompt_length must be 0 (nothing is shared) or above, not {self.prompt_length}")
-        if self.prompt_length and self.attention not in ("dense", "blocked"):
+        if self.prompt_length and self.attention not in ("dense", "blocked", "strips"):
             raise ValueError(
                 f"pack.attention {self.attention!r} cannot attend to shared prompts (pack.prompt_length "
-                f"{self.prompt_length}): 'dense' and 'blocked' can"
+                f"{self.prompt_length}): 'dense', 'blocked' and 'strips' can"
             )
         if not self.row_buckets or min(self.row_buckets) < 1 or list(self.row_buckets) != sorted(set(self.row_buckets)):
             raise ValueError(f"pack.row_buckets must be increasing positive numbers, not {self.row_buckets}")

@@ -45,6 +45,7 @@ class Compute:
     remat: Remat  # what the backward pass recomputes
     attention: Kernel  # how attention is computed
     lora: LoraOptions | None = None  # of the adapters that are trained; None: the weights themselves are
+    unroll: bool = False  # whether every layer has code of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,7 @@ def logprobs(
         compute.remat,
         compute.attention,
         batch.stems,
+        compute.unroll,
     )
     return token_logprobs(
         weights, compute.config, hidden, batch.targets, compute.chunk, with_entropy, wanted=batch.mask

@@ -10,7 +10,7 @@ from typing import Literal
 # What a backward pass recomputes: see `model.forward`.
 Remat = Literal["none", "dots", "attention", "full"]
 # How a row's attention over itself is computed: see `attention`; and one token's over its slot's cache: see `cache`.
-Kernel = Literal["dense", "blocked", "splash", "cudnn", "triton"]
+Kernel = Literal["dense", "blocked", "strips", "splash", "cudnn", "triton"]
 DecodeKernel = Literal["dense", "paged", "cudnn"]
 KernelChoice = Literal["auto", Kernel]  # "auto": what suits the platform, see `kernels`
 DecodeChoice = Literal["auto", DecodeKernel]

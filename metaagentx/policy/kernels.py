@@ -14,6 +14,7 @@ from metaagentx.policy import cache_paged
 from metaagentx.policy.attention import BLOCK
 from metaagentx.policy.config import DecodeChoice, DecodeKernel, Kernel, KernelChoice, ModelConfig
 
+SHORT = 2048  # tokens of a row at most, for "strips": the program is as long as the row
 MASKED = 4096  # tokens of a packed row at most, for cuDNN: its mask is a matrix of numbers, then of 32 MiB
 
 
@@ -35,7 +36,7 @@ def for_decoding(choice: DecodeChoice, config: ModelConfig, platform: str | None
 
 @functools.lru_cache  # the log line comes once
 def _for_rows(key: str, choice: KernelChoice, config: ModelConfig, length: int, packed: bool, platform: str) -> Kernel:
-    plain: Kernel = "blocked" if length >= BLOCK else "dense"
+    plain: Kernel = "dense" if length < BLOCK else "strips" if platform == "cpu" and length <= SHORT else "blocked"
     gpu: Kernel = "triton" if packed and length > MASKED else "cudnn"
     best: dict[str, Kernel] = {"tpu": "splash", "gpu": gpu}
     wanted = best.get(platform, plain) if choice == "auto" else choice

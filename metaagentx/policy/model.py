@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from metaagentx.mesh import Axes, cut, gather, place, reshape
 from metaagentx.policy.adapters import Adapted, low_rank
-from metaagentx.policy.attention import NAME, Attend, KeyValue, Stems, within
+from metaagentx.policy.attend import within
+from metaagentx.policy.attention import NAME, Attend, KeyValue, Stems
 from metaagentx.policy.config import Kernel, ModelConfig, Remat
 from metaagentx.policy.experts import mixture
 from metaagentx.policy.params import Params
@@ -27,6 +28,7 @@ def forward(
     remat: Remat = "none",
     attention: Kernel = "dense",
     stems: Stems | None = None,
+    unroll: bool = False,
 ) -> jax.Array:
     """Final hidden states [B, T, D] of packed rows.
 
@@ -41,6 +43,7 @@ def forward(
         ("dots"), all but a kernel's attention ("attention"), whole blocks.
       attention: how attention is computed; see `policy.attention`.
       stems: where rows are trees, which segment continues which; None: none does.
+      unroll: every layer has code of its own, which reads and writes nothing stacked; else layers are turns of a loop.
     """
     attend = within(attention, positions, segments, stems=stems)
     rotation = rotary(positions, config)
@@ -54,8 +57,8 @@ def forward(
         kernel = policies.save_only_these_names(NAME)
         dots = policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable, kernel)
         saved = {"dots": dots, "attention": kernel, "full": None}[remat]
-        step = jax.checkpoint(step, policy=saved, prevent_cse=False)
-    x, _ = jax.lax.scan(step, x, params["layers"])
+        step = jax.checkpoint(step, policy=saved, prevent_cse=unroll)  # in a loop nothing else could be merged with it
+    x, _ = jax.lax.scan(step, x, params["layers"], unroll=unroll)
     return rms_norm(x, params["final_norm"], config.norm_eps)
 
 

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from metaagentx.mesh import place
-from metaagentx.policy.attention import KeyValue, attention, within
+from metaagentx.policy.attend import within
+from metaagentx.policy.attention import KeyValue, attention
 from metaagentx.policy.cache import Cache, Layer, read, write
 from metaagentx.policy.config import DecodeKernel, Kernel, ModelConfig
 from metaagentx.policy.decode import unstacked

@@ -80,7 +80,7 @@ class EngineOptions:
     layers: Layers = "auto"  # sample from a copy with "separate" layers | the "stacked" ones; auto: a copy on a CPU
     weights: Bits = "float"  # sample from the policy's weights as they are | from a copy in 8 bits, see docs/models.md
     # What suits the platform ("auto"), or a kernel by name: see docs/models.md.
-    attention: KernelChoice = "dense"  # of prompts: "dense" | "blocked" | "splash" (TPU) | "cudnn", "triton" (GPU)
+    attention: KernelChoice = "dense"  # of prompts, as `pack.attention` of rows
     decode_attention: DecodeChoice = "dense"  # of a reply's tokens: "dense" | "paged" (TPU) | "cudnn" (GPU)
 
     def __post_init__(self) -> None:

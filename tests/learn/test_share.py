@@ -85,7 +85,7 @@ def same(a, b) -> None:
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
-@given(st.integers(0, 10**6), st.sampled_from([("dense", 5, 1), ("blocked", 24, 3)]))
+@given(st.integers(0, 10**6), st.sampled_from([("dense", 5, 1), ("strips", 24, 3)]))
 def test_gradients_of_ragged_trees_are_those_without_sharing(seed: int, shape: tuple[str, int, int]) -> None:
     attention, trunk, rows = shape
     plain, grown = both(seed, trunk, rows, ALL_TERMS.loss)
@@ -149,7 +149,7 @@ def test_updates_and_their_metrics_are_those_without_sharing() -> None:
         np.testing.assert_allclose(outcomes[1][name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("attention", ["dense", "blocked"])
+@pytest.mark.parametrize("attention", ["dense", "blocked", "strips"])
 def test_what_padding_holds_changes_no_bit(attention: str) -> None:
     _, grown = both(6)
     padding = grown.segments == 0

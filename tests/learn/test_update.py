@@ -17,6 +17,7 @@ from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import create
 from metaagentx.learn.update import Recipe, accumulate, describe, freeze_old, policy_loss, rows_over_mesh, split, update
 from metaagentx.mesh import make_mesh
+from metaagentx.policy.config import Remat
 from metaagentx.policy.params import initialise, shardings
 from tests.learn.examples import COMPUTE, CONFIG, PACK, RECIPE, ROLE, ROLES, random_trajectories, some_batch, trajectory
 
@@ -89,6 +90,13 @@ def test_zero_advantages_may_be_left_out_without_changing_the_gradient(aggregati
     whole, thin = (some_batch(keep_zero=keep, loss=loss) for keep in (True, False))
     assert thin.mask.sum() < whole.mask.sum()
     close(gradient(params, split(whole, 32))[1], gradient(params, split(thin, 32))[1], 1e-6)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_layers_with_code_of_their_own_have_the_gradient_of_those_in_a_loop(remat: Remat) -> None:
+    unrolled = replace(RECIPE, compute=replace(RECIPE.compute, remat=remat, unroll=True))
+    params, batch = initial(), split(some_batch(), 8)
+    close(gradient(params, batch, unrolled), gradient(params, batch), 1e-6)
 
 
 def test_what_padding_holds_changes_no_bit() -> None:

@@ -44,9 +44,9 @@ def test_what_suits_a_platform_is_taken(platform, config, prompts, packed, decod
     assert kernels.for_decoding("auto", config, platform) == decoding
 
 
-def test_short_rows_are_dense_on_a_cpu_and_masked_by_cudnn_on_a_gpu():
+def test_short_rows_are_dense_or_in_strips_on_a_cpu_and_masked_by_cudnn_on_a_gpu():
     assert kernels.for_packed("auto", QWEN3, 128, "cpu") == "dense"
-    assert kernels.for_packed("auto", QWEN3, 512, "cpu") == "blocked"
+    assert kernels.for_packed("auto", QWEN3, 512, "cpu") == "strips"
     assert kernels.for_packed("auto", QWEN3, 4096, "gpu") == "cudnn"
 
 
