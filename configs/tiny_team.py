@@ -64,6 +64,7 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.task.kind = "compound"
     config.task.team_lessons.main = 0.2
     config.task.team_lessons.alone = 0.2
+    config.task.team_lessons.noise = 0.05
     config.task.teacher.call = 0.9  # what has no calculator hardly learns to do without
 
     config.engine.slots = 128
@@ -98,7 +99,7 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.cold_start.optimizer.warmup_steps = 20
     config.cold_start.optimizer.decay_steps = 480  # all steps after the warm-up: change it with `steps`
 
-    config.train.curriculum.steps = 15
+    config.train.curriculum.steps = 10
     config.train.curriculum.kinds = ("one",)
     config.train.steps = 80
     config.train.questions = 16

@@ -107,7 +107,7 @@ def test_a_role_that_trains_has_no_server(server: Server, changes: dict, message
 
 
 def test_a_cold_start_of_nobody_is_refused(server: Server) -> None:
-    with pytest.raises(SettingsError, match=r"cold_start\.steps must be 0 where servers answer for both roles"):
+    with pytest.raises(SettingsError, match=r"cold_start\.steps must be 0 where servers answer for every role"):
         served(server, "designer", "executor", cold_start__steps=3)
 
 
