@@ -162,6 +162,7 @@ def main() -> None:
         else:
             bench.skipped["postgresql"] = "not installed (Debian: apt install postgresql)"
         through_the_store(bench, urls)
+        bench.finish()  # what is found so far; the servers take longer
         idle_shares(bench, urls, bench.given.steps, bench.given.cold_start)
         bench.finish()
 
