@@ -42,10 +42,11 @@ class Exchange:
     def __init__(self, url: str, workers: int) -> None:
         self.url, self.numbers = url, itertools.count(time.time_ns())
         spawn = multiprocessing.get_context("spawn")
-        self.runs = [spawn.SimpleQueue() for _ in range(workers)]
+        self.runs, up = [spawn.SimpleQueue() for _ in range(workers)], spawn.SimpleQueue()
         for number, runs in enumerate(self.runs):
-            spawn.Process(target=work, args=(url, number, runs), daemon=True).start()
-        self.exchange(workers)  # until every worker is up
+            spawn.Process(target=work, args=(url, number, runs, up), daemon=True).start()
+        for _ in self.runs:
+            up.get()
 
     def exchange(self, count: int) -> dict[str, float]:
         """Have so many sub-tasks done; sub-tasks a second, and the median milliseconds of a put and of a look."""
@@ -77,8 +78,9 @@ class Exchange:
         }
 
 
-def work(url: str, number: int, runs: Any) -> None:
+def work(url: str, number: int, runs: Any, up: Any) -> None:
     """Lease and finish until a run is over, looking as often as a server does; then the next run."""
+    up.put(number)
     while True:
         store, pause = Store(url, runs.get()), SOONEST
         while store.ended() is None:
@@ -160,6 +162,7 @@ def main() -> None:
         else:
             bench.skipped["postgresql"] = "not installed (Debian: apt install postgresql)"
         through_the_store(bench, urls)
+        bench.finish()  # what is found so far; the servers take longer
         idle_shares(bench, urls, bench.given.steps, bench.given.cold_start)
         bench.finish()
 

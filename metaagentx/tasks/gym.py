@@ -123,8 +123,9 @@ class Record:
 
 
 def digest(question: str) -> bytes:
-    """The identity of a question: case and white space do not make a new one."""
-    return hashlib.sha256(" ".join(question.split()).casefold().encode()).digest()
+    """The identity of a question, or of any text: case and white space do not make a new one."""
+    # Half a surrogate pair, which JSON spells and a model may write, is no UTF-8.
+    return hashlib.sha256(" ".join(question.split()).casefold().encode(errors="surrogatepass")).digest()
 
 
 def split_of(question: str) -> str:

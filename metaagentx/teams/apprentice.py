@@ -107,8 +107,10 @@ class Apprentice:
         return played.trees, played.metrics["tools/idle_seconds"]
 
     def errand(self, order: Order) -> Process[Errand]:
-        """A sub-agent's: one sub-task."""
+        """A sub-agent's: one sub-task. Raises ValueError if it is for another policy."""
         task, team = self._bench.task, self._scene.team
+        if order.sub not in self._team.subs or self._team.subs[order.sub].role != self.policy:
+            raise ValueError(f"policy {self.policy!r} has no sub-agent {order.sub!r}: who put this into the store?")
         question = self._bench.curriculum.question(order.question)
         setting = self._scene.setting(self.policy, task.delivery(question))
         return run_errand(team.sub(order.sub), order.task, team, setting, marker(task, self._team))

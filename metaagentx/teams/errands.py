@@ -37,15 +37,35 @@ class Order:
         return json.dumps(dataclasses.asdict(self) | {"path": path}, sort_keys=True)
 
     @classmethod
-    def read(cls, text: str) -> Order:
-        order = json.loads(text)
-        path = tuple((axis, index) for axis, index in order.pop("path"))
-        return cls(path=path, **order)
+    def of(cls, task: SubTask) -> Order:
+        """What a sub-task's text says. Raises ValueError if it is no order, or is another sub-task's."""
+        try:
+            order = json.loads(task.body)
+            path = tuple((axis, index) for axis, index in order.pop("path"))
+            found = cls(path=path, **order)
+            (_, question), (_, rollout), (axis, branch) = path
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"sub-task {task.key} is no order: {error}") from error
+        numbers = question, rollout, branch, found.question, found.number, found.turn
+        key = rollout_key(task.step, question, rollout) if all(type(number) is int for number in numbers) else ""
+        if not (
+            all(isinstance(text, str) for text in (axis, found.sub, found.task))
+            and path[:2] == (("question", question), ("design", rollout))
+            and (task.rollout, task.key) == (key, errand_key(key, found.number))
+            and min(numbers) >= 0
+        ):
+            raise ValueError(f"sub-task {task.key} of rollout {task.rollout} is another's order: {task.body}")
+        return found
 
 
 def rollout_key(step: int, question: int, rollout: int) -> str:
     """Names one rollout in the store. Keys sort as their numbers do."""
     return f"{step:07}/{question:05}/{rollout:04}"
+
+
+def errand_key(rollout: str, number: int) -> str:
+    """Names one sub-task of the rollout of this name."""
+    return f"{rollout}/{number:03}"
 
 
 def across(step: int, cursor: int, question: int, rollout: int) -> Delegate:
@@ -57,7 +77,7 @@ def across(step: int, cursor: int, question: int, rollout: int) -> Delegate:
         for branch, (sub, task) in enumerate(asked):
             path, number = (("question", question), ("design", rollout), (axis, branch)), next(numbers)
             order = Order(sub.name, task, cursor + question, path, number, rounds[sub.name])
-            given = SubTask(f"{key}/{number:03}", sub.role, step, key, order.text())
+            given = SubTask(errand_key(key, number), sub.role, step, key, order.text())
             calls.append(ToolCall(PUT, {"task": given}, MAIN))
         rounds.update({sub.name for sub, _ in asked})
         results: tuple[ToolResult, ...] = yield ToolCalls(tuple(calls))

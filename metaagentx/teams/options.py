@@ -107,6 +107,8 @@ class TeamOptions:
                 raise ValueError(
                     f"team.subs: a name has letters, digits and '_', and is not {MAIN!r} or {JUDGE!r}: {name!r}"
                 )
+        if both := sorted(self.subs.keys() & set(self.tools)):
+            raise ValueError(f"team.subs.{both[0]}: {both[0]!r} is among team.tools too; a name calls one of them")
         for key in ("rollouts", "rounds", "errands", "calls", "tool_calls"):
             if getattr(self, key) < 1:
                 raise ValueError(f"team.{key} must be at least 1, not {getattr(self, key)}")

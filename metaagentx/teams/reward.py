@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from metaagentx.tasks.task import Task, Verdict
+from metaagentx.tasks.task import GradingFailed, Task, Verdict
 from metaagentx.teams.options import JUDGE, MainReward, SubReward, TeamOptions
 from metaagentx.teams.team import Errand, Marker, Rollout
 from metaagentx.workflow.context import after_thinking
-from metaagentx.workflow.protocol import Call, Message, Process, Reply
+from metaagentx.workflow.protocol import Call, Message, Outcome, Process, Reply
 
 _JUDGING = 1 << 30  # the judge's conversation in the process of a sub-task: apart from the sub-agent's own
 _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)")
@@ -40,14 +40,20 @@ def verified(errand: Errand, *, task: Task) -> Process[Verdict | None]:
 
 
 def judged(errand: Errand, *, options: TeamOptions) -> Process[Verdict | None]:
-    """The mark that a policy gives. A silent report gets 0 unasked."""
+    """The mark that a policy gives. A silent report gets 0 unasked; that nobody could be asked is our own fault."""
     if errand.said.is_silent:
         return float
     text = f"Task:\n{errand.task}\n\nReport:\n{errand.said.text}"
     messages = Message("system", options.judge_prompt), Message("user", text)
     reply: Reply = yield Call(options.judge_role, JUDGE, messages, _JUDGING)
+    if reply.outcome is Outcome.FAILED:
+        return _unasked
     mark = read_mark(reply.text)
     return None if mark is None else partial(float, mark)
+
+
+def _unasked() -> float:
+    raise GradingFailed("the judge gave no reply")
 
 
 def read_mark(text: str) -> float | None:

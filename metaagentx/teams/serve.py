@@ -102,7 +102,7 @@ def _worker(servant: Servant, inbox: Inbox) -> Process[None]:
         if not taken.text:
             return
         task = inbox.leases[int(taken.text)].task
-        order = Order.read(task.body)
+        order = Order.of(task)
         errand, rows = yield Graft(servant.errand(order), order.path, task.step)
         own = [dataclasses.replace(row, execution=order.number, turn=order.turn) for row in rows if row.agent != JUDGE]
         done = {"number": int(taken.text), "errand": errand, "trajectory": next(iter(own), None)}

@@ -56,7 +56,7 @@ def test_a_calculation_is_graded_by_its_value(task, prompt, answer, grade):
     assert graded(task, prompt, answer) == grade
 
 
-@pytest.mark.parametrize("prompt", ["7", "-3", "3 +", "a word", "", "1 / 0"])
+@pytest.mark.parametrize("prompt", ["7", "-3", "3 +", "a word", "", "1 / 0", "\ud800"])
 def test_what_is_no_question_is_not_found(task, prompt):
     assert task.find(prompt) is None
 

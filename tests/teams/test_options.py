@@ -26,6 +26,7 @@ def test_a_judge_has_a_role_where_reports_are_judged():
         (lambda: TeamOptions(judge_role=""), r"team\.judge_role"),
         (lambda: TeamOptions(subs={"a b": SubAgentOptions()}), "'a b'"),
         (lambda: TeamOptions(subs={"main": SubAgentOptions()}), "'main'"),
+        (lambda: TeamOptions(subs=SUBS, tools=("c",)), r"team\.subs\.c: 'c' is among team\.tools too"),
         (lambda: SubAgentOptions(role="main"), "role"),
         (lambda: SubAgentOptions(max_turns=0), "max_turns"),
         (lambda: MainReward(correct=-1), r"team\.main_reward\.correct"),

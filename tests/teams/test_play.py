@@ -12,8 +12,11 @@ from metaagentx.rollout.work import Work
 from metaagentx.tasks.task import GradingFailed, Question
 from metaagentx.teams.options import SubAgentOptions, SubReward, TeamOptions
 from metaagentx.teams.play import Scene, play
-from metaagentx.teams.reward import read_mark
+from metaagentx.teams.reward import judged, read_mark
+from metaagentx.teams.team import Errand
+from metaagentx.workflow.context import Said
 from metaagentx.workflow.prompts import Wording
+from metaagentx.workflow.protocol import Outcome, Reply
 from metaagentx.workflow.room import CHARACTERS
 from tests.rollout.arithmetic import Sums
 from tests.rollout.scripted import Adder, Letters, Scripted
@@ -159,6 +162,21 @@ def test_a_judge_marks_reports_and_leaves_no_trajectory_to_train_on():
     assert (adder.mark, adder.reward, echo.mark) == (0.75, 0.75, None)
     assert {row.role for row in played.trajectories} == {"main", "sub", "parrot"}
     assert engine.roles.count("judge") == 4
+
+
+def test_a_judge_who_does_not_reply_is_our_own_fault_and_one_who_says_nothing_of_use_is_not():
+    yes, no = Reply("well", Outcome.OK, 1), Reply("", Outcome.FAILED, 0)
+
+    def verdict(reply):
+        asked = judged(Errand("adder", "3+4", Said("adder", "=7", "7", Outcome.OK)), options=OPTIONS)
+        next(asked)
+        with pytest.raises(StopIteration) as end:
+            asked.send(reply)
+        return end.value.value
+
+    assert verdict(yes) is None
+    with pytest.raises(GradingFailed, match="judge"):
+        verdict(no)()
 
 
 @pytest.mark.parametrize(

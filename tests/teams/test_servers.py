@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from metaagentx.teams.audit import audit
-from metaagentx.teams.errands import Order
+from metaagentx.teams.errands import Order, errand_key, rollout_key
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.records import Outcome, SubTask
@@ -232,15 +232,46 @@ def test_no_more_sub_tasks_than_fit_are_open_and_none_is_lost(url, name, tmp_pat
 
 def order(step, number):
     path = (("question", 0), ("design", 0), ("member", number))
-    text = Order("adder", f"{number}+2", 0, path, number, 0).text()
-    return SubTask(f"{step}/{number}", "sub", step, f"{step}", text)
+    text, key = Order("adder", f"{number}+2", 0, path, number, 0).text(), rollout_key(step, 0, 0)
+    return SubTask(errand_key(key, number), "sub", step, key, text)
+
+
+def test_an_order_comes_back_and_one_that_is_forged_is_refused():
+    sound = order(3, 2)
+    assert Order.of(sound) == Order("adder", "2+2", 0, (("question", 0), ("design", 0), ("member", 2)), 2, 0)
+    text = json.loads(sound.body)
+    forged = [
+        replace(sound, key="0000003/00000/0001/002"),
+        replace(sound, rollout="0000003/00001/0000"),
+        replace(sound, step=4),
+        *(replace(sound, body=body) for body in ("", "7", "[]", "{}", '"path"')),
+        *(
+            replace(sound, body=json.dumps(text | change))
+            for change in (
+                {"number": 1},
+                {"number": "2"},
+                {"question": -1},
+                {"task": ["2+2"]},
+                {"more": 0},
+                {"path": []},
+                {"path": [["question", 0], ["design", 0], ["member", -1]]},
+                {"path": [["question", 0], ["design", 0], ["member", 0.5]]},
+                {"path": [["question", 0], ["execution", 0], ["member", 2]]},
+                {"path": [["question", 1], ["design", 0], ["member", 2]]},
+                {"path": [["question", 0], ["design", 0], ["member", 2], ["member", 2]]},
+            )
+        ),
+    ]
+    for each in forged:
+        with pytest.raises(ValueError, match=r"is (no|another's) order"):
+            Order.of(each)
 
 
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_weights_that_are_too_old_get_no_sub_tasks_and_how_old_they_are_is_recorded(url, name, tmp_path, staleness):
     store = Store(url, name)
     store.put([order(step, number) for step in range(3) for number in range(3)], depth=99)
-    store.put_outcomes([Outcome("0", 0, "q", {"correct": 1.0, "answered": 1.0, "masked": 0.0})])
+    store.put_outcomes([Outcome(rollout_key(0, 0, 0), 0, "q", {"correct": 1.0, "answered": 1.0, "masked": 0.0})])
     store.seal(0, 1)
     lenient = replace(pretend.TEAM.exchange, staleness=staleness, workers=2)
     sub = Thread("sub", url, name, tmp_path, 3, exchange=lenient)
