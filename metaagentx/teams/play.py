@@ -117,7 +117,8 @@ def grade(rollout: Rollout, verdict: Verdict, options: TeamOptions) -> Graded:
         GradedErrand(errand, mark, sub_reward(errand, mark or 0.0, correct, options.sub_reward))
         for errand, mark in zip(rollout.errands, marks, strict=True)
     ]
-    return Graded(rollout, correct, main_reward(rollout, correct, options.main_reward), masked, errands)
+    reward = main_reward(rollout.said.answer is not None, correct, options.main_reward)
+    return Graded(rollout, correct, reward, masked, errands)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import sys
 import threading
 import time
 
+import jax.numpy as jnp
 import pytest
 
-from metaagentx.checkpoint import CheckpointError
+from metaagentx.checkpoint import CheckpointError, Checkpoints
 from metaagentx.sections import SettingsError, plain
 from metaagentx.settings import read
 from metaagentx.teams.audit import audit
@@ -21,7 +22,7 @@ from metaagentx.teams.joined import joined
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import publish
 from metaagentx.teams.records import Pointer
-from metaagentx.teams.server import checked, run_server
+from metaagentx.teams.server import checked, own, run_server, taken
 from metaagentx.teams.store import Store
 from tests.test_team_train import OVERRIDES, small
 
@@ -107,6 +108,30 @@ def test_a_work_directory_of_another_policy_is_refused_in_words(tmp_path):
     for policy, complaint in (("main", "--store: "), ("sub", "belongs to the server of policy 'main'")):
         with pytest.raises(SettingsError, match=complaint):
             run_server(small(), tmp_path, policy, "nowhere", "team", threading.Event())
+
+
+def test_a_policy_is_trained_in_one_work_directory_and_a_work_directory_is_of_one_run(url, name, tmp_path):
+    store, policies = Store(url, name), ("main", "sub")
+    homes = {folder: {policy: tmp_path / folder / policy for policy in policies} for folder in ("ours", "theirs")}
+    for home in (home for folder in homes.values() for home in folder.values()):
+        home.mkdir(parents=True)
+    servers = {policy: taken(home, policy) for policy, home in homes["ours"].items()}
+    for policy, home in homes["ours"].items():
+        for _ in range(2):
+            assert taken(home, policy) == servers[policy]
+            own(home, policy, servers[policy], store)
+    home = homes["theirs"]["sub"]
+    with pytest.raises(SettingsError, match="'sub' is trained in another work directory"):
+        own(home, "sub", taken(home, "sub"), store)
+
+    checkpoints = Checkpoints(homes["ours"]["main"] / "checkpoints", keep=1)
+    checkpoints.save(3, {"w": jnp.ones(2)}, {})
+    checkpoints.close()
+    other = Store(url, f"{name} again")
+    with pytest.raises(SettingsError, match="is of another --run or --store, and 3 steps on"):
+        own(homes["ours"]["main"], "main", servers["main"], other)
+    for each in (store, other):
+        each.close()
 
 
 def test_policies_that_have_not_ended_are_not_gathered(tmp_path):
