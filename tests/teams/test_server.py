@@ -24,15 +24,15 @@ from metaagentx.teams.learner import publish
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.server import checked, own, run_server, taken
 from metaagentx.teams.store import Store
+from tests.flags import flags
 from tests.test_team_train import OVERRIDES, small
 
 
 def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
     command = [sys.executable, "-m", "tests.teams.twins", str(tmp_path), url]
     done = subprocess.run(
-        command, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, check=False, timeout=300
+        command, env=os.environ | {"XLA_FLAGS": flags(1)}, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -158,17 +158,14 @@ def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
 @pytest.mark.slow
 def test_servers_on_the_command_line_survive_being_killed(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
-    flags = [
-        f"--config.{key}={value}" for key, value in (OVERRIDES | {"train.steps": 3, "cold_start.steps": 40}).items()
-    ]
-    flags = ["--config=configs/tiny_team.py", f"--store={url}", "--config.team.exchange.attempts=9", *flags]
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    }
+    changed = OVERRIDES | {"train.steps": 3, "cold_start.steps": 40, "team.exchange.attempts": 9}
+    options = [f"--config.{key}={value}" for key, value in changed.items()]
+    options = ["--config=configs/tiny_team.py", f"--store={url}", *options]
+    environment = os.environ | {"XLA_FLAGS": flags(1)}
     running = {}
 
     def start(policy):
-        command = [sys.executable, "-m", "metaagentx.teams.server", f"--policy={policy}", *flags]
+        command = [sys.executable, "-m", "metaagentx.teams.server", f"--policy={policy}", *options]
         running[policy] = subprocess.Popen([*command, f"--workdir={tmp_path}/{policy}"], env=environment)
 
     store, policies = Store(url, "team"), ("main", "sub")
