@@ -55,10 +55,11 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
     team = checked(settings, policy)
     claim(workdir, plain(settings), differences)
     server = taken(workdir, policy)
-    with joined(settings, team, url, run) as store, Pulse(store, policy, team.exchange) as pulse:
+    with joined(settings, team, url, run) as store:
         own(workdir, policy, server, store)
         try:
-            _work(settings, team, workdir, policy, server, store, pulse, stop)
+            with Pulse(store, policy, team.exchange) as pulse:
+                _work(settings, team, workdir, policy, server, store, pulse, stop)
         except Stopped:
             raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
 
