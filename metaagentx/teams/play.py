@@ -167,9 +167,9 @@ def play(
     seconds = time.perf_counter() - begun
     trajectories = attach(trees, [row for row in trajectories if row.agent != JUDGE])
     metrics = {
-        **measure_teams(trees),
         **measure_trajectories(trajectories),
         **measure_engines([engine.take_work() for engine in distinct], seconds),
+        **measure_teams(trees),
         **measure_spent(spent, len(trees)),
         "rollout/compilations": float(compilations.count),
     }
