@@ -118,6 +118,11 @@ class Settings:
             return
         if self.credit.grouping != "m_grpo":
             raise ValueError(f"credit.grouping must be 'm_grpo' for a team, not {self.credit.grouping!r}")
+        if self.loss.aggregation == "execution_mean":
+            raise ValueError(
+                "loss.aggregation must not be 'execution_mean' for a team: each trajectory is an execution of its own, "
+                "and what it counts in its alignment would be lost; 'sequence_mean' counts it"
+            )
         if self.generation.per_host:
             raise ValueError("generation.per_host is of designs: all processes sample the rollouts of a team as one")
         if self.evaluate.reference_designs:

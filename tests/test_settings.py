@@ -213,6 +213,7 @@ def test_a_section_of_a_role_that_the_team_does_not_have_is_refused():
         ({"credit.grouping": "per_agent"}, "credit.grouping must be 'm_grpo' for a team, not 'per_agent'"),
         ({"generation.per_host": True}, "generation.per_host is of designs"),
         ({"evaluate.reference_designs": True}, "evaluate.reference_designs are of a run with designs"),
+        ({"loss.aggregation": "execution_mean"}, "loss.aggregation must not be 'execution_mean' for a team"),
         ({"evaluate.vote_tokens": 9}, "evaluate.vote_tokens is of a team without sub-agents"),
         ({"sampling.main.valid": "language"}, "sampling.main.valid may be 'language' where the task knows"),
         ({"stages.mode": "judge_only"}, "stages.mode must be one of .*'main_only', 'sub_only', not 'judge_only'"),

@@ -134,7 +134,7 @@ def test_what_is_written_of_a_team_is_of_its_agents(finished):
     assert "Answer: " in solve.solve(small(), finished)
 
 
-@pytest.mark.parametrize("trains", ["main", "sub"])
+@pytest.mark.parametrize("trains", ["main", pytest.param("sub", marks=pytest.mark.slow)])
 def test_a_frozen_role_keeps_its_bits(trains, tmp_path):
     steps = {"cold_start__steps": 0, "train__steps": 1, "evaluate__final": False}
     settings = small(stages__mode=f"{trains}_only", **steps)

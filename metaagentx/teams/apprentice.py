@@ -101,9 +101,7 @@ class Apprentice:
                 step=place.step,
                 delegates=lambda question, rollout, _: across(place.step, place.cursor, question, rollout),
             )
-        # Of the whole team, whoever generated them: a run may have a budget of tokens.
-        tokens = sum(rollout.rollout.tokens for tree in played.trees for rollout in tree.rollouts)
-        self._found = _without_tools(played.metrics) | {"rollout/generated_tokens": float(tokens)}
+        self._found = _without_tools(played.metrics)
         return played.trees, played.metrics["tools/idle_seconds"]
 
     def errand(self, order: Order) -> Process[Errand]:

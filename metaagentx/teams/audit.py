@@ -18,9 +18,11 @@ from pathlib import Path
 from absl import app, flags
 
 from metaagentx.sections import build
+from metaagentx.teams.errands import Order
 from metaagentx.teams.journal import Entry, Journal
 from metaagentx.teams.options import MAIN, MainReward, TeamOptions
 from metaagentx.teams.records import Outcome, Report, SubTask
+from metaagentx.teams.reward import main_reward
 from metaagentx.teams.serve import earned
 from metaagentx.teams.store import Store
 
@@ -46,9 +48,10 @@ class Audit:
 def audit(store: Store, journals: Sequence[Journal], options: TeamOptions) -> Audit:
     """Look over a run that has ended.
 
-    That is: every sealed step was trained by every policy; each of its rollouts and sub-tasks that was done is a sample
-    of that step and of no other, with the reward that its outcome and its mark give; texts and versions are the same in
-    the store and in the journals; nothing was done by weights that are too old.
+    That is: every sealed step was trained by every policy, and no other step was; each of its rollouts and sub-tasks
+    that was done is a sample of that step and of no other, with the reward that its outcome and its mark give; a
+    rollout with a dead letter is masked; every sub-task is the one that its key names; texts and versions are the same
+    in the store and in the journals; nothing was done by weights that are too old.
     """
     found = Audit()
     entries = {entry.task.key: entry for journal in journals for entry in journal.entries()}
@@ -56,6 +59,10 @@ def audit(store: Store, journals: Sequence[Journal], options: TeamOptions) -> Au
     if steps != list(range(store.ended() or 0)):
         found.problems.append(f"the run ended after {store.ended()} steps, but sealed are {steps}")
     trained = {policy: _trained(policy, store, found) for policy in (MAIN, *policies)}
+    for policy, by_step in trained.items():
+        found.problems += [
+            f"policy {policy!r} trained step {step}, which was not sealed" for step in by_step if step not in steps
+        ]
     for step in steps:
         found.steps += 1
         outcomes = store.outcomes(step)
@@ -87,7 +94,7 @@ def _mains(outcomes: Sequence[Outcome], weights: MainReward, found: Audit) -> di
     for outcome in outcomes:
         values = outcome.values
         found.rollouts += 1
-        reward = (weights.format + weights.correct * values["correct"]) if values["answered"] else 0.0
+        reward = main_reward(bool(values["answered"]), values["correct"], weights)
         expected[outcome.rollout] = None if values["masked"] else reward
     return expected
 
@@ -105,10 +112,12 @@ def _subs(
     for task, report in tasks:
         if report is None:
             found.problems.append(f"{task.key}: nobody ended it, though its step is sealed")
-        elif report.text is None:
-            found.dead += 1
         elif task.rollout not in by_rollout:
             found.problems.append(f"{task.key}: its rollout {task.rollout} has no outcome")
+        elif report.text is None:
+            found.dead += 1
+            if not by_rollout[task.rollout]["masked"]:
+                found.problems.append(f"{task.key}: a dead letter, but its rollout {task.rollout} is not masked")
         else:
             found.done += 1
             _same(task, report, entries.get(task.key), options.exchange.staleness, found)
@@ -119,7 +128,11 @@ def _subs(
 
 
 def _same(task: SubTask, report: Report, entry: Entry | None, staleness: int, found: Audit) -> None:
-    """Whether store and journal tell the same of a sub-task."""
+    """Whether a sub-task is what its key says, and store and journal tell the same of it."""
+    try:
+        Order.of(task)
+    except ValueError as error:
+        found.problems.append(str(error))
     if entry is None:
         found.problems.append(f"{task.key}: done, but in no journal")
     elif (entry.task, entry.reply, entry.version) != (task, report.text, report.version):
@@ -147,7 +160,12 @@ def _compare(
 
 
 def main(arguments: Sequence[str]) -> None:
-    store = Store(STORE.value, RUN.value)
+    if missing := [path for path in JOURNALS.value if not Path(path).is_file()]:
+        raise app.UsageError(f"there is no journal {missing[0]}")
+    try:
+        store = Store(STORE.value, RUN.value)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
     journals = [Journal(Path(path)) for path in JOURNALS.value]
     about = store.about()
     if about is None:

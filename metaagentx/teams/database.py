@@ -83,10 +83,22 @@ class Sqlite:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
         except sqlite3.DatabaseError as error:
             raise ValueError(f"the store {path} cannot be used: {error}") from error
+
+    def _write_ahead(self) -> None:
+        """WAL mode. Whoever makes a file's first change of mode shuts out others, who are told so without waiting."""
+        begun = time.monotonic()
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() - begun > PATIENCE:
+                    raise
+            time.sleep(0.02)
 
     def run(self, work: Callable[[Execute], T]) -> T:
         with self._lock:

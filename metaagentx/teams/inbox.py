@@ -136,8 +136,11 @@ class Inbox:
         leased = self._store.lease(self._policy, most, self._options.lease_seconds, self._holder, last)
         done = self._journal.get([lease.task.key for lease in leased])
         for lease in leased:
-            if lease.task.key in done:  # by this server, which was killed before it could say so
-                self._finish(lease, done[lease.task.key])
+            known = done.get(lease.task.key)
+            if known is not None:  # done by this server, which was killed before it could say so
+                if known.task != lease.task:
+                    raise ValueError(f"the journal has another sub-task {lease.task.key}: it is of another run")
+                self._finish(lease, known)
                 continue
             with self._lock:
                 self.leases[self._taken] = lease

@@ -1,7 +1,8 @@
 """The main agent's server: rollouts whose sub-tasks are done elsewhere, one step after the other.
 
 Killed at any moment, it goes on from its last checkpoint and plays the steps after it again: its own tokens are the
-same by their keys, and reports that came are in the store, so every sub-task and every outcome is the same again.
+same by their keys, and reports that came are in the store, so every sub-task is the same again. Grades may not be (a
+sandbox fails now and then): what was recorded of a rollout first is what everybody trains on.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Protocol
 from metaagentx.rollout.at_work import Tools
 from metaagentx.teams.errands import rollout_key
 from metaagentx.teams.learner import Learner, Sample, publish, record
-from metaagentx.teams.options import MAIN, ExchangeOptions
+from metaagentx.teams.options import MAIN, ExchangeOptions, MainReward
 from metaagentx.teams.outbox import Outbox, Stopped
 from metaagentx.teams.pulse import Pulse, Watch
 from metaagentx.teams.records import Outcome
+from metaagentx.teams.reward import main_reward
 from metaagentx.teams.store import Store
 from metaagentx.teams.tree import TeamTree
 
@@ -43,6 +45,7 @@ def lead(
     leader: Leader,
     store: Store,
     pulse: Pulse,
+    reward: MainReward,
     options: ExchangeOptions,
     save_every: int,
     stop: threading.Event,
@@ -51,12 +54,13 @@ def lead(
 
     Raises:
       Stopped: `stop` was set. The weights are saved, and what was under way is made again.
+      ValueError: a step that was made before came out otherwise.
     """
     publish(store, leader.save())
     try:
         with Outbox(store, Watch(store, MAIN, options), leader.tools, options, stop) as outbox:
             while not leader.ended:
-                _step(leader, store, pulse, outbox)
+                _step(leader, store, pulse, reward, outbox)
                 if leader.step % save_every == 0:
                     publish(store, leader.save())
                 if stop.is_set():
@@ -68,16 +72,19 @@ def lead(
     store.end(leader.step)
 
 
-def _step(leader: Leader, store: Store, pulse: Pulse, outbox: Outbox) -> None:
+def _step(leader: Leader, store: Store, pulse: Pulse, reward: MainReward, outbox: Outbox) -> None:
     step = leader.step
     pulse.say(f"playing step {step}")
     trees, idle = leader.play(outbox)
-    outcomes = outcomes_of(step, trees)
-    store.put_outcomes(outcomes)
+    made = outcomes_of(step, trees)
+    outcomes = store.put_outcomes(made)
+    for ours, known in zip(made, outcomes, strict=True):
+        if (ours.question, ours.values["answered"]) != (known.question, known.values["answered"]):
+            raise ValueError(f"rollout {ours.rollout} was played before, and came out otherwise: {known}, now {ours}")
     store.seal(step, len(outcomes))
 
     pulse.say(f"training step {step}")
-    samples = samples_of(step, trees)
+    samples = samples_of(trees, outcomes, reward)
     leader.learn(samples, idle)
     record(store, MAIN, step, samples)
 
@@ -100,10 +107,12 @@ def outcomes_of(step: int, trees: Sequence[TeamTree]) -> list[Outcome]:
     ]
 
 
-def samples_of(step: int, trees: Sequence[TeamTree]) -> list[Sample]:
-    """What the main agent is trained on."""
-    return [
-        Sample(rollout_key(step, q, k), graded.trajectory, graded.reward, graded.masked)
-        for q, tree in enumerate(trees)
-        for k, graded in enumerate(tree.rollouts)
-    ]
+def samples_of(trees: Sequence[TeamTree], outcomes: Sequence[Outcome], reward: MainReward) -> list[Sample]:
+    """What the main agent is trained on: its rollouts, with what `outcomes` (in their order) say that they earned."""
+    rollouts = [graded for tree in trees for graded in tree.rollouts]
+    samples = []
+    for graded, outcome in zip(rollouts, outcomes, strict=True):
+        values = outcome.values
+        earned = main_reward(bool(values["answered"]), values["correct"], reward)
+        samples.append(Sample(outcome.rollout, graded.trajectory, earned, bool(values["masked"])))
+    return samples

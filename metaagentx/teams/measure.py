@@ -12,9 +12,10 @@ from metaagentx.teams.tree import TeamTree
 def measure_teams(trees: Sequence[TeamTree]) -> dict[str, float]:
     """Accuracy and reward of rollouts, who was asked how often, and how good the reports were.
 
-    Masked rollouts are left out. `team/errands/SUB` counts sub-tasks of a rollout, `team/mark/SUB` is the mean mark of
-    its reports, `delegation/KIND/SUB` counts its sub-tasks of a rollout on questions of one kind; `team/unmarked` is
-    the share of reports of which nobody could say how good they were.
+    Masked rollouts are left out, but for `rollout/generated_tokens`: those of all agents, in whichever program they
+    are, and of no judge, which is what `train.token_budget` counts. `team/errands/SUB` counts sub-tasks of a rollout,
+    `team/mark/SUB` is the mean mark of its reports, `delegation/KIND/SUB` counts its sub-tasks of a rollout on
+    questions of one kind; `team/unmarked` is the share of reports of which nobody could say how good they were.
     """
     by_kind: dict[str, list[float]] = defaultdict(list)
     delegated: dict[str, Counter[str]] = defaultdict(Counter)
@@ -36,6 +37,8 @@ def measure_teams(trees: Sequence[TeamTree]) -> dict[str, float]:
     metrics["rollout/format"] = mean([rollout.rollout.said.answer is not None for rollout in rollouts])
     metrics["rollout/tokens_per_execution"] = mean([rollout.rollout.tokens for rollout in rollouts])
     metrics["rollout/masked_executions"] = float(sum(r.masked for tree in trees for r in tree.rollouts))
+
+    metrics["rollout/generated_tokens"] = float(sum(r.rollout.tokens for tree in trees for r in tree.rollouts))
 
     metrics["team/errands"] = len(errands) / max(1, len(rollouts))
     metrics["team/alone"] = mean([not rollout.errands for rollout in rollouts])

@@ -117,7 +117,8 @@ def grade(rollout: Rollout, verdict: Verdict, options: TeamOptions) -> Graded:
         GradedErrand(errand, mark, sub_reward(errand, mark or 0.0, correct, options.sub_reward))
         for errand, mark in zip(rollout.errands, marks, strict=True)
     ]
-    return Graded(rollout, correct, main_reward(rollout, correct, options.main_reward), masked, errands)
+    reward = main_reward(rollout.said.answer is not None, correct, options.main_reward)
+    return Graded(rollout, correct, reward, masked, errands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,9 @@ def play(
     seconds = time.perf_counter() - begun
     trajectories = attach(trees, [row for row in trajectories if row.agent != JUDGE])
     metrics = {
-        **measure_teams(trees),
         **measure_trajectories(trajectories),
         **measure_engines([engine.take_work() for engine in distinct], seconds),
+        **measure_teams(trees),
         **measure_spent(spent, len(trees)),
         "rollout/compilations": float(compilations.count),
     }

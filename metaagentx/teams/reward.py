@@ -7,7 +7,7 @@ from functools import partial
 
 from metaagentx.tasks.task import GradingFailed, Task, Verdict
 from metaagentx.teams.options import JUDGE, MainReward, SubReward, TeamOptions
-from metaagentx.teams.team import Errand, Marker, Rollout
+from metaagentx.teams.team import Errand, Marker
 from metaagentx.workflow.context import after_thinking
 from metaagentx.workflow.protocol import Call, Message, Outcome, Process, Reply
 
@@ -15,9 +15,9 @@ _JUDGING = 1 << 30  # the judge's conversation in the process of a sub-task: apa
 _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)")
 
 
-def main_reward(rollout: Rollout, correct: float, weights: MainReward) -> float:
+def main_reward(answered: bool, correct: float, weights: MainReward) -> float:
     """`format + correct * grade`; nothing where the last message holds no answer."""
-    return weights.format + weights.correct * correct if rollout.said.answer is not None else 0.0
+    return weights.format + weights.correct * correct if answered else 0.0
 
 
 def sub_reward(errand: Errand, local: float, correct: float, weights: SubReward) -> float:

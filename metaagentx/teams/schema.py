@@ -8,8 +8,9 @@ TABLES = (
     "CREATE TABLE IF NOT EXISTS team_schema (version INTEGER NOT NULL)",
     """CREATE TABLE IF NOT EXISTS team_tasks (
         number {serial}, run TEXT NOT NULL, key TEXT NOT NULL, policy TEXT NOT NULL, step BIGINT NOT NULL,
-        rollout TEXT NOT NULL, body TEXT NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL,
-        until DOUBLE PRECISION, holder TEXT, reply TEXT, version BIGINT, UNIQUE (run, key))""",
+        rollout TEXT NOT NULL, body TEXT NOT NULL, status TEXT NOT NULL, fence BIGINT NOT NULL,
+        attempts BIGINT NOT NULL, until DOUBLE PRECISION, holder TEXT, reply TEXT, version BIGINT,
+        UNIQUE (run, key))""",
     "CREATE INDEX IF NOT EXISTS team_tasks_open ON team_tasks (run, policy, status, number)",
     """CREATE TABLE IF NOT EXISTS team_outcomes (
         run TEXT NOT NULL, rollout TEXT NOT NULL, step BIGINT NOT NULL, question TEXT NOT NULL, body TEXT NOT NULL,
@@ -21,6 +22,8 @@ TABLES = (
         PRIMARY KEY (run, policy))""",
     """CREATE TABLE IF NOT EXISTS team_runs (
         run TEXT NOT NULL, about TEXT NOT NULL, ended BIGINT, PRIMARY KEY (run))""",
+    """CREATE TABLE IF NOT EXISTS team_servers (
+        run TEXT NOT NULL, policy TEXT NOT NULL, server TEXT NOT NULL, PRIMARY KEY (run, policy))""",
     """CREATE TABLE IF NOT EXISTS team_trained (
         run TEXT NOT NULL, policy TEXT NOT NULL, step BIGINT NOT NULL, key TEXT NOT NULL, reward DOUBLE PRECISION,
         PRIMARY KEY (run, policy, step, key))""",
@@ -29,8 +32,8 @@ TABLES = (
         PRIMARY KEY (run, server))""",
 )
 
-PUT = """INSERT INTO team_tasks (run, key, policy, step, rollout, body, status, attempts)
-    VALUES (:run, :key, :policy, :step, :rollout, :body, 'waiting', 0) ON CONFLICT (run, key) DO NOTHING"""
+PUT = """INSERT INTO team_tasks (run, key, policy, step, rollout, body, status, fence, attempts)
+    VALUES (:run, :key, :policy, :step, :rollout, :body, 'waiting', 0, 0) ON CONFLICT (run, key) DO NOTHING"""
 SAID = "SELECT body FROM team_tasks WHERE run = :run AND key = :key"
 OPEN = """SELECT count(*) FROM team_tasks
     WHERE run = :run AND policy = :policy AND status IN ('waiting', 'leased')"""
@@ -40,23 +43,25 @@ THERE = """SELECT 1 FROM team_tasks
 BURY = """UPDATE team_tasks SET status = 'dead', version = -1
     WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND attempts >= :attempts"""
 LEASE = """UPDATE team_tasks
-    SET status = 'leased', attempts = attempts + 1, until = {now} + :seconds, holder = :holder
+    SET status = 'leased', fence = fence + 1, attempts = attempts + 1, until = {now} + :seconds, holder = :holder
     WHERE number IN (
         SELECT number FROM team_tasks
         WHERE run = :run AND policy = :policy AND step <= :last
             AND (status = 'waiting' OR (status = 'leased' AND until < {now}))
         ORDER BY number LIMIT :most {skip_locked})
-    RETURNING number, key, policy, step, rollout, body, attempts"""
+    RETURNING number, key, policy, step, rollout, body, fence"""
 RENEW = """UPDATE team_tasks SET until = {now} + :seconds
-    WHERE run = :run AND key = :key AND status = 'leased' AND attempts = :fence AND until >= {now}"""
+    WHERE run = :run AND key = :key AND status = 'leased' AND fence = :fence AND until >= {now}"""
 FINISH = """UPDATE team_tasks SET status = 'done', reply = :reply, version = :version
-    WHERE run = :run AND key = :key AND status = 'leased' AND attempts = :fence AND until >= {now}"""
+    WHERE run = :run AND key = :key AND status = 'leased' AND fence = :fence AND until >= {now}"""
 RELEASE = """UPDATE team_tasks SET status = CASE WHEN attempts >= :attempts THEN 'dead' ELSE 'waiting' END, version = -1
-    WHERE run = :run AND key = :key AND status = 'leased' AND attempts = :fence"""
+    WHERE run = :run AND key = :key AND status = 'leased' AND fence = :fence"""
+GIVE_BACK = """UPDATE team_tasks SET status = 'waiting', attempts = attempts - 1
+    WHERE run = :run AND holder = :holder AND status = 'leased'"""
 RECLAIM = """UPDATE team_tasks SET until = 0 WHERE run = :run AND holder = :holder AND status = 'leased'"""
 ENDED = """SELECT key, status, reply, version FROM team_tasks
     WHERE run = :run AND key IN ({keys}) AND status IN ('done', 'dead') ORDER BY number"""
-FINISHED = """SELECT 1 FROM team_tasks WHERE run = :run AND key = :key AND status = 'done' AND attempts = :fence"""
+FINISHED = """SELECT 1 FROM team_tasks WHERE run = :run AND key = :key AND status = 'done' AND fence = :fence"""
 TASKS = """SELECT key, rollout, body, status, reply, version FROM team_tasks
     WHERE run = :run AND step = :step AND policy = :policy ORDER BY number"""
 OUTCOME = """INSERT INTO team_outcomes (run, rollout, step, question, body)
@@ -73,6 +78,9 @@ POINT = """INSERT INTO team_pointers (run, policy, version, uri, digest)
     VALUES (:run, :policy, :version, :uri, :digest) ON CONFLICT (run, policy) DO UPDATE
     SET version = :version, uri = :uri, digest = :digest WHERE team_pointers.version = :expected"""
 
+OWN = """INSERT INTO team_servers (run, policy, server) VALUES (:run, :policy, :server)
+    ON CONFLICT (run, policy) DO NOTHING"""
+OWNER = "SELECT server FROM team_servers WHERE run = :run AND policy = :policy"
 AGREE = "INSERT INTO team_runs (run, about) VALUES (:run, :about) ON CONFLICT (run) DO NOTHING"
 ABOUT = "SELECT about FROM team_runs WHERE run = :run"
 END = "UPDATE team_runs SET ended = :steps WHERE run = :run"

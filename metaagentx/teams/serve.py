@@ -57,7 +57,7 @@ def serve(
     save_every: int,
     stop: threading.Event,
 ) -> None:
-    """Do sub-tasks and train on them until the run ends. `holder`: this server, by a name that it keeps when restarted.
+    """Do sub-tasks and train on them until the run ends. `holder`: this server, by the name of its work directory.
 
     Raises:
       Stopped: `stop` was set. The weights are saved, and sub-tasks under way are given back.
@@ -86,7 +86,7 @@ def serve(
                 raise Stopped
     except Stopped:
         publish(store, servant.save())
-        store.reclaim(holder)
+        store.give_back(holder)
         raise
     publish(store, servant.save())
 

@@ -13,16 +13,17 @@ weights that `metaagentx.train` has with the same config, bit for bit.
 
 from __future__ import annotations
 
-import socket
+import json
 import sys
 import threading
+import uuid
 from pathlib import Path
 
 import jax
 from absl import flags
 
 from metaagentx import command_line, sft
-from metaagentx.checkpoint import claim
+from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.metrics import MetricWriter, Progress
 from metaagentx.preemption import notice
 from metaagentx.sections import SettingsError, differences, plain
@@ -48,15 +49,17 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
 
     Raises:
       SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
-        run of this name with another config.
+        run of this name with another config or with this policy in another work directory.
       Preempted: `stop` was set. All is saved.
     """
     team = checked(settings, policy)
     claim(workdir, plain(settings), differences)
-    _take(workdir, policy)
-    with joined(settings, team, url, run) as store, Pulse(store, policy, team.exchange) as pulse:
+    server = taken(workdir, policy)
+    with joined(settings, team, url, run) as store:
+        own(workdir, policy, server, store)
         try:
-            _work(settings, team, workdir, policy, store, pulse, stop)
+            with Pulse(store, policy, team.exchange) as pulse:
+                _work(settings, team, workdir, policy, server, store, pulse, stop)
         except Stopped:
             raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
 
@@ -66,6 +69,7 @@ def _work(
     team: TeamOptions,
     workdir: Path,
     policy: str,
+    server: str,
     store: Store,
     pulse: Pulse,
     stop: threading.Event,
@@ -86,21 +90,44 @@ def _work(
 
         # ----- Step by step, each role its part
         if policy == MAIN:
-            lead(apprentice, store, pulse, options, every, stop)
+            lead(apprentice, store, pulse, team.main_reward, options, every, stop)
         else:
-            journal, holder = Journal(workdir / "journal.db"), f"{policy}@{socket.gethostname()}:{workdir}"
-            serve(apprentice, store, journal, pulse, team.sub_reward, options, holder, every, stop)
+            journal = Journal(workdir / "journal.db")
+            serve(apprentice, store, journal, pulse, team.sub_reward, options, server, every, stop)
             journal.close()
         apprentice.close()
 
 
-def _take(workdir: Path, policy: str) -> None:
-    """Make `workdir` this policy's. Raises SettingsError if it is another's."""
-    owner = workdir / "policy"
-    if not owner.exists():
-        owner.write_text(policy)
-    if (found := owner.read_text()) != policy:
-        raise SettingsError(f"{workdir} belongs to the server of policy {found!r}; give each server its own --workdir")
+def taken(workdir: Path, policy: str) -> str:
+    """Make `workdir` this policy's; the name of its server. Raises SettingsError if it is another policy's."""
+    path = workdir / "server.json"
+    if not path.exists():
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps({"policy": policy, "server": uuid.uuid4().hex}))
+        draft.replace(path)
+    found = json.loads(path.read_text())
+    if found["policy"] != policy:
+        raise SettingsError(
+            f"{workdir} belongs to the server of policy {found['policy']!r}; give each server its own --workdir"
+        )
+    return found["server"]
+
+
+def own(workdir: Path, policy: str, server: str, store: Store) -> None:
+    """Make `policy` of this run the server's of `workdir`, where its tokens and checkpoints are and nowhere else.
+
+    Raises:
+      SettingsError: it is another's; or `workdir` holds training of another run.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
+    trained, known = checkpoints.latest() or 0, store.pointer(policy)
+    checkpoints.close()
+    if trained and known is None:
+        raise SettingsError(f"{workdir} is of another --run or --store, and {trained} steps on; give a new --workdir")
+    if store.own(policy, server) != server:
+        raise SettingsError(
+            f"policy {policy!r} is trained in another work directory than {workdir}; give that one, or another --run"
+        )
 
 
 def checked(settings: Settings, policy: str) -> TeamOptions:

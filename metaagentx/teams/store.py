@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from metaagentx.teams import schema
@@ -82,8 +83,8 @@ class Store:
                 schema.LEASE, {**values, "most": most, "seconds": seconds, "holder": holder, "last": last}
             ).found
             return [
-                Lease(SubTask(key, policy, step, rollout, body), attempts)
-                for _, key, policy, step, rollout, body, attempts in sorted(found)
+                Lease(SubTask(key, policy, step, rollout, body), fence)
+                for _, key, policy, step, rollout, body, fence in sorted(found)
             ]
 
         return self._database.run(work)
@@ -108,6 +109,10 @@ class Store:
         """Give a sub-task back, to be tried again or to become a dead letter; whether it was still ours."""
         return self._change(schema.RELEASE, key=lease.task.key, fence=lease.fence, attempts=self._attempts)
 
+    def give_back(self, holder: str) -> None:
+        """Let go of every lease that `holder` has and will not work on, as if it had never had them."""
+        self._change(schema.GIVE_BACK, holder=holder)
+
     def reclaim(self, holder: str) -> None:
         """Let go of every lease that `holder` has: a server that was killed and is back need not wait for them."""
         self._change(schema.RECLAIM, holder=holder)
@@ -131,19 +136,20 @@ class Store:
 
     # ----- Outcomes: what the rollouts of a step earned
 
-    def put_outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Record outcomes. Raises ValueError if one is there already, and differs."""
+    def put_outcomes(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Record outcomes; those that are recorded, in the same order: what was said first stays."""
 
-        def work(execute: Execute) -> None:
+        def work(execute: Execute) -> list[Outcome]:
+            kept = []
             for outcome in outcomes:
                 body = json.dumps(dict(outcome.values), sort_keys=True)
                 values = {"run": self._run, "rollout": outcome.rollout, "step": outcome.step}
                 execute(schema.OUTCOME, {**values, "question": outcome.question, "body": body})
                 ((known,),) = execute(schema.KNOWN, {"run": self._run, "rollout": outcome.rollout}).found
-                if known != body:
-                    raise ValueError(f"rollout {outcome.rollout} has the outcome {known}: it cannot become {body}")
+                kept.append(replace(outcome, values=json.loads(known)))
+            return kept
 
-        self._database.run(work)
+        return self._database.run(work)
 
     def seal(self, step: int, rollouts: int) -> None:
         """Say that `step` has so many rollouts, and that all of their sub-tasks have been put."""
@@ -198,6 +204,17 @@ class Store:
             execute(schema.AGREE, {"run": self._run, "about": about})
             ((said,),) = execute(schema.ABOUT, {"run": self._run}).found
             return said
+
+        return self._database.run(work)
+
+    def own(self, policy: str, server: str) -> str:
+        """Whose policy it is in this run: this server's, if it is the first that asks."""
+
+        def work(execute: Execute) -> str:
+            values = {"run": self._run, "policy": policy}
+            execute(schema.OWN, {**values, "server": server})
+            ((owner,),) = execute(schema.OWNER, values).found
+            return owner
 
         return self._database.run(work)
 

@@ -22,9 +22,9 @@ from metaagentx.rollout.sampled import Ask, Sampled
 from metaagentx.rollout.scheduler import run
 from metaagentx.sections import plain
 from metaagentx.tasks.task import Question
-from metaagentx.teams.errands import across
+from metaagentx.teams.errands import across, errand_key
 from metaagentx.teams.journal import Journal
-from metaagentx.teams.lead import lead, samples_of
+from metaagentx.teams.lead import lead, outcomes_of, samples_of
 from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import ExchangeOptions, SubAgentOptions, TeamOptions
 from metaagentx.teams.play import Scene, attach, forest
@@ -192,7 +192,7 @@ def server(
     learner = made(policy, workdir, steps, pause)
     with Pulse(store, policy, exchange) as pulse:
         if policy == "main":
-            lead(learner, store, pulse, exchange, SAVE_EVERY, stop)
+            lead(learner, store, pulse, TEAM.main_reward, exchange, SAVE_EVERY, stop)
         else:
             journal = Journal(workdir / "journal.db")
             serve(learner, store, journal, pulse, TEAM.sub_reward, exchange, f"{policy}@test", SAVE_EVERY, stop)
@@ -219,11 +219,12 @@ def alone(steps: int) -> dict[str, str]:
         process = forest(questions(step * QUESTIONS), SCENE, SCENE.beside)
         trees, rows, _ = run(process, engines, Letters(), NoTools(), SAMPLING, seed=0, step=step)
         attach(trees, rows)
-        team["main"].learn(samples_of(step, trees), 0.0)
+        mains = samples_of(trees, outcomes_of(step, trees), TEAM.main_reward)
+        team["main"].learn(mains, 0.0)
         rollouts = [graded for tree in trees for graded in tree.rollouts]
         errands = [
-            (f"{each.key}/{number:03}", errand, graded.masked)
-            for each, graded in zip(samples_of(step, trees), rollouts, strict=True)
+            (errand_key(each.key, number), errand, graded.masked)
+            for each, graded in zip(mains, rollouts, strict=True)
             for number, errand in enumerate(graded.errands)
         ]
         for role in TEAM.sub_roles:

@@ -162,6 +162,7 @@ def test_a_judge_marks_reports_and_leaves_no_trajectory_to_train_on():
     assert (adder.mark, adder.reward, echo.mark) == (0.75, 0.75, None)
     assert {row.role for row in played.trajectories} == {"main", "sub", "parrot"}
     assert engine.roles.count("judge") == 4
+    assert played.metrics["rollout/generated_tokens"] == sum(row.generated for row in played.trajectories)
 
 
 def test_a_judge_who_does_not_reply_is_our_own_fault_and_one_who_says_nothing_of_use_is_not():

@@ -10,9 +10,10 @@ import sys
 import threading
 import time
 
+import jax.numpy as jnp
 import pytest
 
-from metaagentx.checkpoint import CheckpointError
+from metaagentx.checkpoint import CheckpointError, Checkpoints
 from metaagentx.sections import SettingsError, plain
 from metaagentx.settings import read
 from metaagentx.teams.audit import audit
@@ -21,17 +22,17 @@ from metaagentx.teams.joined import joined
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import publish
 from metaagentx.teams.records import Pointer
-from metaagentx.teams.server import checked, run_server
+from metaagentx.teams.server import checked, own, run_server, taken
 from metaagentx.teams.store import Store
+from tests.flags import flags
 from tests.test_team_train import OVERRIDES, small
 
 
 def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
     command = [sys.executable, "-m", "tests.teams.twins", str(tmp_path), url]
     done = subprocess.run(
-        command, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, check=False, timeout=300
+        command, env=os.environ | {"XLA_FLAGS": flags(1)}, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -109,6 +110,30 @@ def test_a_work_directory_of_another_policy_is_refused_in_words(tmp_path):
             run_server(small(), tmp_path, policy, "nowhere", "team", threading.Event())
 
 
+def test_a_policy_is_trained_in_one_work_directory_and_a_work_directory_is_of_one_run(url, name, tmp_path):
+    store, policies = Store(url, name), ("main", "sub")
+    homes = {folder: {policy: tmp_path / folder / policy for policy in policies} for folder in ("ours", "theirs")}
+    for home in (home for folder in homes.values() for home in folder.values()):
+        home.mkdir(parents=True)
+    servers = {policy: taken(home, policy) for policy, home in homes["ours"].items()}
+    for policy, home in homes["ours"].items():
+        for _ in range(2):
+            assert taken(home, policy) == servers[policy]
+            own(home, policy, servers[policy], store)
+    home = homes["theirs"]["sub"]
+    with pytest.raises(SettingsError, match="'sub' is trained in another work directory"):
+        own(home, "sub", taken(home, "sub"), store)
+
+    checkpoints = Checkpoints(homes["ours"]["main"] / "checkpoints", keep=1)
+    checkpoints.save(3, {"w": jnp.ones(2)}, {})
+    checkpoints.close()
+    other = Store(url, f"{name} again")
+    with pytest.raises(SettingsError, match="is of another --run or --store, and 3 steps on"):
+        own(homes["ours"]["main"], "main", servers["main"], other)
+    for each in (store, other):
+        each.close()
+
+
 def test_policies_that_have_not_ended_are_not_gathered(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
     store = Store(url, "team")
@@ -133,17 +158,14 @@ def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
 @pytest.mark.slow
 def test_servers_on_the_command_line_survive_being_killed(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
-    flags = [
-        f"--config.{key}={value}" for key, value in (OVERRIDES | {"train.steps": 3, "cold_start.steps": 40}).items()
-    ]
-    flags = ["--config=configs/tiny_team.py", f"--store={url}", "--config.team.exchange.attempts=9", *flags]
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    }
+    changed = OVERRIDES | {"train.steps": 3, "cold_start.steps": 40, "team.exchange.attempts": 9}
+    options = [f"--config.{key}={value}" for key, value in changed.items()]
+    options = ["--config=configs/tiny_team.py", f"--store={url}", *options]
+    environment = os.environ | {"XLA_FLAGS": flags(1)}
     running = {}
 
     def start(policy):
-        command = [sys.executable, "-m", "metaagentx.teams.server", f"--policy={policy}", *flags]
+        command = [sys.executable, "-m", "metaagentx.teams.server", f"--policy={policy}", *options]
         running[policy] = subprocess.Popen([*command, f"--workdir={tmp_path}/{policy}"], env=environment)
 
     store, policies = Store(url, "team"), ("main", "sub")

@@ -15,7 +15,7 @@ import pytest
 
 from metaagentx.teams.audit import audit
 from metaagentx.teams.errands import Order, errand_key, rollout_key
-from metaagentx.teams.journal import Journal
+from metaagentx.teams.journal import Entry, Journal
 from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.records import Outcome, SubTask
 from metaagentx.teams.store import Store
@@ -138,6 +138,13 @@ def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
     changed = wrong(f"UPDATE team_tasks SET version = 0 {of_sub}", sample)
     assert any("another task, reply or version" in problem for problem in changed)
     assert any("weights of version 0, in step 1" in problem for problem in changed)
+    unsealed = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 3, 'x', 0)", sample)
+    assert unsealed == ["policy 'sub' trained step 3, which was not sealed"]
+    dead, *_ = wrong(f"UPDATE team_tasks SET status = 'dead' {of_sub}", sample)
+    assert "a dead letter, but its rollout" in dead
+    assert any(
+        "is another's order" in problem for problem in wrong(f"UPDATE team_tasks SET key = 'x' {of_sub}", sample)
+    )
     (waits, _) = wrong(f"UPDATE team_tasks SET status = 'leased' {of_sub}", sample)
     assert "nobody ended it" in waits
 
@@ -303,6 +310,42 @@ class Clumsy(pretend.Pretend):
             yield from ()
             return Errand(order.sub, order.task, Said(order.sub, "", None, ReplyOutcome.FAILED))
         return (yield from super().errand(order))
+
+
+def test_what_was_recorded_of_a_rollout_first_is_what_all_train_on(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    together(url, "first", tmp_path / "first", 1)
+    store = Store(url, "first")
+    first = store.outcomes(0)[0]
+    store.close()
+
+    def again(name, **values):
+        """A run of whose first rollout something is known already: its server was killed, and is back."""
+        store = Store(url, name)
+        store.put_outcomes([replace(first, values={**first.values, **values})])
+        together(url, name, tmp_path / name, 2)
+        rewards = {key: reward for policy in pretend.ROLES for _, key, reward in store.samples(policy)}
+        store.close()
+        assert audited(url, name, tmp_path / name).problems == []
+        return {reward for key, reward in rewards.items() if key.startswith(first.rollout)}
+
+    assert again("lost", masked=1.0) == {None}
+    assert None not in again("other grade", correct=1 - first.values["correct"])
+    with pytest.raises(ValueError, match="was played before, and came out otherwise"):
+        again("other words", answered=1 - first.values["answered"])
+
+
+def test_a_journal_of_another_run_is_noticed_before_anything_of_it_is_handed_in(url, name, tmp_path):
+    journal = Journal(tmp_path / "sub" / "journal.db")
+    journal.put(Entry(replace(order(0, 0), policy="other"), "{}", 0, None))
+    journal.close()
+    store = Store(url, name)
+    store.put([order(0, 0)], depth=9)
+    sub = Thread("sub", url, name, tmp_path, 1)
+    sub.join(20)
+    assert "it is of another run" in str(sub.error)
+    assert store.tasks(0, "sub")[0][1] is None
+    store.close()
 
 
 def test_what_nobody_can_do_is_a_failed_tool_and_a_masked_sample_and_is_counted(url, name, tmp_path):

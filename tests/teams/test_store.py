@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -129,8 +130,8 @@ def test_a_step_is_whole_when_it_is_sealed_and_every_outcome_is_in(store):
     store.seal(3, 2)
     assert store.outcomes(3) == rows
     assert store.outcomes(4) is None
-    with pytest.raises(ValueError, match=r"q0/1 has the outcome .*0\.5"):
-        store.put_outcomes([Outcome("q0/1", 3, "q0", {"correct": 0.0, "format": 1.0})])
+    assert store.put_outcomes([Outcome("q0/1", 3, "q0", {"correct": 0.0, "format": 1.0})]) == rows[1:]
+    assert store.outcomes(3) == rows, "what was said first stays"
 
 
 def test_all_sub_tasks_of_a_step_can_be_looked_over(store):
@@ -220,6 +221,29 @@ def test_a_server_that_is_back_has_its_sub_tasks_again_at_once_with_new_fences(s
     assert store.finish(others, "in time", 0)
 
 
+def test_sub_tasks_that_are_given_back_cost_no_attempt_and_get_new_fences(url, name):
+    store = Store(url, name, attempts=1)
+    store.put(tasks("a"), depth=10)
+    for fence in range(1, 4):
+        (lease,) = store.lease("sub", 1, 60.0, "mine", 9)
+        assert lease.fence == fence
+        store.give_back("another's")
+        assert leased(store) == []
+        store.give_back("mine")
+        assert not store.finish(lease, "too late", 0)
+    (again,) = store.lease("sub", 1, 60.0, "mine", 9)
+    store.reclaim("mine")
+    assert leased(store) == [], "a server that dies of it has tried it"
+    assert store.reports(["a"]) == [Report("a", None, -1)]
+    assert again.fence == 4
+    store.close()
+
+
+def test_a_policy_is_its_first_servers(store):
+    assert store.own("sub", "mine") == store.own("sub", "another's") == "mine"
+    assert store.own("main", "another's") == "another's"
+
+
 def test_what_was_trained_on_is_recorded_once_and_cannot_change(store):
     store.trained("sub", 3, {"a": 0.5, "b": None})
     store.trained("sub", 3, {"b": None, "a": 0.5})
@@ -275,6 +299,14 @@ def test_servers_that_die_with_leases_lose_nothing_and_repeat_nothing(url, name)
     assert sorted(int(report.key) for report in reports) == list(range(count))
     assert all(report.text == f"{report.key} by {report.version}" for report in reports)
     store.close()
+
+
+def test_servers_that_start_together_make_one_store(tmp_path):
+    """Again and again, since it is a race of milliseconds."""
+    for number in range(40):
+        with ThreadPoolExecutor(4) as threads:
+            for store in threads.map(lambda _, n=number: Store(f"sqlite:///{tmp_path}/{n}.db", "run"), range(4)):
+                store.close()
 
 
 def test_a_lost_connection_is_made_again_and_its_transaction_with_it(postgres, name):
