@@ -1,6 +1,6 @@
 """Rollouts: recorded trees with ragged replies and tools, replayed (targets D4, P1, C1).
 
-    make peers && .venv/peers/bin/python -m benchmarks.tree          # two of the eight questions, replies half as long
+    make peers && .venv/peers/bin/python -m benchmarks.tree          # two of the eight questions, short replies
     .venv/peers/bin/python -m benchmarks.tree --full                 # all of it
 
 Everybody generates exactly as many tokens for exactly the same calls of SmolLM2-135M-Instruct: lengths are recorded,
@@ -30,7 +30,7 @@ WAVES = {"share": "none", "waves": True}
 def arguments() -> argparse.Namespace:
     parser = timing.arguments(__doc__)
     parser.add_argument("--questions", type=int, default=2, help="trees, of 8")
-    parser.add_argument("--shrink", type=float, default=2.0, help="replies are so many times as short as recorded")
+    parser.add_argument("--shrink", type=float, default=8.0, help="replies are so many times as short as recorded")
     parser.add_argument("--slots", type=int, default=16, help="calls side by side")
     parser.add_argument("--full", action="store_true", help="8 questions, replies as recorded")
     parser.set_defaults(repetitions=1)
