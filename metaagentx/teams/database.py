@@ -15,6 +15,14 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds to wait for a locked or absent database before giving up
+# Of a PostgreSQL connection: seconds, but for the last, in milliseconds. Together less than PATIENCE.
+ALIVE: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 NETWORKED = re.compile(r"nfs\d?|cifs|smb3?|9p|ceph|lustre|glusterfs|fuse\.(gcsfuse|s3fs|sshfs|rclone)")
 
 
@@ -142,7 +150,7 @@ class Postgres:
             raise ValueError("a postgresql:// store needs psycopg: pip install 'metaagentx[postgres]'") from error
         self._psycopg, self._url, self._lock = psycopg, url, threading.Lock()
         try:
-            self._connection = psycopg.connect(url)
+            self._connection = self._connect()
         except psycopg.Error as error:
             raise ValueError(f"the store does not let us in: {str(error).strip()}") from error
 
@@ -168,7 +176,11 @@ class Postgres:
         self._connection.close()
         time.sleep(0.2)
         with suppress(self._psycopg.OperationalError):  # the next transaction fails at once, and `run` counts seconds
-            self._connection = self._psycopg.connect(self._url)
+            self._connection = self._connect()
+
+    def _connect(self) -> Any:
+        """A connection that notices a server that is gone without a word; what the URL says about it counts."""
+        return self._psycopg.connect(**ALIVE | self._psycopg.conninfo.conninfo_to_dict(self._url))
 
     def _execute(self, statement: str, values: Mapping[str, Any]) -> Rows:
         worded = re.sub(r"(?<!:):([a-z_]+)", r"%(\1)s", statement.format(**self._words))
