@@ -21,14 +21,11 @@ from configs import base
 VARIANTS = ("stagewise", "joint", "designer_only", "executor_only", "static")
 
 
-def get_config(variant: str = "stagewise") -> ConfigDict:
-    if variant not in VARIANTS:
-        raise ValueError(f"configs/tiny.py has no variant {variant!r}; it has {', '.join(VARIANTS)}")
-    config = base.get_config()
-
-    config.model = ConfigDict(
+def model(vocab_size: int, max_length: int) -> ConfigDict:
+    """A transformer of some 230 k parameters."""
+    return ConfigDict(
         {
-            "vocab_size": 86,
+            "vocab_size": vocab_size,
             "d_model": 96,
             "layers": 3,
             "heads": 4,
@@ -42,10 +39,18 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
             "qk_norm": True,
             "experts": None,
             "tied_embeddings": True,
-            "max_length": 64,
+            "max_length": max_length,
             "dtype": "float32",
         }
     )
+
+
+def get_config(variant: str = "stagewise") -> ConfigDict:
+    if variant not in VARIANTS:
+        raise ValueError(f"configs/tiny.py has no variant {variant!r}; it has {', '.join(VARIANTS)}")
+    config = base.get_config()
+
+    config.model = model(vocab_size=86, max_length=64)
     config.limits.agents = 12
     config.limits.model_calls = 12
 

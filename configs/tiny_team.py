@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, tiny
 from metaagentx.tasks.palette import TINY_PALETTE
 from metaagentx.tasks.team_teacher import ALONE_PROMPT, CALCULATOR, MAIN_PROMPT, SOLVER
 from metaagentx.teams.options import SubAgentOptions, TeamOptions
@@ -40,26 +40,7 @@ def get_config(variant: str = "team") -> ConfigDict:
         raise ValueError(f"configs/tiny_team.py has no variant {variant!r}; it has {', '.join(VARIANTS)}")
     config = base.get_config(ALONE if variant == "single" else TEAM)
 
-    config.model = ConfigDict(
-        {
-            "vocab_size": 76,
-            "d_model": 96,
-            "layers": 3,
-            "heads": 4,
-            "kv_heads": 2,
-            "head_dim": 24,
-            "d_ff": 192,
-            "rope_theta": 10_000.0,
-            "rope_scaling": None,
-            "norm_eps": 1e-6,
-            "qkv_bias": False,
-            "qk_norm": True,
-            "experts": None,
-            "tied_embeddings": True,
-            "max_length": 144,
-            "dtype": "float32",
-        }
-    )
+    config.model = tiny.model(vocab_size=76, max_length=144)
     config.policies.layout = "split"
     config.task.kind = "compound"
     config.task.team_lessons.main = 0.2

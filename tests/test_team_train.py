@@ -17,16 +17,11 @@ from metaagentx.sections import plain
 from metaagentx.settings import Settings, read
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
+from tests.test_train import MODEL
 
 STEPS = 2
-OVERRIDES = {
+OVERRIDES = MODEL | {
     "data.directory": tempfile.mkdtemp(prefix="metaagentx-tests-"),
-    "model.layers": 1,
-    "model.d_model": 32,
-    "model.heads": 2,
-    "model.kv_heads": 1,
-    "model.head_dim": 16,
-    "model.d_ff": 32,
     "task.compound.pool": 40,
     "task.compound.train": 12,
     "task.compound.validation": 2,

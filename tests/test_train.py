@@ -28,14 +28,16 @@ from tests.flags import flags
 
 ROOT = Path(__file__).parent.parent
 STEPS = 4
-OVERRIDES = {
-    "data.directory": tempfile.mkdtemp(prefix="metaagentx-tests-"),
+MODEL = {
     "model.layers": 1,
     "model.d_model": 32,
     "model.heads": 2,
     "model.kv_heads": 1,
     "model.head_dim": 16,
     "model.d_ff": 32,
+}
+OVERRIDES = MODEL | {
+    "data.directory": tempfile.mkdtemp(prefix="metaagentx-tests-"),
     "task.tiny.train": 40,
     "task.tiny.validation": 4,
     "task.tiny.test": 4,

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metaagentx.rollout.at_work import Share, Tools, alone
-from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.conversation import Dialogue, as_mappings
-from metaagentx.rollout.division import WHOLE, Division, Part, add, join
+from metaagentx.rollout.division import WHOLE, Division, Part, join
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
 from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories, measure_trees
+from metaagentx.rollout.observed import observe
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.remote import Remote
-from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.rollout.trajectory import Trajectory, Tree
 from metaagentx.rollout.tree import forest
 from metaagentx.tasks.task import Question, Task
@@ -62,7 +60,6 @@ def sample(
     seed: int,
     step: int,
     designs: Sequence[str] = (),
-    bounds: Bounds | None = None,
     share: Share = alone,
     division: Division = WHOLE,
 ) -> Rollout:
@@ -73,21 +70,14 @@ def sample(
 
     The same arguments and weights give the same rollout, whatever ran before.
     """
-    distinct = list({id(engine): engine for engine in engines.values()}.values())
 
     def part() -> Part:
-        for engine in distinct:
-            engine.take_work()
-        begun = time.perf_counter()
-        with count_compilations() as compilations:
-            room = prompt_room(engines["executor"], chat, options.prompt_tokens, sampling["executor"].max_tokens)
-            own = division.own(len(questions))
-            process = forest(questions, task, options, language, designs, room, own)
-            trees, trajectories, spent = run(
-                process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds, share=share
-            )
-        seconds, work = time.perf_counter() - begun, add([engine.take_work() for engine in distinct])
-        return Part([trees[number].designs for number in own], trajectories, work, spent, seconds, compilations.count)
+        room = prompt_room(engines["executor"], chat, options.prompt_tokens, sampling["executor"].max_tokens)
+        own = division.own(len(questions))
+        process = forest(questions, task, options, language, designs, room, own)
+        found = observe(process, engines, chat, toolbox, sampling, seed=seed, step=step, share=share)
+        grown = [found.value[number].designs for number in own]
+        return Part(grown, found.trajectories, found.work, found.spent, found.seconds, found.compilations)
 
     whole = join(division.exchange(part))
     trees = [Tree(question, grown) for question, grown in zip(questions, whole.designs, strict=True)]

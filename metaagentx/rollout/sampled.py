@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.workflow.protocol import Message, Outcome
 
+T = TypeVar("T")
 CallIds = tuple[int, int, int, int, int, int]  # seed, step, question, design, execution, call
 
 
@@ -53,3 +55,8 @@ class Sampler(Protocol):
     def hold(self, conversation: int) -> None:
         """A tool works for this dialogue: another turn is likely, so what was computed of it may be kept."""
         ...
+
+
+def distinct(samplers: Mapping[str, T]) -> list[T]:
+    """Every sampler once, however many roles it serves."""
+    return list({id(sampler): sampler for sampler in samplers.values()}.values())

@@ -23,7 +23,7 @@ from metaagentx.rollout.at_work import AtWork, Share, Tools, alone
 from metaagentx.rollout.conversation import Conversation, Dialogue, as_mappings
 from metaagentx.rollout.identity import AXES, Path, identify
 from metaagentx.rollout.options import SamplingOptions
-from metaagentx.rollout.sampled import Ask, Sampled, Sampler
+from metaagentx.rollout.sampled import Ask, Sampled, Sampler, distinct
 from metaagentx.rollout.trajectory import Trajectory
 from metaagentx.workflow.protocol import Call, Fork, Graft, Message, Outcome, Process, Reply, ToolCalls
 
@@ -284,14 +284,14 @@ def run(
     root = Task(process, (), (), step, [])
     table = Table(engines, chat, AtWork(toolbox, share), sampling, seed, bounds or Bounds())
     table.ready.append((root, None))
-    distinct = list({id(engine): engine for engine in engines.values()}.values())
+    several = distinct(engines)
     while table.ready or table.waiting or table.tools.underway:
         while table.ready:
             table.advance(*table.ready.popleft())
         if table.tools.underway:
             table.take_tools(patient=not table.waiting)
         if table.waiting:
-            for engine in distinct:
+            for engine in several:
                 for ticket, sampled in engine.step():
                     table.receive(ticket, sampled)
     return root.value, trajectories(root.finished), table.spent

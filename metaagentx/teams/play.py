@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +10,13 @@ from functools import partial
 from typing import TypeAlias
 
 from metaagentx.rollout.at_work import Share, Tools, alone
-from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.conversation import Dialogue
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories
+from metaagentx.rollout.observed import observe
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import digest, prompt_room
-from metaagentx.rollout.scheduler import Bounds, run
 from metaagentx.rollout.trajectory import Trajectory
 from metaagentx.tasks.task import GradingFailed, Question, Task, Verdict
 from metaagentx.teams.measure import measure_teams
@@ -147,7 +145,6 @@ def play(
     seed: int,
     step: int,
     delegates: Delegates | None = None,
-    bounds: Bounds | None = None,
     share: Share = alone,
 ) -> Played:
     """Have the team work K times on each question.
@@ -155,23 +152,16 @@ def play(
     `delegates`: who does the sub-tasks; None: sub-agents beside their main agents. The same arguments and weights give
     the same rollouts, whatever ran before.
     """
-    distinct = list({id(engine): engine for engine in engines.values()}.values())
-    for engine in distinct:
-        engine.take_work()
-    begun = time.perf_counter()
-    with count_compilations() as compilations:
-        process = forest(questions, scene, delegates or scene.beside)
-        trees, trajectories, spent = run(
-            process, engines, chat, toolbox, sampling, seed=seed, step=step, bounds=bounds, share=share
-        )
-    seconds = time.perf_counter() - begun
-    trajectories = attach(trees, [row for row in trajectories if row.agent != JUDGE])
+    process = forest(questions, scene, delegates or scene.beside)
+    found = observe(process, engines, chat, toolbox, sampling, seed=seed, step=step, share=share)
+    trees = found.value
+    trajectories = attach(trees, [row for row in found.trajectories if row.agent != JUDGE])
     metrics = {
         **measure_trajectories(trajectories),
-        **measure_engines([engine.take_work() for engine in distinct], seconds),
+        **measure_engines([found.work], found.seconds),
         **measure_teams(trees),
-        **measure_spent(spent, len(trees)),
-        "rollout/compilations": float(compilations.count),
+        **measure_spent(found.spent, len(trees)),
+        "rollout/compilations": float(found.compilations),
     }
     return Played(trees, trajectories, metrics)
 
