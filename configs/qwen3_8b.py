@@ -81,6 +81,7 @@ def large(team: TeamOptions | None = None) -> ConfigDict:
     config.engine.prompt_buckets = (1024, 4096, LENGTH)
     config.engine.admit_buckets = (16, 64)
     config.engine.chunk = 16
+    config.engine.share_unit = 256  # each block reads its context anew: not too many of them in 8192 tokens
     config.engine.attention = "auto"
     config.engine.decode_attention = "auto"
     for sampling in config.sampling.values():
