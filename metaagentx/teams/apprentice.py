@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from metaagentx import policies
@@ -22,6 +23,7 @@ from metaagentx.teams.errands import Order, across
 from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import TeamOptions
 from metaagentx.teams.play import play, scene
+from metaagentx.teams.recall import placed
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.reward import marker
 from metaagentx.teams.team import Errand, run_errand
@@ -100,6 +102,7 @@ class Apprentice:
                 seed=settings.seed,
                 step=place.step,
                 delegates=lambda question, rollout, _: across(place.step, place.cursor, question, rollout),
+                around=partial(placed, step=place.step),
             )
         self._found = _without_tools(played.metrics)
         return played.trees, played.metrics["tools/idle_seconds"]

@@ -35,6 +35,7 @@ from metaagentx.teams.lead import lead
 from metaagentx.teams.options import MAIN, TeamOptions
 from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.pulse import Pulse
+from metaagentx.teams.recall import Answers
 from metaagentx.teams.serve import serve
 from metaagentx.teams.store import Store
 from metaagentx.workbench import open_workbench
@@ -90,7 +91,9 @@ def _work(
 
         # ----- Step by step, each role its part
         if policy == MAIN:
-            lead(apprentice, store, pulse, team.main_reward, options, every, stop)
+            answers = Answers(workdir / "answers.db")
+            lead(apprentice, store, answers, pulse, team.main_reward, options, every, stop)
+            answers.close()
         else:
             journal = Journal(workdir / "journal.db")
             serve(apprentice, store, journal, pulse, team.sub_reward, options, server, every, stop)

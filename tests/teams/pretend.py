@@ -29,6 +29,7 @@ from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import ExchangeOptions, SubAgentOptions, TeamOptions
 from metaagentx.teams.play import Scene, attach, forest
 from metaagentx.teams.pulse import Pulse
+from metaagentx.teams.recall import Answers, placed
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.reward import marker
 from metaagentx.teams.serve import serve
@@ -92,13 +93,17 @@ class Dice:
         number = draw.choice((int(asked.partition("+")[0]) + 2, draw.randrange(100)))
         delegates = ask.role == "main" and draw.random() < 0.7
         names = draw.choices(tuple(TEAM.subs), k=draw.randrange(1, 4)) if delegates else ()
-        text = "".join(_call(name, f"{draw.randrange(20)}+2") for name in names)
+        text = "".join(called(name, f"{draw.randrange(20)}+2") for name in names)
         text = text or (f"={number}" if draw.random() < 0.9 else "well")
-        tokens = np.array([*map(ord, text), END], np.int32)
-        return Sampled(tokens, np.array([draw.random() for _ in tokens], np.float32), Outcome.OK)
+        return spoken(text, draw)
 
 
-def _call(name: str, task: str) -> str:
+def spoken(text: str, draw: random.Random) -> Sampled:
+    tokens = np.array([*map(ord, text), END], np.int32)
+    return Sampled(tokens, np.array([draw.random() for _ in tokens], np.float32), Outcome.OK)
+
+
+def called(name: str, task: str) -> str:
     return "<tool_call>" + json.dumps({"name": name, "arguments": {"task": task}}) + "</tool_call>"
 
 
@@ -116,6 +121,10 @@ class Pretend:
                 self.weights, self.step = json.loads(saved[-1].read_text())
 
     tools = NoTools()
+
+    @property
+    def scene(self) -> Scene:
+        return SCENE
 
     @property
     def ended(self) -> bool:
@@ -152,7 +161,8 @@ class Pretend:
 
     def play(self, tools):
         cursor = self.step * QUESTIONS
-        work = forest(questions(cursor), SCENE, lambda q, k, _: across(self.step, cursor, q, k))
+        scene, step = self.scene, self.step
+        work = placed(forest(questions(cursor), scene, lambda q, k, _: across(step, cursor, q, k)), step)
         trees, rows, spent = run(work, {"main": self.sampler()}, Letters(), tools, SAMPLING, seed=0, step=self.step)
         attach(trees, rows)
         return trees, spent.idle_seconds
@@ -192,7 +202,9 @@ def server(
     learner = made(policy, workdir, steps, pause)
     with Pulse(store, policy, exchange) as pulse:
         if policy == "main":
-            lead(learner, store, pulse, TEAM.main_reward, exchange, SAVE_EVERY, stop)
+            answers = Answers(workdir / "answers.db")
+            lead(learner, store, answers, pulse, TEAM.main_reward, exchange, SAVE_EVERY, stop)
+            answers.close()
         else:
             journal = Journal(workdir / "journal.db")
             serve(learner, store, journal, pulse, TEAM.sub_reward, exchange, f"{policy}@test", SAVE_EVERY, stop)
@@ -201,11 +213,11 @@ def server(
     return learner
 
 
-def process(policy: str, url: str, name: str, workdir: Path, steps: int, pause: float) -> None:
+def process(policy: str, url: str, name: str, workdir: Path, steps: int, pause: float, made=Pretend) -> None:
     """A server as a process of its own, which says on stderr what goes wrong."""
     logging.basicConfig(filename=workdir.with_suffix(".log"), level=logging.WARNING)
     try:
-        server(policy, url, name, workdir, steps, pause)
+        server(policy, url, name, workdir, steps, pause, made=made)
     except BaseException:
         logging.exception("server %s", policy)
         os._exit(1)
