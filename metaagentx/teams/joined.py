@@ -19,7 +19,7 @@ def joined(settings: Settings, team: TeamOptions, url: str, run: str) -> Iterato
     """The store, once it is sure that the run in it is this one."""
     ours = {section: value for section, value in plain(settings).items() if section in AGREED}
     try:
-        store = Store(url, run, team.exchange.attempts)
+        store = Store(url, run, team.exchange)
     except ValueError as error:
         raise SettingsError(f"--store: {error}") from error
     try:

@@ -101,11 +101,17 @@ def _worker(servant: Servant, inbox: Inbox) -> Process[None]:
         (taken,) = yield ToolCalls((ToolCall(TAKE, {}, servant.policy),))
         if not taken.text:
             return
-        task = inbox.leases[int(taken.text)].task
-        order = Order.of(task)
-        errand, rows = yield Graft(servant.errand(order), order.path, task.step)
+        number = int(taken.text)
+        task = inbox.leases[number].task
+        try:
+            order = Order.of(task)
+            work = servant.errand(order)
+        except ValueError:  # this ends the server, but not for ever the next
+            inbox.refuse(number)
+            raise
+        errand, rows = yield Graft(work, order.path, task.step)
         own = [dataclasses.replace(row, execution=order.number, turn=order.turn) for row in rows if row.agent != JUDGE]
-        done = {"number": int(taken.text), "errand": errand, "trajectory": next(iter(own), None)}
+        done = {"number": number, "errand": errand, "trajectory": next(iter(own), None)}
         yield ToolCalls((ToolCall(HAND_IN, done | {"version": servant.step}, servant.policy),))
 
 

@@ -47,7 +47,7 @@ TEAM = TeamOptions(
     rollouts=3,
     rounds=2,
     errands=5,
-    exchange=ExchangeOptions(depth=6, workers=4, lease_seconds=5, attempts=1000, beat_seconds=0.2),
+    exchange=ExchangeOptions(depth=6, workers=4, lease_seconds=5, beat_seconds=0.2),
 )
 QUESTIONS, SAVE_EVERY = 2, 3
 ROLES = TEAM.learners  # main, guess, sub
@@ -75,6 +75,7 @@ class Dice:
     def __init__(self, weights: str, version: int, pause: float = 0.0, slots: int = 3) -> None:
         self.weights, self.version, self.pause, self.slots = weights, version, pause, slots
         self.queue: list[Ask] = []
+        self.may_go_on = lambda: True
 
     def submit(self, ask: Ask) -> None:
         self.queue.append(ask)
@@ -84,6 +85,8 @@ class Dice:
 
     def step(self):
         time.sleep(self.pause)
+        while not self.may_go_on():
+            time.sleep(0.01)
         now, self.queue = self.queue[: self.slots], self.queue[self.slots :]
         return [(ask.ticket, self.reply(ask)) for ask in now]
 
@@ -193,11 +196,11 @@ def server(
     steps: int,
     pause: float = 0.0,
     stop: threading.Event | None = None,
-    exchange: ExchangeOptions = TEAM.exchange,
     made=Pretend,
+    exchange: ExchangeOptions = TEAM.exchange,
 ) -> Pretend:
     """One server, from its start to the end of the run."""
-    store, stop = Store(url, name, exchange.attempts), stop or threading.Event()
+    store, stop = Store(url, name, exchange), stop or threading.Event()
     store.agree(json.dumps({"team": plain(replace(TEAM, exchange=exchange))}))
     learner = made(policy, workdir, steps, pause)
     with Pulse(store, policy, exchange) as pulse:
@@ -213,11 +216,11 @@ def server(
     return learner
 
 
-def process(policy: str, url: str, name: str, workdir: Path, steps: int, pause: float, made=Pretend) -> None:
+def process(policy: str, url: str, name: str, workdir: Path, steps: int, pause: float, *more) -> None:
     """A server as a process of its own, which says on stderr what goes wrong."""
     logging.basicConfig(filename=workdir.with_suffix(".log"), level=logging.WARNING)
     try:
-        server(policy, url, name, workdir, steps, pause, made=made)
+        server(policy, url, name, workdir, steps, pause, None, *more)
     except BaseException:
         logging.exception("server %s", policy)
         os._exit(1)

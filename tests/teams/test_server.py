@@ -149,16 +149,16 @@ def test_policies_that_have_not_ended_are_not_gathered(tmp_path):
 def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
     store = Store(url, "team")
-    store._database.run(lambda execute: execute("UPDATE team_schema SET version = 0", {}))
+    store._database.run(lambda execute: execute("UPDATE team_schema SET version = 1", {}))
     store.close()
-    with pytest.raises(SettingsError, match="--store: the store has schema 0, this program writes 1"):
+    with pytest.raises(SettingsError, match="--store: the store has schema 1, this program writes 2"):
         run_server(small(), tmp_path / "main", "main", url, "team", threading.Event())
 
 
 @pytest.mark.slow
 def test_servers_on_the_command_line_survive_being_killed(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
-    changed = OVERRIDES | {"train.steps": 3, "cold_start.steps": 40, "team.exchange.attempts": 9}
+    changed = OVERRIDES | {"train.steps": 3, "cold_start.steps": 40}
     options = [f"--config.{key}={value}" for key, value in changed.items()]
     options = ["--config=configs/tiny_team.py", f"--store={url}", *options]
     environment = os.environ | {"XLA_FLAGS": flags(1)}
@@ -184,7 +184,7 @@ def test_servers_on_the_command_line_survive_being_killed(tmp_path):
         for server in running.values():
             server.kill()
     journal = Journal(tmp_path / "sub" / "journal.db")
-    result = audit(store, [journal], small(team__exchange__attempts=9).team)
+    result = audit(store, [journal], small().team)
     assert result.problems == []
     assert result.steps == 3
     assert result.done > 0

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from metaagentx.teams.learner import Superseded, publish
+from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
+from metaagentx.teams.schema import SCHEMA
 from metaagentx.teams.store import Store
 
 
@@ -106,7 +108,7 @@ def test_a_renewed_lease_does_not_expire(store):
 
 
 def test_what_nobody_can_do_becomes_a_dead_letter(url, name):
-    store = Store(url, name, attempts=2)
+    store = Store(url, name, ExchangeOptions(attempts=2, losses=2))
     store.put(tasks("given up", "died on"), depth=10)
     for lease in leased(store):
         assert store.release(lease) if lease.task.key == "given up" else store.renew(lease, 0.05)
@@ -117,6 +119,20 @@ def test_what_nobody_can_do_becomes_a_dead_letter(url, name):
     time.sleep(0.1)
     assert leased(store) == []
     assert store.reports(["given up", "died on"]) == [Report("given up", None, -1), Report("died on", None, -1)]
+    store.close()
+
+
+def test_servers_that_die_use_up_no_attempts_and_failures_no_losses(url, name):
+    store = Store(url, name, ExchangeOptions(attempts=3, losses=6))
+    store.put(tasks("lost", "failed"), depth=10)
+    for fence in range(1, 6):
+        lost, *failed = leased(store)
+        assert (lost.task.key, lost.fence, len(failed)) == ("lost", fence, int(fence < 4))
+        assert all(store.release(lease) for lease in failed)
+        store.reclaim("server")
+    (lost,) = leased(store)
+    assert store.finish(lost, "at last", 0)
+    assert store.reports(["lost", "failed"]) == [Report("lost", "at last", 0), Report("failed", None, -1)]
     store.close()
 
 
@@ -176,7 +192,7 @@ def test_another_schema_is_refused(url, name):
         with pytest.raises(ValueError, match="schema 99"):
             Store(url, name)
     finally:
-        store._database.run(lambda execute: execute(change, {"version": 1}))
+        store._database.run(lambda execute: execute(change, {"version": SCHEMA}))
         store.close()
 
 
@@ -221,8 +237,8 @@ def test_a_server_that_is_back_has_its_sub_tasks_again_at_once_with_new_fences(s
     assert store.finish(others, "in time", 0)
 
 
-def test_sub_tasks_that_are_given_back_cost_no_attempt_and_get_new_fences(url, name):
-    store = Store(url, name, attempts=1)
+def test_sub_tasks_that_are_given_back_are_not_lost_and_get_new_fences(url, name):
+    store = Store(url, name, ExchangeOptions(attempts=1, losses=1))
     store.put(tasks("a"), depth=10)
     for fence in range(1, 4):
         (lease,) = store.lease("sub", 1, 60.0, "mine", 9)
@@ -233,7 +249,7 @@ def test_sub_tasks_that_are_given_back_cost_no_attempt_and_get_new_fences(url, n
         assert not store.finish(lease, "too late", 0)
     (again,) = store.lease("sub", 1, 60.0, "mine", 9)
     store.reclaim("mine")
-    assert leased(store) == [], "a server that dies of it has tried it"
+    assert leased(store) == [], "its server died: that is one lost lease, as many as there may be"
     assert store.reports(["a"]) == [Report("a", None, -1)]
     assert again.fence == 4
     store.close()
@@ -267,7 +283,7 @@ def test_the_first_server_says_what_a_run_is_about_and_the_last_step_ends_it(sto
 
 def work_off(url, name, number, count, quit_after):
     """Lease and finish until all is done; a server that dies holding a lease says nothing."""
-    store = Store(url, name, attempts=100)
+    store = Store(url, name, ExchangeOptions(losses=100))
     finished = 0
     while True:
         batch = store.lease("sub", 3, 0.5, f"server {number}", 0)
@@ -281,7 +297,7 @@ def work_off(url, name, number, count, quit_after):
 
 def test_servers_that_die_with_leases_lose_nothing_and_repeat_nothing(url, name):
     count = 120
-    store = Store(url, name, attempts=100)
+    store = Store(url, name, ExchangeOptions(losses=100))
     spawn = multiprocessing.get_context("spawn")
     servers = [
         spawn.Process(target=work_off, args=(url, name, number, count, quits))
