@@ -46,8 +46,7 @@ def gather(settings: Settings, workdir: Path, url: str, run: str) -> None:
     if settings.cold_start.steps and not settings.cold_start.weights_from:
         beginning = dataclasses.replace(settings.cold_start, weights_from=str(_workdir(pointers[0])))
         settings = dataclasses.replace(settings, cold_start=beginning)
-    claim(workdir, plain(settings), differences)
-    with open_workbench(settings) as bench:
+    with claim(workdir, plain(settings), differences), open_workbench(settings) as bench:
         states: States = policies.states(bench.fresh_weights(), settings)
         records: list[dict[str, Any]] = []
         for pointer in pointers:

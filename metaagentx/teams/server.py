@@ -49,20 +49,21 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
     """The whole run of one policy.
 
     Raises:
+      CheckpointError: the work directory is in use, or is another run's.
       SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
         run of this name with another config or with this policy in another work directory.
       Preempted: `stop` was set. All is saved.
     """
     team = checked(settings, policy)
-    claim(workdir, plain(settings), differences)
-    server = taken(workdir, policy)
-    with joined(settings, team, url, run) as store:
-        own(workdir, policy, server, store)
-        try:
-            with Pulse(store, policy, team.exchange) as pulse:
-                _work(settings, team, workdir, policy, server, store, pulse, stop)
-        except Stopped:
-            raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
+    with claim(workdir, plain(settings), differences):
+        server = taken(workdir, policy)
+        with joined(settings, team, url, run) as store:
+            own(workdir, policy, server, store)
+            try:
+                with Pulse(store, policy, team.exchange) as pulse:
+                    _work(settings, team, workdir, policy, server, store, pulse, stop)
+            except Stopped:
+                raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
 
 
 def _work(

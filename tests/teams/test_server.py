@@ -13,8 +13,8 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from metaagentx.checkpoint import CheckpointError, Checkpoints
-from metaagentx.sections import SettingsError, plain
+from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import read
 from metaagentx.teams.audit import audit
 from metaagentx.teams.gather import gather
@@ -24,6 +24,7 @@ from metaagentx.teams.learner import publish
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.server import checked, own, run_server, taken
 from metaagentx.teams.store import Store
+from metaagentx.train import train
 from tests.flags import flags
 from tests.test_team_train import OVERRIDES, small
 
@@ -108,6 +109,23 @@ def test_a_work_directory_of_another_policy_is_refused_in_words(tmp_path):
     for policy, complaint in (("main", "--store: "), ("sub", "belongs to the server of policy 'main'")):
         with pytest.raises(SettingsError, match=complaint):
             run_server(small(), tmp_path, policy, "nowhere", "team", threading.Event())
+
+
+def test_a_work_directory_in_which_somebody_trains_is_refused_to_servers_and_to_one_process(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    stories = [
+        lambda folder: train(small(), folder),
+        lambda folder: run_server(small(), folder, "main", url, "team", threading.Event()),
+        lambda folder: gather(small(), folder, url, "team"),
+    ]
+    store = Store(url, "team")
+    for policy in ("main", "sub"):
+        publish(store, Pointer(policy, 3, "/nowhere/checkpoints/3", "bits"))
+    with claim(tmp_path / "run", {}, differences):
+        for story in stories:
+            with pytest.raises(CheckpointError, match=r"run is in use by process .* or give another --workdir"):
+                story(tmp_path / "run")
+    store.close()
 
 
 def test_a_policy_is_trained_in_one_work_directory_and_a_work_directory_is_of_one_run(url, name, tmp_path):
