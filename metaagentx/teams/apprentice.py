@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from metaagentx import policies
 from metaagentx.checkpoint import Checkpoints, digest, forget
 from metaagentx.learn.schedule import phase
@@ -127,20 +129,20 @@ class Apprentice:
         self._found = found | _without_tools(measure_spent(spent, settings.train.questions))
         return spent.idle_seconds
 
-    def learn(self, samples: Sequence[Sample], idle: float) -> None:
+    def learn(self, samples: Sequence[Sample], lost: Sequence[bool], idle: float) -> None:
         """Train one step, and write down what it was like."""
         bench, settings, place, policy = self._bench, self._bench.settings, self._place, self.policy
         now, begun = phase(settings.stages, settings.learners, place.step), time.perf_counter()
 
         # ----- Credit and pack
-        rows = [Earned(each.trajectory, each.reward, each.masked) for each in samples if each.trajectory is not None]
+        rows = [Earned(each.trajectory, each.reward) for each in samples if each.trajectory is not None]
         with bench.sampling():
             assigned = credit(
                 policy,
                 rows,
+                np.array(lost, np.bool_).reshape(-1, self._team.rollouts),
                 self._team,
                 settings.credit,
-                questions=settings.train.questions,
                 sizes=place.sizes.get(policy, ()),
                 seed=settings.seed,
                 step=place.step,

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from metaagentx.rollout.at_work import Tools
 from metaagentx.teams.errands import rollout_key
-from metaagentx.teams.learner import Learner, Sample, publish, record
+from metaagentx.teams.learner import Learner, Sample, lost_of, publish, record
 from metaagentx.teams.options import MAIN, ExchangeOptions, MainReward
 from metaagentx.teams.outbox import Outbox, Stopped
 from metaagentx.teams.pulse import Pulse, Watch
@@ -93,7 +93,7 @@ def _step(leader: Leader, store: Store, pulse: Pulse, reward: MainReward, outbox
 
     pulse.say(f"training step {step}")
     samples = samples_of(trees, outcomes, reward)
-    leader.learn(samples, idle)
+    leader.learn(samples, lost_of(outcomes), idle)
     record(store, MAIN, step, samples)
 
 

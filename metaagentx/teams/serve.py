@@ -15,7 +15,7 @@ from metaagentx.rollout.at_work import Tools
 from metaagentx.teams.errands import Order, read_reply
 from metaagentx.teams.inbox import HAND_IN, TAKE, Inbox
 from metaagentx.teams.journal import Journal
-from metaagentx.teams.learner import Learner, Sample, publish, record
+from metaagentx.teams.learner import Learner, Sample, lost_of, publish, record
 from metaagentx.teams.options import JUDGE, ExchangeOptions, SubReward
 from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.pulse import Pulse, Watch
@@ -77,7 +77,7 @@ def serve(
 
             pulse.say(f"training step {step}")
             samples = samples_of(step, servant.policy, store, journal, outcomes, reward, options.staleness)
-            servant.learn(samples, idle)
+            servant.learn(samples, lost_of(outcomes), idle)
             record(store, servant.policy, step, samples)
             if servant.step % save_every == 0:
                 publish(store, servant.save())

@@ -140,9 +140,9 @@ class Pretend:
     def sampler(self) -> Dice:
         return Dice(self.weights, self.step, self.pause)
 
-    def learn(self, samples, idle: float) -> None:
+    def learn(self, samples, lost, idle: float) -> None:
         time.sleep(self.pause)
-        found = hashlib.sha256(f"{self.weights}".encode())
+        found = hashlib.sha256(f"{self.weights}/{[*lost]}".encode())
         for sample in samples:
             found.update(repr((sample.key, sample.reward, sample.masked)).encode())
             if (row := sample.trajectory) is not None:
@@ -235,8 +235,9 @@ def alone(steps: int) -> dict[str, str]:
         trees, rows, _ = run(process, engines, Letters(), NoTools(), SAMPLING, seed=0, step=step)
         attach(trees, rows)
         mains = samples_of(trees, outcomes_of(step, trees), TEAM.main_reward)
-        team["main"].learn(mains, 0.0)
         rollouts = [graded for tree in trees for graded in tree.rollouts]
+        lost = [graded.masked for graded in rollouts]
+        team["main"].learn(mains, lost, 0.0)
         errands = [
             (errand_key(each.key, number), errand, graded.masked)
             for each, graded in zip(mains, rollouts, strict=True)
@@ -248,5 +249,5 @@ def alone(steps: int) -> dict[str, str]:
                 for key, errand, masked in errands
                 if errand.trajectory.role == role
             ]
-            team[role].learn(own, 0.0)
+            team[role].learn(own, lost, 0.0)
     return {role: learner.weights for role, learner in team.items()}
