@@ -36,7 +36,7 @@ def gather(settings: Settings, workdir: Path, url: str, run: str) -> None:
     """
     if settings.team is None:
         raise SettingsError("config.team is missing: only a team has servers of one policy each")
-    with joined(settings, settings.team, url, run) as store:
+    with joined(settings, settings.team, url, run, "gathering") as store:
         found = [(policy, store.pointer(policy)) for policy in settings.team.learners]
     pointers = [pointer for _, pointer in found if pointer is not None]
     if len(pointers) < len(found) or len({pointer.version for pointer in pointers}) > 1:

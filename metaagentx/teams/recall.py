@@ -60,8 +60,8 @@ def _asked(call: ToolCall, step: int, key: str) -> ToolCall:
 class Answers:
     """Answers of tools by key, in a file of one server."""
 
-    def __init__(self, path: File) -> None:
-        self._database = Sqlite(path)
+    def __init__(self, path: File, who: str = "this program") -> None:
+        self._database = Sqlite(path, who)
         self._database.run(lambda execute: execute(TABLE, {}))
 
     def close(self) -> None:

@@ -53,11 +53,12 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
       SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
         run of this name with another config or with this policy in another work directory.
       Preempted: `stop` was set. All is saved.
+      StoreError: the store was locked or away for too long.
     """
     team = checked(settings, policy)
     with claim(workdir, plain(settings), differences):
         server = taken(workdir, policy)
-        with joined(settings, team, url, run) as store:
+        with joined(settings, team, url, run, f"policy {policy!r}") as store:
             own(workdir, policy, server, store)
             try:
                 with Pulse(store, policy, team.exchange) as pulse:
@@ -92,11 +93,11 @@ def _work(
 
         # ----- Step by step, each role its part
         if policy == MAIN:
-            answers = Answers(workdir / "answers.db")
+            answers = Answers(workdir / "answers.db", f"policy {policy!r}")
             lead(apprentice, store, answers, pulse, team.main_reward, options, every, stop)
             answers.close()
         else:
-            journal = Journal(workdir / "journal.db")
+            journal = Journal(workdir / "journal.db", f"policy {policy!r}")
             serve(apprentice, store, journal, pulse, team.sub_reward, options, server, every, stop)
             journal.close()
         apprentice.close()

@@ -23,13 +23,13 @@ from metaagentx.teams.records import Beat, Lease, Outcome, Pointer, Report, SubT
 class Store:
     """The records of one run. Methods may be called from several threads, and again after a failure."""
 
-    def __init__(self, url: str, run: str, options: ExchangeOptions | None = None) -> None:
-        """`options`: how often a sub-task may fail.
+    def __init__(self, url: str, run: str, options: ExchangeOptions | None = None, who: str = "this program") -> None:
+        """`options`: how often a sub-task may fail. `who`: uses it, for messages.
 
         Raises:
           ValueError: `url` cannot be used, or the database was made by another version of this program.
         """
-        self._database, self._run, self._options = open_database(url), run, options or ExchangeOptions()
+        self._database, self._run, self._options = open_database(url, who), run, options or ExchangeOptions()
         self._database.run(self._prepare)
 
     def close(self) -> None:

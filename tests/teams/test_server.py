@@ -94,7 +94,7 @@ def test_a_store_that_cannot_be_used_is_refused_in_words(url, tmp_path):
 def test_a_server_with_another_config_is_refused_and_one_on_another_machine_is_not(url, name):
     def join(**more):
         ours = small(**more)
-        with joined(ours, ours.team, url, name) as store:
+        with joined(ours, ours.team, url, name, "a test") as store:
             return store.about()
 
     join()

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import pytest
 
+from metaagentx.teams import database
 from metaagentx.teams.audit import audit
 from metaagentx.teams.errands import Order, errand_key, rollout_key
 from metaagentx.teams.journal import Entry, Journal
@@ -75,7 +76,7 @@ def killed_again_and_again(url, name, tmp_path, kills, steps):
 
     for policy in pretend.ROLES:
         start(policy)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while any(process.exitcode is None for process in running.values()):
         assert time.monotonic() < deadline, "the run does not complete"
         time.sleep(draw.uniform(0.02, 0.5))
@@ -288,6 +289,20 @@ def test_a_server_whose_partner_is_gone_waits_says_so_and_goes_on(url, name, tmp
 
     main = Thread("main", *given, exchange=quick)
     assert {"main": main.end(), "guess": guess.end(), "sub": sub.end()} == pretend.alone(8)
+    assert audited(url, name, tmp_path).problems == []
+    store.close()
+
+
+def test_a_run_whose_store_is_held_by_another_program_for_a_while_waits_and_goes_on(
+    name, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(database, "TOLD", 0.5)
+    url = f"sqlite:///{tmp_path}/team.db"
+    servers = [Thread(policy, url, name, tmp_path, 4, pause=0.02) for policy in pretend.ROLES]
+    store = Store(url, name)
+    wait_for(store.steps)
+    store._database.run(lambda execute: wait_for(lambda: "another program holds it" in caplog.text))
+    assert {role: server.end() for role, server in zip(pretend.ROLES, servers, strict=True)} == pretend.alone(4)
     assert audited(url, name, tmp_path).problems == []
     store.close()
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
+from metaagentx.teams import database
+from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import Superseded, publish
 from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
@@ -335,6 +340,68 @@ def test_a_lost_connection_is_made_again_and_its_transaction_with_it(postgres, n
     assert [lease.task.key for lease in leased(store)] == ["a", "b"]
     store.close()
     other.close()
+
+
+@contextmanager
+def locked(path):
+    """Another program is in the middle of a transaction."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
+
+
+def test_a_database_that_another_program_holds_is_waited_for_and_said_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(database, "TOLD", 0.5)
+    path = tmp_path / "team.db"
+    store = Store(f"sqlite:///{path}", "run", who="policy 'sub'")
+    with ThreadPoolExecutor(1) as waiting, locked(path):
+        put = waiting.submit(store.put, tasks("a"), 10)
+        while not caplog.records:
+            assert not put.done()
+            time.sleep(0.05)
+        assert store._database._patience.since is not None
+    assert put.result() == 1
+    said = rf"^policy 'sub' waits for the database {path}, since \d+ s: database is locked; another program holds it: "
+    assert re.match(
+        said + rf"see which \(fuser {path}\), and end its transaction or it: it goes on", caplog.messages[0]
+    )
+    assert [lease.task.key for lease in leased(store)] == ["a"]
+    assert store._database._patience.since is None
+    store.close()
+
+
+def test_a_database_that_stays_locked_is_an_error_in_words_and_all_threads_lose_patience_together(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(database, "PATIENCE", 0.5)
+    path = tmp_path / "journal.db"
+    journal = Journal(path, "policy 'sub'")
+    with locked(path), ThreadPoolExecutor(4) as threads:
+        begun = time.monotonic()
+        waiting = [threads.submit(journal.forget, 3) for _ in range(4)]
+        for each in waiting:
+            with pytest.raises(
+                database.StoreError, match=rf"^policy 'sub' waits for the database {path}.*same command"
+            ):
+                each.result()
+        assert time.monotonic() - begun < 20
+    journal.forget(3)
+    journal.close()
+
+
+def test_a_server_that_stays_away_is_an_error_in_words_and_without_its_password(postgres, name, monkeypatch):
+    monkeypatch.setattr(database, "PATIENCE", 0.5)
+    store = Store(postgres.replace("team@", "team:secret@"), name, who="policy 'sub'")
+    store._database._url = "postgresql://team:secret@127.0.0.1:1/postgres"
+    store._database._connection.close()
+    wanted = r"^policy 'sub' waits for the database 'postgres' at 127\.0\.0\.1, .*; see that it runs and lets us in"
+    with pytest.raises(database.StoreError, match=wanted) as error:
+        store.put(tasks("a"), depth=10)
+    assert "secret" not in str(error.value)
+    store.close()
 
 
 def test_two_servers_of_one_policy_are_noticed(store):
