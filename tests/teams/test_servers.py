@@ -20,7 +20,7 @@ from metaagentx.teams.audit import audit
 from metaagentx.teams.errands import Order, errand_key, rollout_key
 from metaagentx.teams.journal import Entry, Journal
 from metaagentx.teams.outbox import Stopped
-from metaagentx.teams.records import Outcome, SubTask
+from metaagentx.teams.records import Outcome, Report, SubTask
 from metaagentx.teams.store import Store
 from metaagentx.teams.team import Errand
 from metaagentx.workflow.context import Said
@@ -362,6 +362,23 @@ def test_an_order_comes_back_and_one_that_is_forged_is_refused():
     for each in forged:
         with pytest.raises(ValueError, match=r"is (no|another's) order"):
             Order.of(each)
+
+
+def test_a_forged_order_ends_its_server_but_not_for_ever(url, name, tmp_path):
+    store, forged = Store(url, name), replace(order(0, 0), body=order(0, 1).body)
+    store.put([forged], depth=9)
+    for _ in range(pretend.TEAM.exchange.attempts):
+        assert store.tasks(0, "sub")[0][1] is None
+        sub = Thread("sub", url, name, tmp_path, 1)
+        sub.join(60)
+        assert "is another's order" in str(sub.error)
+    assert store.tasks(0, "sub")[0][1] == Report(forged.key, None, -1)
+    sub = Thread("sub", url, name, tmp_path, 1)
+    sub.join(0.5)
+    assert sub.is_alive()
+    sub.stop.set()
+    sub.join(60)
+    store.close()
 
 
 @pytest.mark.parametrize("staleness", [0, 1])
