@@ -9,7 +9,6 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections import Counter
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
@@ -19,7 +18,7 @@ import pytest
 from metaagentx.teams.recall import ASK, Answers, Recalled, placed
 from metaagentx.workflow.protocol import Fork, ToolCall, ToolCalls, ToolResult
 from tests.teams import pretend
-from tests.teams.test_servers import PROCESSES, audited
+from tests.teams.test_servers import PROCESSES, audited, wait_for
 
 COIN = ToolCall("coin", {"side": "é"}, "main")
 STEPS = 7
@@ -84,13 +83,17 @@ class Gambler(pretend.Pretend):
 
 def answers_in(folder):
     """Key -> result, as a server that was killed leaves them."""
-    with closing(sqlite3.connect(folder / "answers.db")) as database:
+    if not (folder / "answers.db").exists():
+        return {}
+    with closing(sqlite3.connect(folder / "answers.db", timeout=60)) as database:
+        if not database.execute("SELECT name FROM sqlite_master").fetchall():
+            return {}
         return dict(database.execute("SELECT key, result FROM answers"))
 
 
 def test_a_step_is_the_same_again_though_its_tools_answer_otherwise(name, tmp_path):
     """The main agent's server is killed again and again, between and within steps."""
-    url, had, kills, draw = f"sqlite:///{tmp_path}/team.db", {}, 0, random.Random(3)
+    url, had, draw = f"sqlite:///{tmp_path}/team.db", {}, random.Random(3)
     main = tmp_path / "main"
     subs = [
         threading.Thread(target=pretend.server, args=(policy, url, name, tmp_path / policy, STEPS), daemon=True)
@@ -98,26 +101,20 @@ def test_a_step_is_the_same_again_though_its_tools_answer_otherwise(name, tmp_pa
     ]
     for thread in subs:
         thread.start()
-    deadline = time.monotonic() + 60
-    while True:
-        server = PROCESSES.Process(
-            target=pretend.process, args=("main", url, name, main, STEPS, 0.005, Gambler), daemon=True
-        )
+    arguments = ("main", url, name, main, STEPS, 0.005, Gambler)
+    for kills in range(6):
+        server = PROCESSES.Process(target=pretend.process, args=arguments, daemon=True)
         server.start()
-        server.join(draw.uniform(0.3, 1.5) if kills < 6 else 60)
-        if server.exitcode is not None:
-            break
-        assert time.monotonic() < deadline
-        server.kill()
-        server.join()
-        kills += 1
-        if (main / "answers.db").exists():
-            for key, result in answers_in(main).items():
-                assert had.setdefault(key, result) == result
+        if kills < 5:
+            wait_for(lambda now=server: answers_in(main).keys() - had.keys() or now.exitcode is not None)
+            time.sleep(draw.uniform(0, 0.3))
+            server.kill()
+        server.join(120)
+        for key, result in answers_in(main).items():
+            assert had.setdefault(key, result) == result
     assert server.exitcode == 0, (tmp_path / "main.log").read_text()
     for thread in subs:
-        thread.join(30)
-    assert kills > 1
+        thread.join(60)
 
     found = audited(url, name, tmp_path)
     assert found.problems == []
@@ -128,7 +125,6 @@ def test_a_step_is_the_same_again_though_its_tools_answer_otherwise(name, tmp_pa
     by_step = {}
     for step, turns in played:
         assert by_step.setdefault(step, turns) == turns, "played again, and came out otherwise"
-    assert any(count > 1 for count in Counter(step for step, _ in played).values()) or had
     said = {text for turns in by_step.values() for rollout in turns for turn in rollout for text in turn}
     assert had
     assert {json.loads(result)[0] for result in had.values()} <= said, "what it had was forgotten"
