@@ -42,8 +42,12 @@ from metaagentx.workbench import Workbench, open_workbench
 def train(settings: Settings, workdir: Path) -> dict[str, Any]:
     """The whole run. Returns what `results.json` holds."""
     workdir = Path(workdir)
-    claim(workdir, plain(settings), differences)
-    with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
+    with (
+        claim(workdir, plain(settings), differences),
+        open_workbench(settings) as bench,
+        notice() as stop,
+        MetricWriter(workdir, active=is_primary()) as writer,
+    ):
         bench.expect("train", "validation", *(["test"] if settings.evaluate.final else []))
         bench.memory()
 

@@ -249,7 +249,8 @@ with command_line.errors_in_words():
 for claim in claims:
     folder, seed = claim.split("#")
     try:
-        checkpoint.claim(Path(folder), {"seed": int(seed)}, lambda ours, theirs: [])
+        with checkpoint.claim(Path(folder), {"seed": int(seed)}, lambda ours, theirs: []):
+            pass
     except (checkpoint.CheckpointError, hosts.HostsError) as error:
         print(error)
 
