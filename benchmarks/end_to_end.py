@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=1, help="trees of a step")
     parser.add_argument("--shrink", type=float, default=4.0, help="replies are so many times as short as recorded")
     parser.add_argument("--slots", type=int, default=16, help="calls side by side")
-    parser.add_argument("--steps", type=int, default=2, help="steps of each training run; the first is not counted")
+    parser.add_argument("--steps", type=int, default=3, help="steps of each training run; the first is not counted")
     parser.add_argument("--runs", nargs="*", default=[*RUNS], choices=[*RUNS], help="training runs to split")
     parser.set_defaults(repetitions=1)
     return parser.parse_args()

@@ -117,8 +117,8 @@ class Bench:
             self.skipped[contestant] = "left out"
             return None
         try:
-            with self.console.status(f"{self.name}: {contestant} starts and compiles"):
-                worker = Worker(target, self.cores, self.environment, self.given.limit, **options)
+            self.console.print(f"{contestant}: starts, and compiles what is not on the disk")
+            worker = Worker(target, self.cores, self.environment, self.given.limit, **options)
         except Missing as error:
             self.skipped[contestant] = str(error)
             self.console.print(f"[yellow]{contestant} is left out: {error}[/]")
