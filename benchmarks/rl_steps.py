@@ -54,6 +54,8 @@ class OursStep:
         rows = -(-self.tokens // width) + 3  # packing leaves gaps; a row that nothing came into is skipped
         self.pack = PackOptions(width, (rows,), micro_rows=1, chunk=width, remat="none", attention="blocked")
         self.trainer.step(TRIAL, self.pack)
+        self.rollout.params = self.trainer.state.params
+        self.rollout.rehearse()  # the engine compiles once more for weights that come out of an update
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""

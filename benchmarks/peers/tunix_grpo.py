@@ -1,7 +1,7 @@
 """Tunix (google-tunix): a step of its trainer with its GRPO loss.
 
 Its Llama has a Python loop over layers and no scan, so that the step is one program of all thirty, forward and
-backward, with AdamW on each of their 272 arrays: minutes of compilation, once on a machine (JAX keeps the program on
+backward, with AdamW on each of their 272 arrays: a minute of compilation, once on a machine (JAX keeps the program on
 the disk). Hence one shape for all batches. It is given no recomputation, which is what is fastest.
 """
 
