@@ -55,7 +55,7 @@ class OursStep:
         self.pack = PackOptions(width, (rows,), micro_rows=1, chunk=width, remat="none", attention="blocked")
         self.trainer.step(TRIAL, self.pack)
         self.rollout.params = self.trainer.state.params
-        self.rollout.rehearse()  # the engine compiles once more for weights that come out of an update
+        self.rollout.rehearse()  # to JAX, weights that are committed to a device are another input
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""
