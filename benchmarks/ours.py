@@ -65,7 +65,10 @@ class Ours:
         self.engine.load(self.params, version=0)
         programs = len(self.engine.warmup())
         self.start = {"seconds": time.perf_counter() - begun, "programs": programs}
-        # XLA makes a plan for every product when a program first runs: as peers do, before the first turn.
+        self.rehearse()
+
+    def rehearse(self) -> None:
+        """A replay of short replies: XLA makes a plan for every product when a program first runs."""
         self._serve([dataclasses.replace(call, reply=min(call.reply, 3)) for call in self.calls])
 
     def started(self) -> dict[str, float]:

@@ -80,7 +80,7 @@ def main() -> None:
         speed = compare("tree", TREE, {"shared": by_us(TREE, shared), "unshared": by_us(TREE, alone)})
         bench.ratio("T3", speed["shared"], speed["unshared"])
     if "equal" in given.cases:
-        tunix = bench.start("tunix", "benchmarks.peers.tunix_grpo:TunixGrpo", **options, widths=(256, 256))
+        tunix = bench.start("tunix", "benchmarks.peers.tunix_grpo:TunixGrpo", **options, widths=(256, 256), size=4)
         # In a process of its own: a process' peak memory is that of all it has done.
         lean = bench.start("metaagentx, lean", "benchmarks.grpo_step:Ours", **options)
         assert lean is not None
