@@ -151,6 +151,13 @@ class Engine:
         if self.options.during_tools == "keep":
             self._rows.hold(conversation)
 
+    def drop(self) -> None:
+        """Forget every call and every row; what the device is still to decode, nobody reads."""
+        self._cancel[:] = True
+        self._queue.clear()
+        self._refused.clear()
+        self._forget()
+
     def step(self) -> list[tuple[int, Sampled]]:
         """Start what fits, have one chunk decoded; (ticket, reply) of the calls that ended, in the order of slots."""
         done = [(ticket, NOTHING) for ticket in self._refused]

@@ -56,6 +56,10 @@ class Sampler(Protocol):
         """A tool works for this dialogue: another turn is likely, so what was computed of it may be kept."""
         ...
 
+    def drop(self) -> None:
+        """Nobody waits any longer: forget every call, so that what comes next is as with a new sampler."""
+        ...
+
 
 def distinct(samplers: Mapping[str, T]) -> list[T]:
     """Every sampler once, however many roles it serves."""

@@ -279,19 +279,24 @@ def run(
     Returns its value, one trajectory per conversation in which anything was sampled (in the order of the fork paths;
     without those of grafts, which their processes were given), and what was spent. `engines` and `sampling` map roles;
     two roles may share an engine. `share` lets several processes that run this side by side see the same tools end at
-    the same time.
+    the same time. Where anything raises, the engines forget what they were asked.
     """
     root = Task(process, (), (), step, [])
     table = Table(engines, chat, AtWork(toolbox, share), sampling, seed, bounds or Bounds())
     table.ready.append((root, None))
     several = distinct(engines)
-    while table.ready or table.waiting or table.tools.underway:
-        while table.ready:
-            table.advance(*table.ready.popleft())
-        if table.tools.underway:
-            table.take_tools(patient=not table.waiting)
-        if table.waiting:
-            for engine in several:
-                for ticket, sampled in engine.step():
-                    table.receive(ticket, sampled)
+    try:
+        while table.ready or table.waiting or table.tools.underway:
+            while table.ready:
+                table.advance(*table.ready.popleft())
+            if table.tools.underway:
+                table.take_tools(patient=not table.waiting)
+            if table.waiting:
+                for engine in several:
+                    for ticket, sampled in engine.step():
+                        table.receive(ticket, sampled)
+    except BaseException:  # the next run must not be handed what this one asked for
+        for engine in several:
+            engine.drop()
+        raise
     return root.value, trajectories(root.finished), table.spent

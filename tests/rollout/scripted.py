@@ -56,6 +56,9 @@ class Scripted:
     def hold(self, conversation: int) -> None:
         self.held.append(conversation)
 
+    def drop(self) -> None:
+        self.queue.clear()
+
     def step(self) -> list[tuple[int, Sampled]]:
         self.steps += 1
         done = []

@@ -81,6 +81,9 @@ class Dice:
     def hold(self, conversation: int) -> None:
         pass
 
+    def drop(self) -> None:
+        self.queue.clear()
+
     def step(self):
         time.sleep(self.pause)
         now, self.queue = self.queue[: self.slots], self.queue[self.slots :]
