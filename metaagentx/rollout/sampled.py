@@ -53,7 +53,7 @@ class Sampler(Protocol):
         ...
 
     def hold(self, conversation: int) -> None:
-        """A tool works for this dialogue: another turn is likely, so what was computed of it may be kept."""
+        """Tools or others work for this dialogue: another turn is likely, so what was computed may be kept."""
         ...
 
     def drop(self) -> None:

@@ -123,6 +123,9 @@ class Table:
             except StopIteration as stop:
                 return self.finish(task, stop.value)
             if isinstance(request, ToolCalls):
+                if task.speaking is not None:  # before a fork, too: sub-agents may do what tools would
+                    sampler, number = task.speaking
+                    sampler.hold(number)
                 if request.calls:
                     return self.use_tools(task, request)
                 value = ()
@@ -181,9 +184,6 @@ class Table:
     def use_tools(self, task: Task, request: ToolCalls) -> None:
         """Have the tools run; `task` goes on when all have ended."""
         task.wait(len(request.calls))
-        if task.speaking is not None:
-            sampler, number = task.speaking
-            sampler.hold(number)
         for index, call in enumerate(request.calls):
             self.calling[self.tools.begin(call)] = task, index
 
