@@ -151,6 +151,10 @@ class Engine:
         if self.options.during_tools == "keep":
             self._rows.hold(conversation)
 
+    def release(self, conversation: int) -> None:
+        """This dialogue has ended: no row waits for it."""
+        self._rows.part(conversation)
+
     def drop(self) -> None:
         """Forget every call and every row; what the device is still to decode, nobody reads."""
         self._cancel[:] = True

@@ -93,6 +93,9 @@ class Remote:
     def hold(self, conversation: int) -> None:
         """What a server keeps of a dialogue is its own affair."""
 
+    def release(self, conversation: int) -> None:
+        """Nothing is kept here."""
+
     def drop(self) -> None:
         """Forget every call; the answers of those under way go where nobody looks."""
         self._asked.clear()

@@ -56,6 +56,10 @@ class Sampler(Protocol):
         """Tools or others work for this dialogue: another turn is likely, so what was computed may be kept."""
         ...
 
+    def release(self, conversation: int) -> None:
+        """This dialogue has ended: its number may come to be another's."""
+        ...
+
     def drop(self) -> None:
         """Nobody waits any longer: forget every call, so that what comes next is as with a new sampler."""
         ...

@@ -164,6 +164,7 @@ class Table:
     def finish(self, task: Task, value: Any) -> None:
         """Hand a task's conversations over and its value to its parent."""
         for number, conversation in task.conversations.items():
+            self.engines[conversation.role].release(conversation.number)
             if conversation.replies:
                 task.finished.append((task.order, number, conversation))
         parent = task.parent

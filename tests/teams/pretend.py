@@ -81,6 +81,9 @@ class Dice:
     def hold(self, conversation: int) -> None:
         pass
 
+    def release(self, conversation: int) -> None:
+        pass
+
     def drop(self) -> None:
         self.queue.clear()
 
