@@ -54,10 +54,10 @@ def drive(engine, *branches):
     return run(process, {"executor": engine}, Spelled(), Adder(), SAMPLING, seed=0, step=0)[0]
 
 
-@pytest.mark.parametrize("replies", [0, 1, 3])
+@pytest.mark.parametrize("replies", [0, 1])
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_run_after_an_aborted_one_gets_what_a_new_engine_gives(config, params, replies, ahead):
-    """When it was aborted, calls were queued, and, after some replies, decoding or decoded and not read."""
+    """When it was aborted, calls were queued, and, after a reply, decoding or decoded and not read."""
 
     def fresh():
         engine = Engine(config, dataclasses.replace(OPTIONS, ahead=ahead), (EOS,))
