@@ -83,6 +83,12 @@ class Dice:
     def hold(self, conversation: int) -> None:
         pass
 
+    def release(self, conversation: int) -> None:
+        pass
+
+    def drop(self) -> None:
+        self.queue.clear()
+
     def step(self):
         time.sleep(self.pause)
         while not self.may_go_on():
