@@ -104,7 +104,7 @@ def split(bench: timing.Bench, run: Sequence[str], steps: int) -> dict[str, obje
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
         lines = [line for line in JsonLines(Path(workdir) / "metrics.jsonl").read() if PARTS[0] in line]
     counted = lines[1:] or lines
-    if not all(line["time/update"] > 0 and line["train/tokens"] > 0 for line in counted):
+    if not all(line["credit/advantage_nonzero"] > 0 for line in counted):
         raise RuntimeError(f"{config}: a step trained on nothing, so its seconds are no step's")
     names = [*PARTS, *sorted(name for name in counted[0] if name.endswith("_seconds"))]
     names += ["rollout/generated_tokens", "rollout/tokens_per_second", "engine/occupancy"]
