@@ -4,9 +4,9 @@
 
 Or M-GRPO (arXiv 2511.13288), where the config has a team. Cold start, then reinforcement: sample, grade, credit, pack,
 update, log, save. Killed at any moment, the same command goes on where it was and ends with the same weights, bit for
-bit. (Where tools run beside decoding, a step's tokens are the same, and log-probabilities but for rounding: see
-docs/architecture.md. With `generation.staleness` that is true of a kill; told to stop between two checkpoints, a run
-saves there, and samples its next step with the newest weights.)
+bit. (Where tools run beside decoding, it samples the same but for rounding: see docs/architecture.md. With
+`generation.staleness` that is true of a kill; told to stop between two checkpoints, a run saves there, and samples its
+next step with the newest weights.)
 """
 
 from __future__ import annotations

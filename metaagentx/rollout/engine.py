@@ -2,7 +2,8 @@
 
 Every `step` gives free slots to queued calls, has one chunk decoded, and hands back what finished. Prompts begin as
 others did: what they share is copied (`rows`). With `engine.ahead` the device decodes the next chunk while the host
-reads the last. What a call gets depends on its ids and the weights, not on slots, chunks, sharing or neighbours.
+reads the last. What a call gets depends on its ids and the weights, and but for rounding not on slots, chunks, sharing
+or neighbours.
 """
 
 from __future__ import annotations
