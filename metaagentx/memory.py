@@ -156,7 +156,7 @@ def _sampling(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh
     policies = _weights(settings, model, roles, mesh).full
     with _in_force(mesh):
         kernel = kernels.for_decoding(options.decode_attention, model)
-        shape = options.slots, options.capacity, settings.reshaped
+        shape = options.slots, options.row, settings.reshaped
         slots = held(jax.eval_shape(partial(empty_state, model, kernel, *shape)))
         whole = [jax.eval_shape(partial(params.whole, model), x) if options.whole else x for x in policies.values()]
     copies = held(whole) if options.whole else 0

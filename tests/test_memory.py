@@ -25,7 +25,8 @@ MODEL = tiny.config(dtype="bfloat16", tied=False)
 
 
 def settings(**more) -> Settings:
-    given = {"engine__capacity": 32, "engine__prompt_buckets": (16,), "roles__executor__kl": 0.1}
+    # A capacity that is no whole number of blocks: rows of the cache are.
+    given = {"engine__capacity": 40, "engine__prompt_buckets": (16,), "roles__executor__kl": 0.1}
     return dataclasses.replace(small(**(given | more)), model=MODEL)
 
 
