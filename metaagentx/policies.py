@@ -21,7 +21,7 @@ from metaagentx.learn.state import TrainState, create
 from metaagentx.learn.update import Compute, Metrics, Recipe, call, freeze_old, update
 from metaagentx.policy import adapters
 from metaagentx.policy.config import ModelConfig
-from metaagentx.policy.params import Params
+from metaagentx.policy.params import Params, abstract
 from metaagentx.rollout.compilation import Call
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.remote import Remote
@@ -59,6 +59,16 @@ def around(
         return Weights({role: jax.tree.map(jnp.copy, params) if role != here[0] else params for role in here}, {})
     keys = dict(zip(roles, jax.random.split(key, len(roles)), strict=True))
     return Weights({BASE: params}, {role: adapters.initialise(model, options.lora, keys[role], mesh) for role in here})
+
+
+def shapes(settings: Settings, here: Sequence[str], model: ModelConfig, mesh: Mesh | None) -> Weights:
+    """Shapes and layouts of what `around` makes; nothing is allocated."""
+    options = settings.policies
+    names = {"shared": [SHARED], "split": here, "adapters": [BASE]}[options.layout] if here else []
+    full = dict.fromkeys(names, abstract(model, mesh))
+    if options.layout != "adapters":
+        return Weights(full, {})
+    return Weights(full, dict.fromkeys(here, adapters.abstract(model, options.lora, mesh)))
 
 
 def served(name: str, roles: Sequence[str]) -> tuple[str, ...]:

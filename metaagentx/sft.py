@@ -9,8 +9,9 @@ its own (`cold_start.into`).
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,16 +19,18 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from metaagentx import command_line, policies
+from metaagentx import command_line, memory, policies
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, forget
 from metaagentx.hosts import anywhere
-from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
-from metaagentx.learn.update import Metrics
+from metaagentx.learn.pack import buckets
+from metaagentx.learn.supervised import begin, call, imitate, pack_demonstrations
+from metaagentx.learn.update import Compute, Metrics
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import COLD_START, MetricWriter, Progress
 from metaagentx.policies import States, Weights
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
+from metaagentx.rollout.compilation import Call, compile_all
 from metaagentx.rollout.conversation import as_mappings
 from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import Settings
@@ -46,7 +49,8 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     if options.weights_from or not options.steps or checkpoints.latest() == options.steps:
         return finished(bench, workdir)
 
-    # ----- Demonstrations, as token ids
+    # ----- What devices will hold, and demonstrations as token ids
+    plan = memory.cold_start(settings, bench.model, bench.roles, bench.mesh).check()
     lessons = _lessons(bench)
 
     # ----- State: a checkpoint if there is one
@@ -58,6 +62,10 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
         writer.restore(record["history"])
     else:
         writer.restore([])
+
+    # ----- Compile every program
+    plan = memory.measured(plan, update=compile_all(_programs(bench, states, base)))
+    logging.info("%s", plan.check())
 
     # ----- Imitate
     with Progress(options.steps, start=start, active=is_primary()) as progress:
@@ -114,17 +122,29 @@ def _acting(bench: Workbench, states: States, base: Params | None) -> Weights:
     return bench.around(states[WEIGHTS].params)
 
 
+def _programs(bench: Workbench, states: States, base: Params | None) -> Iterator[Call]:
+    """Those of all steps, largest first: demonstrations fill at most a row each."""
+    settings = bench.settings
+    for rows in buckets(settings.cold_start.batch, settings.pack):
+        blank = pack_demonstrations((), replace(settings.pack, row_buckets=(rows,)))
+        for state in states.values():
+            yield call(state, blank, settings.cold_start.optimizer, _compute(bench, base), base)
+
+
+def _compute(bench: Workbench, base: Params | None) -> Compute:
+    return replace(bench.compute, lora=None if base is None else bench.lora)
+
+
 def _imitate(
     bench: Workbench, states: States, base: Params | None, chosen: Sequence[tuple[str, Lesson]]
 ) -> tuple[States, Metrics]:
     """One step of every state on the demonstrations of its roles; `states` are donated."""
     settings, stepped = bench.settings, dict(states)
     metrics: Metrics = {}
-    compute = replace(bench.compute, lora=None if base is None else bench.lora)
     for name, state in states.items():
         lessons = [lesson for role, lesson in chosen if name in (WEIGHTS, role)]
         batch = pack_demonstrations(lessons, settings.pack)
-        stepped[name], found = imitate(state, batch, settings.cold_start.optimizer, compute, base)
+        stepped[name], found = imitate(state, batch, settings.cold_start.optimizer, _compute(bench, base), base)
         metrics |= found if name == WEIGHTS else {f"{name}/{key}": value for key, value in found.items()}
     return stepped, metrics
 

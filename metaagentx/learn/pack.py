@@ -201,6 +201,12 @@ def first_fit(lengths: NDArray[np.int64], row_length: int) -> Places:
     return places
 
 
+def buckets(rows: int, options: PackOptions) -> tuple[int, ...]:
+    """The buckets that a batch of up to `rows` rows may take, largest first."""
+    sizes = options.row_buckets
+    return tuple(size for size, smaller in zip(sizes, (0, *sizes), strict=False) if smaller < rows)[::-1]
+
+
 def bucket(rows: int, options: PackOptions) -> int:
     """The smallest bucket that holds `rows` rows; beyond the last, the smallest multiple of it."""
     last = options.row_buckets[-1]
