@@ -37,6 +37,7 @@ KEYS = {
     "slots": "config.engine.slots, config.engine.capacity",
     "copies": "config.engine.whole, config.engine.layers, config.engine.weights, config.generation.staleness",
     "moving": "config.generation.tensor, config.pretrained.dtype",
+    "baselines": "config.evaluate.baselines, config.evaluate.reference_designs",
     "gradients": "config.mesh.fsdp, config.policies.layout",
     "update": "config.pack.micro_rows, config.pack.chunk, config.pack.remat",
     "sampling": "config.engine.admit_buckets, config.engine.prompt_buckets",
@@ -92,9 +93,7 @@ def plans(
     """
     training = _training(settings, model, roles, mesh)
     sampling = _sampling(settings, model, roles, mesh, target, 1 + settings.generation.staleness)
-    if mesh is not None and target is not None:
-        if not set(mesh.devices.flat).isdisjoint(target.devices.flat):
-            return [Plan(training | sampling, limit(mesh))]
+    if mesh is not None and target is not None and _apart(mesh, target):
         training["moving"] = held(policies.shapes(settings, roles, model, regroup(mesh, target.shape["tensor"])))
         return [Plan(training, limit(mesh)), Plan(sampling, limit(target), "memory/sampling_devices/")]
     return [Plan(training | sampling, limit(mesh))]
@@ -109,6 +108,25 @@ def cold_start(settings: Settings, model: ModelConfig, roles: Sequence[str], mes
     with _in_force(mesh):
         states = [planned(x, options.optimizer, master) for x in trained.values()]
     return Plan(_learning(states, base), limit(mesh), phase="the cold start")
+
+
+def final_table(
+    settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None, target: Mesh | None = None
+) -> Plan:
+    """What a device that samples will hold in the final table: no states, but perhaps a second set of weights."""
+    given = settings, model, roles, mesh, target
+    items, extra = _sampling(*given, sets=1), 0
+    here = [mesh] if target is None else [target] if _apart(mesh, target) else [mesh, target]
+    for place in here:
+        weights = policies.shapes(settings, roles, model, place)
+        extra += held(weights.adapters or weights.full)
+    if settings.crosses and settings.policies.layout == "shared":
+        extra += sum(_sampling(*given, sets=0).values())  # of a second engine
+    if here[0] is mesh:
+        items["weights"] = held(policies.shapes(settings, roles, model, mesh))
+    if settings.evaluate.compares:
+        items["baselines"] = extra
+    return Plan(items, limit(target or mesh), phase="the final table")
 
 
 def measured(plan: Plan, **programs: Iterable[jax.stages.Compiled]) -> Plan:
@@ -180,12 +198,18 @@ def _sampling(
         slots = held(jax.eval_shape(partial(empty_state, model, kernel, *shape)))
         whole = [jax.eval_shape(partial(params.whole, model), x) if options.whole else x for x in full.values()]
     copies = sets * held(weights) if target is not None else held(whole) if options.whole else 0
+    copies += held(weights.adapters)  # the engine's, of all roles together
     if options.weights == "int8":
         whole = [jax.eval_shape(partial(in_eight_bits, model), x) for x in whole]
         copies += held([leaf for leaf in jax.tree.leaves(whole) if leaf.dtype == jnp.int8])
     if options.separates(jax.default_backend()):
         copies += held([x["layers"] for x in whole])
     return {"slots": len(full) * slots, "copies": copies}
+
+
+def _apart(mesh: Mesh | None, target: Mesh) -> bool:
+    """Whether devices that sample do nothing else."""
+    return mesh is None or set(mesh.devices.flat).isdisjoint(target.devices.flat)
 
 
 def _piece(leaf: Any) -> tuple[int, ...]:

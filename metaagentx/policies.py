@@ -91,6 +91,12 @@ def acting(states: States, base: Params | None) -> Weights:
     return Weights(params, {}) if base is None else Weights({BASE: base}, params)
 
 
+def crossed(first: Weights, rest: Weights, lead: str) -> Weights:
+    """The lead's own weights of `first`, and the others' of `rest`; what roles share is of `rest`."""
+    full = {name: (first if name == lead else rest).full[name] for name in rest.full}
+    return Weights(full, {role: (first if role == lead else rest).adapters[role] for role in rest.adapters})
+
+
 def load(engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
     """Give the engines these weights; servers have their own."""
     for name, params in weights.full.items():

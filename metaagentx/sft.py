@@ -27,7 +27,8 @@ from metaagentx.learn.supervised import begin, call, imitate, pack_demonstration
 from metaagentx.learn.update import Compute, Metrics
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import COLD_START, MetricWriter, Progress
-from metaagentx.policies import States, Weights
+from metaagentx.policies import BASE, States, Weights
+from metaagentx.policy import params
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
 from metaagentx.rollout.compilation import Call, compile_all
@@ -91,28 +92,35 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     return _acting(bench, states, base)
 
 
-def finished(bench: Workbench, workdir: Path) -> Weights:
-    """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished."""
+def finished(bench: Workbench, workdir: Path, base: Params | None = None) -> Weights:
+    """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished.
+
+    `base`: those under the run's adapters, where they are at hand: they are not made or read again.
+    """
     options = bench.settings.cold_start
     if not options.steps:
-        return bench.fresh_weights()
+        return bench.fresh_weights() if base is None else bench.around(base)
     checkpoints = Checkpoints(Path(options.weights_from or workdir) / "cold_start", keep=1)
     reached = checkpoints.latest()
     if reached != options.steps:
         found = "holds no checkpoint" if reached is None else f"stands at step {reached} of {options.steps}"
         raise CheckpointError(f"the cold start in {checkpoints.directory} {found}: finish it first")
-    states, base = _begin(bench)
-    return _acting(bench, checkpoints.restore(forget(states))[0], base)
+    if options.into == "adapters":
+        adapters = checkpoints.restore_params(bench.shapes.adapters)
+        return Weights({BASE: bench.first_params() if base is None else base}, adapters)
+    if base is None:
+        base = checkpoints.restore_params({WEIGHTS: params.abstract(bench.model, bench.mesh)})[WEIGHTS]
+    return bench.around(base)
 
 
 def _begin(bench: Workbench) -> tuple[States, Params | None]:
     """What the cold start trains, and the frozen weights below it: full weights once, or the adapter of each role."""
     options, master = bench.settings.cold_start, bench.settings.policies.master
-    params, base = bench.first_params(), None
-    trained = {WEIGHTS: params}
+    first, base = bench.first_params(), None
+    trained = {WEIGHTS: first}
     if options.into == "adapters":
-        trained, base = bench.around(params).adapters, params
-    return {name: begin(params, options.optimizer, master) for name, params in trained.items()}, base
+        trained, base = bench.around(first).adapters, first
+    return {name: begin(weights, options.optimizer, master) for name, weights in trained.items()}, base
 
 
 def _acting(bench: Workbench, states: States, base: Params | None) -> Weights:

@@ -46,6 +46,8 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
     with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
         bench.expect("train", "validation", *(["test"] if settings.evaluate.final else []))
         bench.memory()
+        if settings.evaluate.final:
+            bench.table_memory()
 
         # ----- Cold start: imitate a noisy teacher in both roles
         cold = sft.cold_start(bench, workdir, writer, stop)

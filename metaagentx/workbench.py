@@ -17,7 +17,7 @@ from metaagentx import policies
 from metaagentx.designs import Designs
 from metaagentx.devices import keep_compilations, meshes
 from metaagentx.learn.update import Compute
-from metaagentx.memory import Plan, measured, plans
+from metaagentx.memory import Plan, final_table, measured, plans
 from metaagentx.policies import States, Weights
 from metaagentx.policy import kernels, params
 from metaagentx.policy.chat import Chat
@@ -115,8 +115,16 @@ class Workbench:
         Raises:
           SettingsError: it is more than they have.
         """
+        return [plan.check() for plan in plans(*self._held)]
+
+    def table_memory(self) -> Plan:
+        """What devices will hold in the final table. Raises as `memory` does."""
+        return final_table(*self._held).check()
+
+    @property
+    def _held(self) -> tuple[Settings, ModelConfig, tuple[str, ...], Mesh | None, Mesh | None]:
         target = self.way.target if isinstance(self.way, Transfer) else None
-        return [plan.check() for plan in plans(self.settings, self.model, self.roles, self.mesh, target)]
+        return self.settings, self.model, self.roles, self.mesh, target
 
     def prepare(self, engines: Engines, states: States, base: Params | None) -> dict[str, float]:
         """Compile every program of the engines, and the largest of every update. Returns metrics: `memory/...`.
@@ -224,15 +232,15 @@ class Workbench:
         """`first_params` in the layout of the run's policies; none where servers answer for every role."""
         return self.around(self.first_params()) if self.roles else Weights({}, {})
 
+    @property
+    def shapes(self) -> Weights:
+        """Shapes and layouts of `fresh_weights`."""
+        return policies.shapes(self.settings, self.roles, self.model, self.mesh)
+
     def around(self, params: Params) -> Weights:
         """`params` in the layout of the run's policies."""
         key = jax.random.fold_in(jax.random.key(self.settings.seed), 1)  # of adapters
         return policies.around(params, self.settings, self.roles, self.model, key, self.mesh)
-
-
-def distinct(engines: Engines) -> list[Engine]:
-    """Every engine of this program once, however many roles it serves."""
-    return list({id(engine): engine for engine in engines.values() if isinstance(engine, Engine)}.values())
 
 
 @contextlib.contextmanager
@@ -292,3 +300,8 @@ def _servers(settings: Settings, chat: Chat) -> dict[str, Remote]:
 def _in_lockstep(settings: Settings) -> bool:
     """Whether several processes run one scheduler side by side: process 0 alone runs tools, grades and asks servers."""
     return jax.process_count() > 1 and not settings.generation.per_host
+
+
+def distinct(engines: Engines) -> list[Engine]:
+    """Every engine of this program once, however many roles it serves."""
+    return list({id(engine): engine for engine in engines.values() if isinstance(engine, Engine)}.values())

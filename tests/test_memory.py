@@ -53,7 +53,7 @@ def test_what_is_planned_is_what_is_held(layout: str, cut: bool) -> None:
     assert plan.items["reference"] == held([state.reference for state in each]) > 0
     assert plan.items["slots"] == held([engine._programs.state for engine in engines])
     layers = [copy["layers"] for copy in copies]  # on a CPU engines copy them apart
-    assert plan.items["copies"] == held([copies, layers])
+    assert plan.items["copies"] == held([copies, layers, weights.adapters])
     assert plan.total == sum(plan.items.values())
 
 
