@@ -11,8 +11,10 @@ import jax
 import numpy as np
 
 from benchmarks.peaks import decode_bandwidth
+from benchmarks.worker import Turn, measured
 from benchmarks.workload import Asked, Call, Replay, prompt_lengths, read_workload
 from metaagentx.policy import params
+from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.gguf import read_gguf_config
 from metaagentx.policy.hub import find_smollm2
 from metaagentx.policy.load import load
@@ -52,7 +54,6 @@ class Ours:
             config = dataclasses.replace(config, layers=1, d_model=16, d_ff=16, heads=1, kv_heads=1, head_dim=16)
             config = dataclasses.replace(config, vocab_size=4096)
         self.params = params.initialise(config, jax.random.key(0)) if stand_in else load(path, config)
-        begun = time.perf_counter()
         shapes = EngineOptions(
             slots=slots,
             capacity=widths[-1],
@@ -61,15 +62,18 @@ class Ours:
             capacity_buckets=widths[:-1],
             **options,
         )
-        self.engine = Engine(config, shapes, ())
-        self.engine.load(self.params, version=0)
-        programs = len(self.engine.warmup())
-        self.start = {"seconds": time.perf_counter() - begun, "programs": programs}
+        self.start = measured(self._start, config, shapes)
         # XLA makes a plan for every product when a program first runs: as peers do, before the first turn.
         self._serve([dataclasses.replace(call, reply=min(call.reply, 3)) for call in self.calls])
 
-    def started(self) -> dict[str, float]:
-        """What the engine's start took: seconds until it could take a call, and programs."""
+    def _start(self, config: ModelConfig, shapes: EngineOptions) -> int:
+        """The engine from its construction until it can take a call; its number of programs."""
+        self.engine = Engine(config, shapes, ())
+        self.engine.load(self.params, version=0)
+        return len(self.engine.warmup())
+
+    def started(self) -> Turn:
+        """What the engine's start took, and how many programs it has."""
         return self.start
 
     def replay(self) -> dict[str, Any]:

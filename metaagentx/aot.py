@@ -125,7 +125,8 @@ def shape_of(task: Task, name: programs.Name) -> Record:
         return {"mesh": mesh, "batch": batch, "remat": pack.remat, "attention": attention, "chunk": pack.chunk}
     engine = settings.engine
     if name == "prefill":
-        batch = {"rows": engine.admit_buckets[-1], "length": engine.prompt_buckets[-1], "slots": engine.slots}
+        rows, length = programs.engine_calls(settings, task.mesh).largest
+        batch = {"rows": rows, "length": length, "slots": engine.slots}
         return {"mesh": mesh, "batch": batch, "attention": attention}
     batch = {"slots": engine.slots, "length": engine.capacity}
     return {"mesh": mesh, "batch": batch, "attention": attention}
@@ -221,7 +222,7 @@ def model_flops(task: Task, name: programs.Name) -> float:
         return estimate.training_flops(model, rows, settings.pack.row_length)
     engine = settings.engine
     if name == "prefill":
-        return estimate.forward_flops(model, engine.admit_buckets[-1], engine.prompt_buckets[-1])
+        return estimate.forward_flops(model, *programs.engine_calls(settings, task.mesh).largest)
     return estimate.decode_flops(model, engine.slots, estimate.FILLED * engine.capacity)
 
 

@@ -18,7 +18,7 @@ from metaagentx.learn.options import RoleOptions
 from metaagentx.learn.pack import Batch, blank, pack
 from metaagentx.learn.schedule import Phase, phases
 from metaagentx.learn.state import TrainState, create
-from metaagentx.learn.update import Compute, Metrics, Recipe, call, freeze_old, update
+from metaagentx.learn.update import Compute, Metrics, Recipe, call, freeze_old, frozen, score_call, update
 from metaagentx.policy import adapters
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params, abstract
@@ -145,14 +145,16 @@ def train_step(
 
 
 def largest_steps(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
-    """The program of every policy's update in every phase, on batches of the largest bucket."""
-    for phase in phases(settings.stages, settings.learners):
-        largest = blank(settings.pack, settings.loss, settings.reshaped)
-        packed = {role: largest for role, scale in phase.trains.items() if scale > 0}
-        for policy, state in states.items():
-            own = {role: packed[role] for role in served(policy, settings.role_names) if role in packed}
-            if found := call(state, own, phase, _recipe(policy, settings, compute), base):
-                yield found
+    """The programs of every policy's update in every phase, on batches of the largest bucket."""
+    largest = blank(settings.pack, settings.loss, settings.reshaped)
+    for policy, state in states.items():
+        batch, recipe = largest, _recipe(policy, settings, compute)
+        if settings.train.updates > 1:
+            yield score_call(state.params, batch, compute, base)
+            batch = frozen(state.params, batch, compute, base)
+        for phase in phases(settings.stages, settings.learners):
+            own = [role for role in served(policy, settings.role_names) if phase.trains.get(role, 0) > 0]
+            yield call(state, dict.fromkeys(own, batch), phase, recipe, base)
 
 
 def _recipe(policy: str, settings: Settings, compute: Compute) -> Recipe:

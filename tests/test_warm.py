@@ -15,11 +15,18 @@ from metaagentx.workbench import open_workbench
 from tests.test_train import lines, small
 
 
-@pytest.mark.parametrize("layout", ["shared", pytest.param("adapters", marks=pytest.mark.slow)])
-def test_after_its_start_a_run_compiles_nothing(layout: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "updates"),
+    [
+        ("shared", 1),
+        pytest.param("shared", 2, marks=pytest.mark.slow),
+        pytest.param("adapters", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_after_its_start_a_run_compiles_nothing(layout: str, updates: int) -> None:
     """Steps bring other questions, designs, lengths and numbers of calls. Of the first two, only credit is new."""
     options = {"cold_start__steps": 0, "train__questions": 3, "tree__w_format": 1.0, "policies__lora__rank": 2}
-    settings = small(policies__layout=layout, **options)
+    settings = small(policies__layout=layout, train__updates=updates, **options)
     with open_workbench(settings) as bench:
         weights = bench.fresh_weights()
         states, base = policies.states(weights, settings), weights.base

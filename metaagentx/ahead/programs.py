@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from metaagentx.learn import update as updating
@@ -22,9 +23,11 @@ from metaagentx.learn.state import TrainState, abstract
 from metaagentx.memory import held
 from metaagentx.policy import kernels, params
 from metaagentx.policy.config import ModelConfig
+from metaagentx.policy.decode import separate
 from metaagentx.policy.hf_config import read_config
-from metaagentx.rollout import programs as sampling
-from metaagentx.rollout.state import EngineState, Weights, empty_state
+from metaagentx.policy.quantise import in_eight_bits
+from metaagentx.rollout.calls import Calls
+from metaagentx.rollout.state import EngineState, Weights
 from metaagentx.sections import SettingsError
 from metaagentx.settings import Settings
 
@@ -36,36 +39,33 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
     """One of a run's programs for `mesh`, at the largest shapes of the settings. Call it under `jax.set_mesh`.
 
     update: one optimiser step on the largest bucket of rows of each role that trains at step 0.
-    prefill: the largest bucket of prompts of the largest length, into free slots.
+    prefill: the largest program that computes prompts: whole ones, or blocks of them.
     decode: the program of `engine.chunk` decode steps over all slots.
     """
     if name == "update":
         return updating._update.lower(
             train_state(settings, mesh), None, *batches(settings, mesh), recipe(settings, mesh)
         )
-    model = constants(settings)
-    weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
-    if name == "decode":
-        options, kernel = settings.engine, attention("decode", settings, mesh)
-        truncated, table = settings.truncated, biases(settings, mesh)
-        return sampling._decode.lower(
-            *(model, kernel, options.chunk, options.capacity, truncated, weights, state),
-            *(_array(mesh, jnp.int32, 1), table, _array(mesh, jnp.bool_, options.slots), _array(mesh, jnp.int32)),
-        )
-    rows, width = settings.engine.admit_buckets[-1], settings.engine.prompt_buckets[-1]
-    prompts, numbers = _array(mesh, jnp.int32, rows, width), _array(mesh, jnp.int32, rows)
-    used = attention("prefill", settings, mesh), attention("decode", settings, mesh)
-    return sampling._fill.lower(model, *used, weights, state, prompts, numbers, numbers, numbers)
+    calls = engine_calls(settings, mesh)
+    of = calls.prompts if name == "prefill" else calls.replies
+    program, arguments = next(of(Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)))
+    return cast(jax.stages.Lowered, program.lower(*arguments))
+
+
+def engine_calls(settings: Settings, mesh: Mesh) -> Calls:
+    """Those of the engine that a run on the mesh's devices makes. Call it under `jax.set_mesh`."""
+    eos, table = np.zeros(1, np.int32), biases(settings, mesh)
+    platform = mesh.devices.flat[0].platform
+    return Calls(constants(settings), settings.engine, eos, table, settings.truncated, platform)
 
 
 def attention(name: Name, settings: Settings, mesh: Mesh) -> Any:
     """The kernel that a program takes on the mesh's devices. Call it under `jax.set_mesh`."""
-    model, engine, platform = constants(settings), settings.engine, mesh.devices.flat[0].platform
     if name == "update":
-        return kernels.for_packed(settings.pack.attention, model, settings.pack.row_length, platform)
-    if name == "prefill":
-        return kernels.for_prompts(engine.attention, model, engine.prompt_buckets[-1], platform)
-    return kernels.for_decoding(engine.decode_attention, model, platform)
+        pack, platform = settings.pack, mesh.devices.flat[0].platform
+        return kernels.for_packed(pack.attention, constants(settings), pack.row_length, platform)
+    calls = engine_calls(settings, mesh)
+    return calls.kernel if name == "prefill" else calls.decode_kernel
 
 
 def constants(settings: Settings) -> ModelConfig:
@@ -111,12 +111,16 @@ def weights_of(config: ModelConfig, mesh: Mesh) -> params.Params:
 
 
 def sampled_weights(settings: Settings, mesh: Mesh) -> params.Params:
-    """Shapes and layouts of what the engine samples from: the weights, or their gathered copy."""
+    """Shapes and layouts of what the engine samples from: the weights, or a copy that `Engine.load` makes of them."""
     model = constants(settings)
     weights = weights_of(model, mesh)
-    if not settings.engine.whole:
-        return weights
-    return cast(params.Params, _bound(jax.eval_shape(partial(params.whole, model), weights), mesh))
+    if settings.engine.whole:
+        weights = _bound(jax.eval_shape(partial(params.whole, model), weights), mesh)
+    if settings.engine.weights == "int8":
+        weights = _bound(jax.eval_shape(partial(in_eight_bits, model), weights), mesh)
+    if settings.engine.separates(mesh.devices.flat[0].platform):
+        weights = _bound(jax.eval_shape(partial(separate, config=model), weights), mesh)
+    return weights
 
 
 def train_state(settings: Settings, mesh: Mesh) -> TrainState:
@@ -127,9 +131,8 @@ def train_state(settings: Settings, mesh: Mesh) -> TrainState:
 
 def engine_state(settings: Settings, mesh: Mesh) -> EngineState:
     """Shapes and layouts of the engine's slots and their cache."""
-    options = settings.engine
-    shape = attention("decode", settings, mesh), options.slots, options.capacity
-    return _bound(jax.eval_shape(partial(empty_state, constants(settings), *shape, settings.reshaped)), mesh)
+    program, arguments = engine_calls(settings, mesh).empty()
+    return cast(EngineState, _bound(program.eval_shape(*arguments), mesh))
 
 
 def biases(settings: Settings, mesh: Mesh) -> jax.ShapeDtypeStruct | None:
@@ -145,8 +148,8 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     array = partial(_array, mesh, jnp.int32), partial(_array, mesh, jnp.float32)
     shape = (pack.row_buckets[-1] // rows, rows, pack.row_length)
     whole, real = array[0](*shape), array[1](*shape)
-    kept = real if settings.reshaped else None
-    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept)
+    kept, old = real if settings.reshaped else None, real if settings.train.updates > 1 else None
+    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept, old)
     roles = [role for role in training(settings) if role in roles_of(settings)]
     return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())
 
@@ -166,11 +169,10 @@ def waiting(name: Name, settings: Settings, mesh: Mesh) -> int:
     Where roles have weights of their own, also the state and slots of the others.
     """
     state, slots = train_state(settings, mesh), held(engine_state(settings, mesh))
-    copy = held(sampled_weights(settings, mesh)) if settings.engine.whole else 0
-    if name == "update":
-        own = slots + copy
-    else:
-        own = held(state) - (0 if settings.engine.whole else held(state.params))
+    engine, platform = settings.engine, mesh.devices.flat[0].platform
+    copied = engine.whole or engine.weights == "int8" or engine.separates(platform)
+    copy = held(sampled_weights(settings, mesh)) if copied else 0
+    own = slots + copy if name == "update" else held(state) - (0 if copied else held(state.params))
     here = [role for role in settings.role_names if role not in settings.policies.served]
     others = len(here) - 1 if settings.policies.layout == "split" else 0
     return own + others * (held(state) + slots + copy)

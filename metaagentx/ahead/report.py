@@ -71,7 +71,7 @@ def _row(record: Record) -> list[str]:
     batch = record["batch"]
     sizes = {
         "update": "{rows} rows by {micro_rows} of {length}",
-        "prefill": "{rows} prompts of {length}",
+        "prefill": "{rows} blocks of {length}" if record.get("attention") == "dense" else "{rows} prompts of {length}",
         "decode": "{slots} slots of {length}",
     }
     size = sizes[record["program"]].format(**batch)

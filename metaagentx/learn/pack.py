@@ -36,7 +36,7 @@ class Batch:
     weights: Array  # [R, L] float32, the normaliser: the loss is the plain sum of weights * token loss
     sampler: Array  # [R, L] float32, the sampler's log-probability of the target
     kept: Array | None = None  # [R, L] float32, `sampler` minus the log-probability it was drawn with; None: 0
-    old: Array | None = None  # [R, L] float32, the trainer's when the batch was new; None: it is new
+    old: Array | None = None  # the trainer's when the batch was new, cut by `update.split`; None: it is new
     stems: Stems | None = None  # which segment continues which; None: none does
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
 from metaagentx.learn.loss import (
     ESTIMATORS,
@@ -25,7 +26,7 @@ from metaagentx.learn.options import LossOptions, RoleOptions
 from metaagentx.learn.pack import Batch
 from metaagentx.learn.schedule import Phase
 from metaagentx.learn.state import SHARED, TrainState, optimizers
-from metaagentx.mesh import place, reshape
+from metaagentx.mesh import place
 from metaagentx.policy.adapters import attach
 from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig, Remat
 from metaagentx.policy.logprobs import token_logprobs, wide_vocabulary
@@ -33,6 +34,7 @@ from metaagentx.policy.model import forward
 from metaagentx.policy.params import Params
 
 Metrics = dict[str, jax.Array]
+Call = tuple[Any, tuple[Any, ...]]  # a jitted function, and what it is called with
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,29 +80,36 @@ def update(
       trainer / sampler, and the gap between the two: `gap_mean`, `gap_max` (of the absolute difference of
       log-probabilities), `gap_k3` (KL(sampler || trainer)), `gap_exceeded`; scalars on the device, named `role/metric`.
     """
-    found = call(state, batches, phase, recipe, base)
-    if found is None:
-        return replace(state, step=state.step + 1), {}
-    program, arguments = found
-    return program(*arguments)
+    program, arguments = call(state, batches, phase, recipe, base)
+    found = program(*arguments)
+    return found if program is _update else (replace(state, step=found), {})
 
 
 def call(
     state: TrainState, batches: Mapping[str, Batch], phase: Phase, recipe: Recipe, base: Params | None = None
-) -> tuple[Any, tuple[Any, ...]] | None:
-    """The program of such an `update`, and what it is called with; None where none of the batches trains."""
+) -> Call:
+    """The program of such an `update`, and what it is called with: where none of the batches trains, it counts it."""
     scales = {role: scale for role, scale in phase.trains.items() if scale > 0 and role in batches}
     micro = {role: split(batches[role], recipe.compute.micro_rows) for role in scales}
-    return (_update, (state, base, micro, scales, recipe)) if scales else None
+    return (_update, (state, base, micro, scales, recipe)) if scales else (_next, (state.step,))
 
 
 def split(batch: Batch, micro_rows: int) -> Batch:
-    """Arrays [R, L] as [micro-batches, rows, L]; a batch of fewer rows than `micro_rows` is one micro-batch."""
+    """Arrays [R, L] as [micro-batches, rows, L]; a batch of fewer rows than `micro_rows` is one micro-batch.
+
+    `old` is cut already.
+    """
     rows = batch.tokens.shape[0]
     micro = min(micro_rows, rows)
     if rows % micro:
         raise ValueError(f"a batch of {rows} rows (pack.row_buckets) is no multiple of pack.micro_rows ({micro})")
-    return jax.tree.map(lambda x: x.reshape(rows // micro, micro, x.shape[-1]), batch)
+    cut: Batch = jax.tree.map(lambda x: x.reshape(rows // micro, micro, x.shape[-1]), replace(batch, old=None))
+    return replace(cut, old=batch.old)
+
+
+@jax.jit
+def _next(step: jax.Array) -> jax.Array:
+    return step + 1
 
 
 @partial(jax.jit, static_argnames="recipe", donate_argnames="state")
@@ -261,15 +270,31 @@ def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
 
 def freeze_old(params: Params, batch: Batch, compute: Compute, base: Params | None = None) -> Batch:
     """`batch` with the trainer's log-probabilities of now as `old`: for several updates on one batch."""
-    return replace(batch, old=_score(params, base, split(batch, compute.micro_rows), compute))
+    program, arguments = score_call(params, batch, compute, base)
+    return replace(batch, old=program(*arguments))
+
+
+def score_call(params: Params, batch: Batch, compute: Compute, base: Params | None = None) -> Call:
+    """The program of `freeze_old`, and what it is called with."""
+    return _score, (params, base, split(batch, compute.micro_rows), compute)
+
+
+def frozen(params: Params, batch: Batch, compute: Compute, base: Params | None = None) -> Batch:
+    """What `freeze_old` returns, but for `old` only its shape and layout: to compile an update for it."""
+    program, arguments = score_call(params, batch, compute, base)
+    old, like = program.eval_shape(*arguments), jax.tree.leaves(params)[0]
+    # What a program returns is bound to a device where one of its arguments is.
+    where = like.sharding if like.committed else None
+    if isinstance(where, NamedSharding):
+        where = NamedSharding(where.mesh, old.sharding.spec)
+    return replace(batch, old=old.update(sharding=where))
 
 
 @partial(jax.jit, static_argnames="compute")
 def _score(params: Params, base: Params | None, batch: Batch, compute: Compute) -> jax.Array:
-    """[rows, L] from micro-batches [M, R, L]."""
+    """[M, R, L] of micro-batches of that shape."""
 
     def score(micro: Batch) -> jax.Array:
         return logprobs(params, micro, compute, base, with_entropy=False)[0]
 
-    found = place(jax.lax.map(score, rows_over_mesh(batch)), None, None, None)
-    return reshape(found, (found.shape[0] * found.shape[1], found.shape[2]), (None, None))
+    return place(jax.lax.map(score, rows_over_mesh(batch)), None, None, None)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +23,9 @@ from metaagentx.policy.decode import separate
 from metaagentx.policy.params import Params, whole
 from metaagentx.policy.quantise import in_eight_bits
 from metaagentx.rollout.bias import Biases
+from metaagentx.rollout.calls import Calls, Request
 from metaagentx.rollout.options import EngineOptions
-from metaagentx.rollout.programs import Programs, Request
+from metaagentx.rollout.programs import Programs
 from metaagentx.rollout.replies import Expected, Replies
 from metaagentx.rollout.rows import Rows
 from metaagentx.rollout.sampled import Ask, Sampled
@@ -84,7 +86,8 @@ class Engine:
         self.work = Work()
         self._weights: Weights | None = None
         self._adapters: dict[str, int] = {}  # by role
-        self._programs = Programs(config, options, self.eos, None if biases is None else biases.table, truncated)
+        table = None if biases is None else jnp.asarray(biases.table)
+        self._programs = Programs(Calls(config, options, self.eos, table, truncated))
         self._queue: deque[Request] = deque()
         self._refused: list[int] = []  # tickets of prompts that do not fit
         self._flights: deque[Flight] = deque()

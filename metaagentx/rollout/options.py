@@ -68,7 +68,8 @@ class EngineOptions:
     slots: int = 256  # calls decoded side by side
     capacity: int = 128  # tokens of cache per slot: prompt and reply together
     prompt_buckets: tuple[int, ...] = (32, 64, 128)  # prefill lengths
-    admit_buckets: tuple[int, ...] = (16, 64, 256)  # prompts, or blocks of them, prefilled, or calls started, at once
+    # Prompts, or blocks of them, prefilled, or calls started, at once; blocks also all of the longest prompt's.
+    admit_buckets: tuple[int, ...] = (16, 64, 256)
     chunk: int = 4  # decode steps per dispatch
     capacity_buckets: tuple[int, ...] = ()  # narrower caches that decoding reads while all calls are short
     ahead: int = 1  # dispatches that the device has still to do when the host reads one: 0 or 1

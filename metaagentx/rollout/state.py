@@ -7,6 +7,8 @@ their writes are dropped. Every shape is static and comes from `EngineOptions`.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -14,7 +16,7 @@ from flax import struct
 from metaagentx.mesh import place
 from metaagentx.policy.adapters import attach_several
 from metaagentx.policy.attention import KeyValue
-from metaagentx.policy.cache import Cache, empty_cache, put, read
+from metaagentx.policy.cache import Cache, Layer, empty_cache, put, read
 from metaagentx.policy.config import DecodeKernel, Kernel, LoraOptions, ModelConfig
 from metaagentx.policy.decode import decode_step
 from metaagentx.policy.params import Params
@@ -149,8 +151,20 @@ def fork(
     decode_kernel: DecodeKernel, width: int, state: EngineState, source: jax.Array, slots: jax.Array
 ) -> EngineState:
     """Copy the first `width` tokens, and the logits after the prompt, from `source` [U] to `slots` [U]."""
-    rows = [read(decode_kernel, layer, source, width) for layer in state.cache]
-    return _keep(decode_kernel, state, slots, state.logits[source], rows)
+    cache: Cache = []
+    for layer in state.cache:
+        cache.append(_copy(decode_kernel, width, layer, source, slots, cache[-1:]))
+    logits = state.logits[source]
+    return state.replace(cache=cache, logits=state.logits.at[slots].set(place(logits, None, None), mode="drop"))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))  # traced and lowered once instead of once a layer: XLA inlines it
+def _copy(
+    decode_kernel: DecodeKernel, width: int, layer: Layer, source: jax.Array, slots: jax.Array, before: list[Layer]
+) -> Layer:
+    """One layer of `fork`, after the one `before`: see `_keep`."""
+    rows, _ = jax.lax.optimization_barrier((read(decode_kernel, layer, source, width), before))
+    return put(decode_kernel, layer, slots, rows)
 
 
 def _keep(

@@ -17,6 +17,7 @@ from metaagentx.memory import held
 from metaagentx.mesh import make_mesh
 from metaagentx.options import PretrainedOptions
 from metaagentx.policy import params
+from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import EngineOptions, ServerOptions
 from metaagentx.rollout.state import empty_state
 from metaagentx.sections import SettingsError
@@ -26,7 +27,7 @@ from tests.policy import tiny
 MODEL = tiny.config(dtype="bfloat16", tied=False)
 SETTINGS = Settings(
     model=MODEL,
-    engine=EngineOptions(slots=8, capacity=16, prompt_buckets=(8,), admit_buckets=(4,), chunk=2),
+    engine=EngineOptions(slots=8, capacity=16, prompt_buckets=(8,), admit_buckets=(4,), chunk=2, layers="stacked"),
     pack=PackOptions(row_length=16, row_buckets=(16,), micro_rows=8, chunk=8, remat="full"),
 )
 
@@ -63,6 +64,17 @@ def test_every_program_compiles_for_a_mesh_and_multiplies_what_the_model_asks_fo
     cost = Program(programs.lower(name, SETTINGS, eight).compile().as_text()).cost()
     assert cost.products > 0
     assert cost.collectives
+
+
+@pytest.mark.parametrize("change", [{"attention": "dense"}, {"attention": "blocked", "layers": "separate"}])
+def test_prompts_and_replies_are_lowered_as_an_engine_lowers_them(eight, change):
+    settings = replace(SETTINGS, engine=replace(SETTINGS.engine, share_unit=4, **change))
+    engine = Engine(MODEL, settings.engine, (1,))
+    engine.load(params.initialise(MODEL, jax.random.key(0), eight), 0)
+    calls, has = engine._programs.calls, (engine._weights, engine._programs.state)
+    for name, of in (("prefill", calls.prompts), ("decode", calls.replies)):
+        program, arguments = next(of(*has))
+        assert programs.lower(name, settings, eight).as_text() == program.lower(*arguments).as_text()
 
 
 def test_a_team_of_two_policies_is_one_of_them_and_the_other_waits(eight):

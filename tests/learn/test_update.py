@@ -226,7 +226,7 @@ def test_the_rewarded_token_becomes_likelier() -> None:
     state = fresh()
 
     def probability(params) -> float:
-        return float(jnp.exp(freeze_old(params, batch, COMPUTE).old[0, 0]))
+        return float(jnp.exp(freeze_old(params, batch, COMPUTE).old[0, 0, 0]))
 
     before = probability(state.params)
     for _ in range(20):
@@ -236,8 +236,8 @@ def test_the_rewarded_token_becomes_likelier() -> None:
 
 def test_metrics_measure_gap_entropy_and_clipping() -> None:
     params, batch = initial(), some_batch()
-    exact = freeze_old(params, batch, COMPUTE)
-    shifted = batch.replace(sampler=np.where(batch.mask, exact.old - 0.1, 0), old=exact.old - 1.0)
+    exact = freeze_old(params, batch, COMPUTE).old.reshape(batch.mask.shape)
+    shifted = batch.replace(sampler=np.where(batch.mask, exact - 0.1, 0), old=exact - 1.0)
 
     @jax.jit
     def measure(params, batch):

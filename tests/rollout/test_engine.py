@@ -12,7 +12,7 @@ from metaagentx.mesh import make_mesh
 from metaagentx.policy.logprobs import token_logprobs
 from metaagentx.policy.model import forward, unembed
 from metaagentx.policy.params import shardings
-from metaagentx.rollout import programs
+from metaagentx.rollout import calls
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import SamplingOptions
@@ -300,8 +300,8 @@ def test_a_chunk_ends_early_where_calls_wait_for_the_slots_that_became_free(conf
 def test_decoding_reads_as_much_of_the_cache_as_the_longest_call_needs(config, params, options, monkeypatch):
     engine = Engine(config, dataclasses.replace(options, capacity_buckets=(8, 16), chunk=2, ahead=0), (99,))
     engine.load(params, 1)
-    widths, decode = [], programs._decode
-    monkeypatch.setattr(programs, "_decode", lambda *args: widths.append(args[3]) or decode(*args))
+    widths, decode = [], calls._decode
+    monkeypatch.setattr(calls, "_decode", lambda *args: widths.append(args[3]) or decode(*args))
     engine.submit(Ask(0, np.full(4, 3, np.int32), ids(0), SamplingOptions(1.0, 20), "executor"))
     finish(engine, 1)
     assert widths == [8] * 2 + [16] * 4 + [24] * 4  # the first token came with the prompt, the last needs no row
@@ -309,7 +309,7 @@ def test_decoding_reads_as_much_of_the_cache_as_the_longest_call_needs(config, p
 
 def test_an_idle_engine_asks_nothing_of_the_device(engine, monkeypatch):
     sample(engine, prompts(2))
-    monkeypatch.setattr(programs, "_decode", None)
+    monkeypatch.setattr(calls, "_decode", None)
     assert engine.step() == []
 
 
