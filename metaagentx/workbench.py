@@ -70,7 +70,7 @@ class Workbench:
     def compute(self) -> Compute:
         """How the trainer cuts up its passes."""
         pack = self.settings.pack
-        attention = kernels.for_packed(pack.attention, self.model, pack.row_length)
+        attention = kernels.for_packed(pack.attention, self.model, pack.width, stems=pack.prompt_length > 0)
         return Compute(self.model, pack.micro_rows, pack.chunk, pack.remat, attention, self.lora, pack.unroll)
 
     @property

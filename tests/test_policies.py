@@ -18,7 +18,7 @@ from metaagentx.policy.peft_format import load_adapter
 from metaagentx.settings import ROLES, Settings
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
-from tests.test_train import small
+from tests.test_train import lines, small
 
 MANY_REWARDS = {"tree__fixed_design": "a=solve()", "tree__w_format": 1.0, "tree__executions": 8}
 
@@ -60,6 +60,20 @@ def test_a_cold_start_into_adapters_leaves_the_base_as_it_was(tmp_path):
     assert same(fresh.base, trained.base)
     for role in ROLES:
         assert not same(fresh.adapters[role], cold.adapters[role])
+
+
+@pytest.mark.slow
+def test_a_run_that_shares_prompts_takes_the_same_step(tmp_path):
+    found = []
+    for length in (0, 24):
+        settings = small(
+            cold_start__steps=0, train__steps=1, evaluate__final=False, pack__attention="auto",
+            pack__prompt_length=length, pack__chunk=8, **MANY_REWARDS,
+        )  # fmt: skip
+        train(settings, tmp_path / str(length))
+        (step,) = (line for line in lines(tmp_path / str(length)) if line["phase"] == "executor")
+        found.append([step[f"train/executor/{name}"] for name in ("tokens", "loss", "gradient_norm", "entropy")])
+    assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import TrainState, abstract
 from metaagentx.memory import held
 from metaagentx.policy import kernels, params
+from metaagentx.policy.attention import Stems
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.decode import separate
 from metaagentx.policy.hf_config import read_config
@@ -63,7 +64,8 @@ def attention(name: Name, settings: Settings, mesh: Mesh) -> Any:
     """The kernel that a program takes on the mesh's devices. Call it under `jax.set_mesh`."""
     if name == "update":
         pack, platform = settings.pack, mesh.devices.flat[0].platform
-        return kernels.for_packed(pack.attention, constants(settings), pack.row_length, platform)
+        stems = pack.prompt_length > 0
+        return kernels.for_packed(pack.attention, constants(settings), pack.width, platform, stems)
     calls = engine_calls(settings, mesh)
     return calls.kernel if name == "prefill" else calls.decode_kernel
 
@@ -146,10 +148,11 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     pack = settings.pack
     rows = min(pack.micro_rows, pack.row_buckets[-1])
     array = partial(_array, mesh, jnp.int32), partial(_array, mesh, jnp.float32)
-    shape = (pack.row_buckets[-1] // rows, rows, pack.row_length)
+    shape = (pack.row_buckets[-1] // rows, rows, pack.width)
     whole, real = array[0](*shape), array[1](*shape)
     kept, old = real if settings.reshaped else None, real if settings.train.updates > 1 else None
-    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept, old)
+    stems = Stems(whole, trunk=pack.prompt_length, branch=pack.row_length) if pack.prompt_length else None
+    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept, old, stems)
     roles = [role for role in training(settings) if role in roles_of(settings)]
     return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())
 

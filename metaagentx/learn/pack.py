@@ -140,8 +140,7 @@ def pack_rows(
         places = grow(tokens, loss_masks, options.prompt_length, options.sample_rows, options.row_length)
     else:
         places = first_fit(lengths, options.row_length)
-    trunk, branches = (options.prompt_length, options.sample_rows) if shared else (0, 1)
-    width = trunk + branches * options.row_length
+    width = options.width if shared else options.row_length
     shape = (bucket(places.rows, options), width)
 
     def each(values: NDArray) -> NDArray:
@@ -171,7 +170,7 @@ def pack_rows(
     stems = None
     if shared:
         of: Array = lay(each(places.stem)[own], at[own], np.int32)
-        stems = Stems(of, trunk=trunk, branch=options.row_length)
+        stems = Stems(of, trunk=options.prompt_length, branch=options.row_length)
     return Batch(
         tokens=lay(ids, at, np.int32),
         positions=lay(within, at, np.int32),
