@@ -127,7 +127,7 @@ class Workbench:
         return self.settings, self.model, self.roles, self.mesh, target
 
     def prepare(self, engines: Engines, states: States, base: Params | None) -> dict[str, float]:
-        """Compile every program of the engines, and the largest of every update. Returns metrics: `memory/...`.
+        """Compile every program of the engines and of every update. Returns metrics: `memory/...`.
 
         Raises:
           SettingsError: the programs and what devices hold are more than they have.
@@ -135,7 +135,7 @@ class Workbench:
         planned = self.memory()
         with self.sampling():
             sampling = [program for engine in distinct(engines) for program in engine.warmup()]
-        updates = compile_all(policies.largest_steps(states, base, self.settings, self.compute))
+        updates = compile_all(policies.programs(states, base, self.settings, self.compute))
         if len(planned) == 1:
             found = [measured(planned[0], update=updates, sampling=sampling)]
         else:

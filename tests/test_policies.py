@@ -12,12 +12,16 @@ from transformers import AutoTokenizer
 from metaagentx import evaluate, policies, sft
 from metaagentx.checkpoint import Checkpoints
 from metaagentx.export import export, published_base
+from metaagentx.learn.credit import Assigned
+from metaagentx.learn.schedule import phases
+from metaagentx.learn.update import split
 from metaagentx.options import PretrainedOptions
 from metaagentx.policy import load
 from metaagentx.policy.peft_format import load_adapter
 from metaagentx.settings import ROLES, Settings
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
+from tests.learn.examples import trajectory
 from tests.test_train import lines, small
 
 MANY_REWARDS = {"tree__fixed_design": "a=solve()", "tree__w_format": 1.0, "tree__executions": 8}
@@ -60,6 +64,29 @@ def test_a_cold_start_into_adapters_leaves_the_base_as_it_was(tmp_path):
     assert same(fresh.base, trained.base)
     for role in ROLES:
         assert not same(fresh.adapters[role], cold.adapters[role])
+
+
+@pytest.mark.parametrize("layout", ["shared", "split"])
+def test_what_a_step_may_update_with_is_compiled_before(layout):
+    """Whatever number of rows its roles have, the shapes are those of one of the programs."""
+    settings = options(layout, pack__row_buckets=(8, 16, 32), pack__micro_rows=8, stages__mode="joint")
+    with open_workbench(settings) as bench:
+        states = policies.states(bench.fresh_weights(), settings)
+        ahead = {shapes(arguments[2]) for _, arguments in policies.programs(states, None, settings, bench.compute)}
+    (now,) = phases(settings.stages, settings.learners)
+    for few, many in ((1, 9), (20, 1), (8, 8)):
+        rows = {"designer": few, "executor": many}
+        assigned = {
+            role: Assigned([trajectory([1] * 64, 1)] * n, np.ones(n, np.float32), {}) for role, n in rows.items()
+        }
+        batches = policies.batches(assigned, now, settings)
+        assert len(ahead) == (3 if layout == "shared" else 6)
+        for roles in ([*ROLES],) if layout == "shared" else (["designer"], ["executor"]):
+            assert shapes({role: split(batches[role], 8) for role in roles}) in ahead
+
+
+def shapes(batches) -> tuple:
+    return tuple((role, batch.tokens.shape) for role, batch in sorted(batches.items()))
 
 
 @pytest.mark.slow

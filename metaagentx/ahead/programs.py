@@ -151,7 +151,7 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     shape = (pack.row_buckets[-1] // rows, rows, pack.width)
     whole, real = array[0](*shape), array[1](*shape)
     kept, old = real if settings.reshaped else None, real if settings.train.updates > 1 else None
-    stems = Stems(whole, trunk=pack.prompt_length, branch=pack.row_length) if pack.prompt_length else None
+    stems = Stems(cast(Any, whole), trunk=pack.prompt_length, branch=pack.row_length) if pack.prompt_length else None
     batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept, old, stems)
     roles = [role for role in training(settings) if role in roles_of(settings)]
     return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import flax.struct
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,11 +82,20 @@ def _kept(trajectory: Trajectory) -> NDArray[np.float32]:
     return np.zeros_like(trajectory.logprobs) if trajectory.kept is None else trajectory.kept
 
 
-def blank(options: PackOptions, loss: LossOptions, reshaped: bool) -> Batch:
-    """A batch of the largest bucket without any sequence; `reshaped`: whether its trajectories would have `kept`."""
-    largest = replace(options, row_buckets=options.row_buckets[-1:])
-    batch = pack((), np.zeros(0, np.float32), largest, loss, keep_zero=False)
+def blank(options: PackOptions, loss: LossOptions, reshaped: bool, rows: int) -> Batch:
+    """A batch of a bucket without any sequence; `reshaped`: whether its trajectories would have `kept`."""
+    batch = pack((), np.zeros(0, np.float32), replace(options, row_buckets=(rows,)), loss, keep_zero=False)
     return replace(batch, kept=np.zeros_like(batch.sampler)) if reshaped else batch
+
+
+def of_one_bucket(batches: Mapping[str, Batch]) -> dict[str, Batch]:
+    """The batches, the smaller ones with empty rows below: as many as the largest has."""
+    most = max((len(batch.tokens) for batch in batches.values()), default=0)
+
+    def fill(x: NDArray) -> NDArray:
+        return np.pad(x, ((0, most - len(x)), (0, 0)))
+
+    return {role: jax.tree.map(fill, batch) for role, batch in batches.items()}
 
 
 def token_weights(
@@ -207,6 +218,13 @@ def buckets(rows: int, options: PackOptions) -> tuple[int, ...]:
 
 
 def bucket(rows: int, options: PackOptions) -> int:
-    """The smallest bucket that holds `rows` rows; beyond the last, the smallest multiple of it."""
+    """The smallest bucket that holds `rows` rows; beyond the last, that doubled until it does, which the log says."""
     last = options.row_buckets[-1]
-    return next((size for size in options.row_buckets if rows <= size), -(-rows // last) * last)
+    if rows <= last:
+        return next(size for size in options.row_buckets if rows <= size)
+    size = last << (-(-rows // last) - 1).bit_length()
+    logging.warning(
+        "%d rows of a batch are more than pack.row_buckets ends with (%d): programs for %d are compiled now, in the "
+        "middle of the run; give a larger last bucket, passes over empty rows are skipped", rows, last, size,
+    )  # fmt: skip
+    return size
