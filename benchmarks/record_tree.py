@@ -64,6 +64,12 @@ class Recorder:
     def hold(self, conversation: int) -> None:
         """Where a dialogue goes on, a tool worked for it."""
 
+    def release(self, conversation: int) -> None:
+        self.said.pop(conversation, None)
+
+    def drop(self) -> None:
+        self.waiting.clear()
+
     def step(self) -> list[tuple[int, Sampled]]:
         asks, self.waiting = self.waiting, []
         seen = set()

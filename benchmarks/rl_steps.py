@@ -1,4 +1,7 @@
-"""Contestants that take whole steps of reinforcement learning: the recorded trees, then an update on what was said."""
+"""Contestants that take whole steps of reinforcement learning: the recorded trees, then an update on what was said.
+
+Each has compiled its programs and run them once, on a few tokens, when it has been made.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ from benchmarks.waves import TransformersWaves, TunixWaves
 from benchmarks.workload import Replay, prompt_lengths
 
 MICRO = 4  # samples of one pass of a peer, forward and backward; ours is a row, of about as many tokens
+
+
+TRIAL = [Sample([1] * 8, [1] * 8, 1.0)] * MICRO  # of the update that comes before the first turn
 
 
 def samples_of(trees: Replay) -> list[Sample]:
@@ -47,6 +53,9 @@ class OursStep:
         width = -(-max(lengths) // UNIT) * UNIT
         rows = -(-self.tokens // width) + 3  # packing leaves gaps; a row that nothing came into is skipped
         self.pack = PackOptions(width, (rows,), micro_rows=1, chunk=width, remat="none", attention="blocked")
+        self.trainer.step(TRIAL, self.pack)
+        self.rollout.params = self.trainer.state.params
+        self.rollout.rehearse()  # to JAX, weights that are committed to a device are another input
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""
@@ -66,6 +75,8 @@ class TorchStep:
         self.rollout = TransformersWaves(dtype, questions, shrink, slots)
         self.trainer.model.generation_config = self.rollout.peer.model.generation_config
         self.rollout.peer.model = self.trainer.model
+        self.rollout.peer.generate([[1] * 8] * slots, 2)
+        self.trainer.step(TRIAL, MICRO)
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""
@@ -88,7 +99,7 @@ class TunixStep:
         calls = self.rollout.calls
         before, after = max(prompt_lengths(calls)), max(call.reply for call in calls)
         widths = (-(-before // UNIT) * UNIT, -(-after // UNIT) * UNIT)
-        self.trainer = TunixGrpo(dtype, LEARNING_RATE, CLIP, widths, batches=-(-len(calls) // MICRO))
+        self.trainer = TunixGrpo(dtype, LEARNING_RATE, CLIP, widths, MICRO, batches=-(-len(calls) // MICRO))
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""

@@ -58,6 +58,7 @@ def arguments(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--cores", type=int, default=1, help="CPU cores that all contestants share")
     parser.add_argument("--clock", choices=("wall", "cpu"), help="default: cpu on one core of a CPU, else wall")
     parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds; who is not ready then is left out")
     return parser
 
 
@@ -111,18 +112,19 @@ class Bench:
         return turn.cpu if self.clock == "cpu" else turn.wall
 
     def start(self, contestant: str, target: str, **options: Any) -> Worker | None:
-        """A contestant, or None where it is left out or not installed; that is said, and written down."""
+        """A contestant, or None where it is left out, not installed or late; that is said, and written down."""
         if contestant in self.given.without:
             self.skipped[contestant] = "left out"
             return None
         try:
-            worker = Worker(target, self.cores, self.environment, **options)
+            self.console.print(f"{contestant}: starts, and compiles what is not on the disk")
+            worker = Worker(target, self.cores, self.environment, self.given.limit, **options)
         except Missing as error:
             self.skipped[contestant] = str(error)
-            self.console.print(f"[yellow]{contestant} is left out: {error} (make peers installs it)[/]")
+            self.console.print(f"[yellow]{contestant} is left out: {error}[/]")
             return None
         self.workers.append(worker)
-        self.console.print(f"{contestant}: ready after {worker.started.wall:.1f} s")
+        self.console.print(f"{contestant}: ready after {worker.started.wall:.1f} s, {worker.started.cpu:.1f} of a core")
         return worker
 
     def compare(

@@ -91,7 +91,7 @@ def _designs(workdir: Path, seeds: Sequence[int]) -> dict[str, Any]:
     for seed in seeds:
         found = json.loads((workdir / f"cold_start-{seed}" / "results.json").read_text())["reference_designs"]
         validation, test = found["validation"], found["test"]
-        kinds = sorted(next(iter(test.values())))
+        kinds = list(next(iter(test.values())))
         best = {kind: max(validation, key=lambda name, kind=kind: validation[name][kind]) for kind in kinds}
         single = max(validation, key=lambda name: sum(validation[name].values()))
         oracle.append(float(np.mean([test[best[kind]][kind] for kind in kinds])))
@@ -119,7 +119,7 @@ def render(found: dict[str, Any]) -> str:
     lines = [f"Not finished and left out: {', '.join(found['left_out'])}.", ""] if found["left_out"] else []
     lines += study.render_arms(found)
     designs = found["designs_at_cold_start"]
-    kinds = sorted(next(iter(designs["accuracy"].values())))
+    kinds = list(next(iter(designs["accuracy"].values())))
     lines += ["", f"| design, cold executor | {' | '.join(kinds)} | all |", "|---" * (len(kinds) + 2) + "|"]
     for name, by_kind in designs["accuracy"].items():
         cells = " | ".join(f"{by_kind[kind]:.1%}" for kind in kinds)

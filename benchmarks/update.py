@@ -5,14 +5,14 @@
 Random tokens, real weights, one step of GRPO (`benchmarks.grpo`). Tokens are those of the samples, prompts included:
 padding is no work done, and a prompt that samples share counts for each.
 T1, T2: 4 prompts of 256 tokens with one completion of 256 each. T3: one prompt of 300 tokens with 4 completions of 250,
-by our update with and without shared prompts. T4: 8 lengths, the quantiles of a lognormal of mean 146, packed by us and
-padded by torch.
+by our update with and without shared prompts. T4: 8 lengths, the quantiles of a lognormal of mean 146, packed by us
+into rows whose length follows from them, and padded by torch.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from benchmarks import timing
 from benchmarks.grpo import CLIP, LEARNING_RATE, Sample, draw
 from benchmarks.worker import Turn
 from metaagentx.learn.options import PackOptions
+from metaagentx.learn.pack import first_fit
 
 CASES = ("equal", "tree", "ragged")
 VOCABULARY = 49_152
@@ -40,6 +41,21 @@ def ragged() -> list[Sample]:
     lengths = [min(512, round(float(np.exp(normal.inv_cdf((i + 0.5) / 8))))) for i in range(8)]
     prompts = [2 * length // 5 for length in lengths]
     return draw(prompts, [[length - p] for length, p in zip(lengths, prompts, strict=True)], VOCABULARY)
+
+
+def row_length(samples: Sequence[Sample], unit: int = 64) -> int:
+    """The multiple of `unit`, up to twice the longest sample, whose rows hold the samples in the fewest tokens.
+
+    Of equals, the one with the fewest rows: each adds its gradients.
+    """
+    lengths = np.array([sample.tokens for sample in samples])
+    longest = -(-lengths.max() // unit) * unit
+
+    def cost(length: int) -> tuple[int, int]:
+        rows = first_fit(lengths, length).rows
+        return rows * length, rows
+
+    return min(range(longest, 2 * longest + 1, unit), key=cost)
 
 
 def main() -> None:
@@ -69,8 +85,8 @@ def main() -> None:
     peaks: dict[str, dict[str, list[float]]] = {}
     if "ragged" in given.cases:
         samples = ragged()
-        # Two rows, full but for 49 tokens; their logits, of 345 tokens at most, in two chunks.
-        packed = {"metaagentx": by_us(samples, replace(FAST, row_length=576, row_buckets=(2,), chunk=192))}
+        length = row_length(samples)
+        packed = {"metaagentx": by_us(samples, replace(FAST, row_length=length, row_buckets=(1,), chunk=length // 3))}
         speed = compare("ragged lengths", samples, packed | by_torch(samples))
         if "torch" in speed:
             bench.ratio("T4", speed["metaagentx"], speed["torch"])
@@ -80,7 +96,7 @@ def main() -> None:
         speed = compare("tree", TREE, {"shared": by_us(TREE, shared), "unshared": by_us(TREE, alone)})
         bench.ratio("T3", speed["shared"], speed["unshared"])
     if "equal" in given.cases:
-        tunix = bench.start("tunix", "benchmarks.peers.tunix_grpo:TunixGrpo", **options, widths=(256, 256))
+        tunix = bench.start("tunix", "benchmarks.peers.tunix_grpo:TunixGrpo", **options, widths=(256, 256), size=4)
         # In a process of its own: a process' peak memory is that of all it has done.
         lean = bench.start("metaagentx, lean", "benchmarks.grpo_step:Ours", **options)
         assert lean is not None

@@ -26,7 +26,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 
 
 class Missing(RuntimeError):
-    """A contestant that is not installed."""
+    """A contestant that is not installed, or not ready in time; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,21 @@ class Turn:
 class Worker:
     """An object of `target` ("module:class") made from `options`, in a process of its own.
 
+    Args:
+      limit: wall seconds within which the object must have been made (programs are compiled then); None: no limit.
+
     Raises:
-      Missing: it needs a package that is not installed.
+      Missing: it needs a package that is not installed, or it was not ready in time.
     """
 
-    def __init__(self, target: str, cores: Sequence[int], environment: dict[str, str], **options: Any) -> None:
+    def __init__(
+        self,
+        target: str,
+        cores: Sequence[int],
+        environment: dict[str, str],
+        limit: float | None = None,
+        **options: Any,
+    ) -> None:
         self.target = target
         self._pipe, theirs = Pipe()
         with theirs:
@@ -55,6 +65,10 @@ class Worker:
                 command, pass_fds=[theirs.fileno()], env=os.environ | environment, stdout=2
             )
         self._send((target, tuple(cores), options))
+        if not self._pipe.poll(limit):
+            self._process.kill()
+            self.close()
+            raise Missing(f"not ready after {limit:g} s")
         self.started = self._receive()
 
     def turn(self, method: str, *arguments: Any, **named: Any) -> Turn:
@@ -132,7 +146,7 @@ def _answer(function: Callable[..., Any], *arguments: Any, **named: Any) -> Turn
     try:
         return measured(function, *arguments, **named)
     except ModuleNotFoundError as error:
-        return "missing", str(error)
+        return "missing", f"{error} (make peers installs it)"
     except Exception:
         return "error", traceback.format_exc()
 

@@ -6,9 +6,14 @@ are stored with it, so that a damaged file is found when it is read and not afte
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,43 +146,66 @@ def forget(tree: T) -> T:
     return jax.tree.map(free, tree)
 
 
-def claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
+@contextlib.contextmanager
+def claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> Iterator[None]:
     """Make `workdir` this run's own: write its settings there, or check that those there are the same.
 
     Where nothing was saved yet, other settings take the place of those there: a first try that failed binds nobody.
+    While the context lasts nobody else can claim it; of several processes the first one sees to that.
 
     Raises:
-      CheckpointError: the directory cannot be written, belongs to a run with other settings, or is not one that all
-        processes see. Every process raises it.
+      CheckpointError: the directory cannot be written, is in use, belongs to a run with other settings, or is not one
+        that all processes see. Every process raises it.
       HostsError: a process has other settings.
     """
     insist("config", settings, "start every process with the same command")
-    complaint = ""
-    if is_primary():
-        try:
-            _claim(workdir, settings, differences)
-        except CheckpointError as error:
-            complaint = str(error)
-    if complaint := from_primary(complaint):
-        raise CheckpointError(complaint)
-    if anywhere(not (workdir / "config.json").exists()):
-        raise CheckpointError(
-            f"not every process sees {workdir}: give a --workdir that all share (a file store, a mounted bucket)"
-        )
+    with contextlib.ExitStack() as held:
+        complaint = ""
+        if is_primary():
+            try:
+                held.enter_context(_held(workdir))
+                _claim(workdir, settings, differences)
+            except CheckpointError as error:
+                complaint = str(error)
+        if complaint := from_primary(complaint):
+            raise CheckpointError(complaint)
+        if anywhere(not (workdir / "config.json").exists()):
+            raise CheckpointError(
+                f"not every process sees {workdir}: give a --workdir that all share (a file store, a mounted bucket)"
+            )
+        yield
 
 
-def _claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
-    path = workdir / "config.json"
+@contextlib.contextmanager
+def _held(workdir: Path) -> Iterator[None]:
+    """Lock `workdir`. However this process ends, the system unlocks it."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / ".writable"
-        probe.write_text("")
-        probe.unlink()
+        file = (workdir / "lock").open("a+")
     except OSError as error:
         raise CheckpointError(
             f"the work directory {workdir} cannot be written ({error}); give another --workdir"
         ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read() or "another process"
+            raise CheckpointError(
+                f"the work directory {workdir} is in use by {holder}: "
+                "end that or wait until it has ended, or give another --workdir"
+            ) from error
+        except OSError as error:  # a mounted bucket, say
+            logging.warning("%s has no locks (%s): see to it that nobody else trains there", workdir, error)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} of {socket.gethostname()}")
+        file.flush()
+        yield
 
+
+def _claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None:
+    path = workdir / "config.json"
     if path.exists() and any((workdir / name).exists() for name in STORES):
         try:
             theirs = json.loads(path.read_text())

@@ -18,6 +18,7 @@ from metaagentx.policy.errors import WeightsError
 from metaagentx.preemption import EXIT_CODE
 from metaagentx.sections import SettingsError
 from metaagentx.settings import Settings, read
+from metaagentx.teams.database import StoreError
 
 DEFAULT_CONFIG = "configs/tiny.py"  # given in `parse`: as the flag's own default it would be read by this import
 CONFIG = config_flags.DEFINE_config_file(
@@ -73,7 +74,7 @@ def errors_in_words() -> Iterator[None]:
     logging.set_verbosity(logging.WARNING)
     try:
         yield
-    except (SettingsError, CheckpointError, WeightsError, hosts.HostsError) as error:
+    except (SettingsError, CheckpointError, WeightsError, hosts.HostsError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Preempted as notice:

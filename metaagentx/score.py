@@ -26,7 +26,7 @@ class Sample(NamedTuple):
 class Score:
     """What one arm did on Q questions, S samples of each."""
 
-    kinds: tuple[str, ...]  # [Q]
+    kinds: tuple[str, ...]  # [Q]; tables have them in this order, each where it first appears
     correct: NDArray[np.float32]  # [Q, S] grade in [0, 1]
     tokens: NDArray[np.float32]  # [Q, S]
     calls: NDArray[np.float32]  # [Q, S]
@@ -66,7 +66,7 @@ class Score:
             "tokens_per_question": float(self.tokens.mean()),
             "calls_per_question": float(self.calls.mean()),
             "questions": len(self.kinds),
-            "by_kind": {kind: float(np.mean(grades)) for kind, grades in sorted(by_kind.items())},
+            "by_kind": {kind: float(np.mean(grades)) for kind, grades in by_kind.items()},
         }
 
     def ways_by_kind(self) -> dict[str, list[dict[str, Any]]]:
@@ -84,5 +84,5 @@ class Score:
                 }
                 for name, grades in sorted(by_way.items(), key=lambda item: -len(item[1]))
             ]
-            for kind, by_way in sorted(found.items())
+            for kind, by_way in found.items()
         }

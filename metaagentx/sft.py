@@ -185,8 +185,12 @@ def _lessons(bench: Workbench) -> list[tuple[str, Lesson]]:
 
 
 def main(settings: Settings, workdir: Path) -> None:
-    claim(workdir, plain(settings), differences)
-    with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
+    with (
+        claim(workdir, plain(settings), differences),
+        open_workbench(settings) as bench,
+        notice() as stop,
+        MetricWriter(workdir, active=is_primary()) as writer,
+    ):
         cold_start(bench, workdir, writer, stop)
 
 

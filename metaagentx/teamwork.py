@@ -15,7 +15,7 @@ from metaagentx.rollout.options import SamplingOptions
 from metaagentx.score import Sample, Score
 from metaagentx.system import Credited, Engines, Parts, Sizes
 from metaagentx.tasks.task import Question
-from metaagentx.teams.credit import credit, earned
+from metaagentx.teams.credit import credit, earned, lost_of
 from metaagentx.teams.options import MAIN, TeamOptions
 from metaagentx.teams.play import Played, Scene, play, scene
 from metaagentx.teams.team import work
@@ -60,13 +60,14 @@ class Teamwork:
 
     def credit(self, sampled: Played, sizes: Sizes, *, seed: int, step: int) -> Credited:
         """Role by role: see `teams.credit`."""
+        lost = lost_of(sampled.trees)
         roles = {
             role: credit(
                 role,
                 earned(sampled.trees, role),
+                lost,
                 self.team,
                 self.crediting,
-                questions=len(sampled.trees),
                 sizes=sizes.get(role, ()),
                 seed=seed,
                 step=step,

@@ -4,8 +4,9 @@
 
 Or M-GRPO (arXiv 2511.13288), where the config has a team. Cold start, then reinforcement: sample, grade, credit, pack,
 update, log, save. Killed at any moment, the same command goes on where it was and ends with the same weights, bit for
-bit. (With `generation.staleness` that is true of a kill; told to stop between two checkpoints, a run saves there, and
-samples its next step with the newest weights.)
+bit. (Where tools run beside decoding, a step's tokens are the same, and log-probabilities but for rounding: see
+docs/architecture.md. With `generation.staleness` that is true of a kill; told to stop between two checkpoints, a run
+saves there, and samples its next step with the newest weights.)
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ from metaagentx.workbench import Workbench, open_workbench
 def train(settings: Settings, workdir: Path) -> dict[str, Any]:
     """The whole run. Returns what `results.json` holds."""
     workdir = Path(workdir)
-    claim(workdir, plain(settings), differences)
-    with open_workbench(settings) as bench, notice() as stop, MetricWriter(workdir, active=is_primary()) as writer:
+    with (
+        claim(workdir, plain(settings), differences),
+        open_workbench(settings) as bench,
+        notice() as stop,
+        MetricWriter(workdir, active=is_primary()) as writer,
+    ):
         bench.expect("train", "validation", *(["test"] if settings.evaluate.final else []))
         bench.memory()
         if settings.evaluate.final:

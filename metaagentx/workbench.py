@@ -262,7 +262,7 @@ def open_workbench(settings: Settings, roles: Sequence[str] = ()) -> Iterator[Wo
         around = surroundings(settings.task, data_dir)
         if settings.team is not None:
             settings.team.check(around.toolbox.names())
-        task = open_task(settings.task, data_dir, settings.limits, around)
+        task = open_task(settings.task, data_dir, settings.limits, around, settings.role_names)
         curriculum = settings.train.curriculum
         first = curriculum.steps * settings.train.questions
         order = Curriculum(task, first=first, kinds=curriculum.kinds, seed=settings.seed)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -87,21 +91,64 @@ def test_a_step_that_was_not_finished_does_not_count(tmp_path):
     assert record == {"step": 1}
 
 
+def claim_once(workdir, settings):
+    with claim(workdir, settings, differences):
+        pass
+
+
 def test_a_work_directory_belongs_to_one_config(tmp_path):
-    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 3}}, differences)
-    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)  # nothing was saved: that was a try
+    def claimed(steps):
+        claim_once(tmp_path / "run", {"seed": 0, "train": {"steps": steps}})
+
+    claimed(3)
+    claimed(1)  # nothing was saved: that was a try
     (tmp_path / "run" / "checkpoints").mkdir()
-    claim(tmp_path / "run", {"seed": 0, "train": {"steps": 1}}, differences)
+    claimed(1)
     with pytest.raises(
         CheckpointError, match=r"belongs to a run with another config(.|\n)*config.train.steps: 2 asked for"
     ):
-        claim(tmp_path / "run", {"seed": 0, "train": {"steps": 2}}, differences)
+        claimed(2)
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from metaagentx.checkpoint import claim
+
+with claim(Path(sys.argv[1]), {}, lambda ours, theirs: []):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_work_directory_is_one_process_s_until_it_ends_or_is_killed(tmp_path):
+    ours = rf"{tmp_path} is in use by process {os.getpid()} of "
+    for _ in range(2):
+        with claim(tmp_path, {}, differences), pytest.raises(CheckpointError, match=ours):
+            claim_once(tmp_path, {})
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    wanted = rf"in use by process {holder.pid} of .*: end that or wait until it has ended, or give another --workdir"
+    with pytest.raises(CheckpointError, match=wanted):
+        claim_once(tmp_path, {})
+    holder.kill()
+    holder.wait()
+    claim_once(tmp_path, {})
+
+
+def test_where_there_are_no_locks_a_run_is_warned_and_goes_on(tmp_path, monkeypatch, caplog):
+    def no_locks(*_):
+        raise OSError(errno.ENOTSUP, "not supported")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with claim(tmp_path, {}, differences):
+        assert f"{tmp_path} has no locks ([Errno 95] not supported)" in caplog.text
 
 
 def test_a_work_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CheckpointError, match=r"cannot be written .*give another --workdir"):
-        claim(tmp_path / "file" / "run", {"seed": 0}, differences)
+        claim_once(tmp_path / "file" / "run", {"seed": 0})
 
 
 def test_what_is_restored_takes_the_place_of_what_was_there(tmp_path):

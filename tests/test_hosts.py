@@ -23,6 +23,7 @@ from tests.test_train import small
 
 ROOT = Path(__file__).parent.parent
 STEPS = 3
+PATIENCE = 900  # seconds: a busy machine is no fault
 SETTINGS = {
     "mesh__fsdp": 2,  # of four devices: two for data
     "task__tiny__train": 16,
@@ -70,7 +71,7 @@ class Group:
             words = [f"--config={config}", f"--workdir={folder}"]
             if processes > 1:
                 words += ["--distributed", f"--coordinator=localhost:{port}"]
-                words += [f"--processes={processes}", f"--process={process}", "--patience=200"]
+                words += [f"--processes={processes}", f"--process={process}", f"--patience={PATIENCE}"]
             environment = os.environ | {
                 "RUNS": runs,
                 "WRITES": str(self.writes[process]),
@@ -91,7 +92,7 @@ class Group:
     def finish(self) -> list[int]:
         """Their exit codes."""
         try:
-            return [process.wait(timeout=240) for process in self.processes]
+            return [process.wait(timeout=PATIENCE) for process in self.processes]
         finally:
             for process in self.processes:
                 process.kill()
@@ -249,7 +250,8 @@ with command_line.errors_in_words():
 for claim in claims:
     folder, seed = claim.split("#")
     try:
-        checkpoint.claim(Path(folder), {"seed": int(seed)}, lambda ours, theirs: [])
+        with checkpoint.claim(Path(folder), {"seed": int(seed)}, lambda ours, theirs: []):
+            pass
     except (checkpoint.CheckpointError, hosts.HostsError) as error:
         print(error)
 

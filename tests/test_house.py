@@ -83,7 +83,17 @@ ROOMS = {
         jax=False,
     ),
     "command_line": Rule(
-        ("command_line", "settings", "sections", "checkpoint", "policy.errors", "preemption", "mesh", "hosts")
+        (
+            "command_line",
+            "settings",
+            "sections",
+            "checkpoint",
+            "policy.errors",
+            "teams.database",
+            "preemption",
+            "mesh",
+            "hosts",
+        )
     ),
     "memory": Rule(("memory", "settings", "sections", "transfer", "policies", "policy", "rollout", "learn")),
     "policies": Rule(("policies", "settings", "policy", "rollout", "learn")),

@@ -127,6 +127,28 @@ def test_a_split_without_questions_is_named(tmp_path):
             cold_start(bench, tmp_path)
 
 
+def test_demonstrations_for_roles_that_a_team_does_not_have_are_refused_by_name(tmp_path):
+    def of_team(**task):
+        team, vocabulary = (
+            team_train.small(train__curriculum__steps=0, train__curriculum__kinds=()),
+            small().model.vocab_size,
+        )
+        model = dataclasses.replace(team.model, vocab_size=vocabulary)
+        return dataclasses.replace(team, model=model, task=dataclasses.replace(team.task, **task))
+
+    with open_workbench(of_team(kind="tiny")) as bench, pytest.raises(SettingsError) as error:
+        cold_start(bench, tmp_path)
+    assert "its demonstrations are of designer, executor, this run has main, sub" in str(error.value)
+
+    said = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+    talks = tmp_path / "talks.jsonl"
+    talks.write_text(json.dumps({"conversations": said, "role": "designer"}) + "\n")
+    files = FileOptions(train=str(tmp_path / "train.jsonl"), demonstrations=str(talks))
+    (tmp_path / "train.jsonl").write_text('{"question": "3 + 4?", "answer": "7", "domain": "mathematics"}\n')
+    with pytest.raises(SettingsError, match=r"talks.jsonl:1: role must be one of this run's \(main, sub\), not 'desi"):
+        open_workbench(of_team(kind="files", files=files)).__enter__()
+
+
 def test_a_question_that_no_designer_could_read_is_named():
     message = r"prompt of test question .* tokens, there is room for 8: raise config"
     with open_workbench(small(engine__prompt_buckets=(8,))) as bench, pytest.raises(SettingsError, match=message):

@@ -122,10 +122,8 @@ def _shares(credit: Credit) -> dict[str, float]:
 def assign_role(
     trajectories: Sequence[Trajectory],
     rewards: NDArray[np.float32],
-    masked: NDArray[np.bool_],
+    lost: NDArray[np.bool_],
     *,
-    questions: int,
-    rollouts: int,
     options: CreditOptions,
     alignment: AlignOptions | None = None,
     sizes: Sequence[int] = (),
@@ -135,25 +133,27 @@ def assign_role(
 
     Args:
       trajectories: of one role; `design` is the rollout of its question.
-      rewards, masked: [n]; those that are masked were lost to our own faults and are members of nothing.
-      questions, rollouts: how many there are, and of each question.
+      rewards: [n].
+      lost: [questions, rollouts], which were lost to our own faults: their trajectories are members of nothing.
       alignment: of sub-agents: each rollout's trajectories are aligned to D places (`learn.align`), and those that got
         none are left out. Rows of the kernel are the places, so its shape depends on D alone, or with
         `alignment.statistics` "all" the trajectories. None: every trajectory counts once.
-      sizes: numbers of trajectories of earlier rollouts, from which D may be taken, together with those of this step.
+      sizes: numbers of trajectories of earlier rollouts, from which D may be taken, together with those of this step;
+        those of rollouts that were lost are no numbers of any.
       seed: what the alignment is drawn from.
 
     Metrics: those of `assign`, with `reward` the mean over trajectories, and of an alignment `places` (D), `duplicated`
     (share of the filled places that hold a copy), `dropped` (share of the trajectories that got no place) and `empty`
-    (share of the rollouts without a trajectory, which are in no denominator).
+    (share of the rollouts that were not lost and have no trajectory: they are in no denominator).
     """
-    live = [i for i, lost in enumerate(masked) if not lost]
+    questions, rollouts = lost.shape
+    live = [i for i, each in enumerate(trajectories) if not lost[each.question, each.design]]
     reward = np.asarray(rewards, np.float32)[live]
     question = np.array([trajectories[i].question for i in live], np.int64)
     aligned, metrics, recent = None, dict[str, float](), tuple[int, ...]()
     if alignment is not None:
         rollout = question * rollouts + np.array([trajectories[i].design for i in live], np.int64)
-        own = np.bincount(rollout, minlength=questions * rollouts)
+        own = np.bincount(rollout, minlength=questions * rollouts)[~lost.reshape(-1)]
         recent = (*sizes, *own.tolist())[-alignment.window :]
         target = places(np.array(recent, np.int64), alignment)
         aligned = align(rollout, questions * rollouts, target, alignment.weighting, seed)
@@ -203,10 +203,11 @@ def _by_question(
 
 
 def _alignment(aligned: Aligned, own: NDArray[np.int64]) -> dict[str, float]:
+    """`own`: of each rollout that was not lost, its trajectories."""
     filled, kept = int((aligned.index >= 0).sum()), int(np.minimum(own, aligned.index.shape[1]).sum())
     return {
         "places": float(aligned.index.shape[1]),
         "duplicated": (filled - kept) / max(filled, 1),
         "dropped": 1 - kept / max(int(own.sum()), 1) if own.any() else 0.0,
-        "empty": float(np.mean(own == 0)),
+        "empty": float(np.mean(own == 0)) if len(own) else 0.0,
     }

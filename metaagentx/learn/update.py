@@ -171,10 +171,14 @@ def accumulate(objective: Objective, params: Params, batch: Batch) -> tuple[jax.
     `objective` returns the rest as a tree of arrays [R, L].
     """
 
-    def work(total: tuple[jax.Array, Params], micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
+    def learn(micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
         (loss, rest), gradient = jax.value_and_grad(objective, has_aux=True)(params, micro)
-        total = jax.tree.map(lambda a, b: a + b.astype(jnp.float32), total, (loss, gradient))
-        return total, jax.tree.map(lambda x: place(x, "batch", None), rest)
+        found = jax.tree.map(lambda x: x.astype(jnp.float32), (loss, gradient))
+        return found, jax.tree.map(lambda x: place(x, "batch", None), rest)
+
+    def work(total: tuple[jax.Array, Params], micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
+        found, rest = learn(micro)
+        return jax.tree.map(jnp.add, total, found), rest
 
     def skip(total: tuple[jax.Array, Params], micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
         _, rest = jax.eval_shape(objective, params, micro)
@@ -183,8 +187,14 @@ def accumulate(objective: Objective, params: Params, batch: Batch) -> tuple[jax.
     def step(total: tuple[jax.Array, Params], micro: Batch) -> tuple[tuple[jax.Array, Params], Any]:
         return jax.lax.cond(jnp.any(micro.segments > 0), work, skip, total, micro)
 
-    zero = jnp.float32(0), jax.tree.map(lambda w: jnp.zeros_like(w, jnp.float32), params)
-    (loss, gradient), rest = jax.lax.scan(step, zero, batch)
+    def zero() -> tuple[jax.Array, Params]:
+        return jnp.float32(0), jax.tree.map(lambda w: jnp.zeros_like(w, jnp.float32), params)
+
+    if len(batch.tokens) == 1:  # without a sum there is no second copy of the gradients
+        only = jax.tree.map(lambda x: x[0], batch)
+        found, rest = jax.lax.cond(jnp.any(only.segments > 0), learn, lambda micro: skip(zero(), micro), only)
+        return *found, jax.tree.map(lambda x: x[None], rest)
+    (loss, gradient), rest = jax.lax.scan(step, zero(), batch)
     return loss, gradient, rest
 
 

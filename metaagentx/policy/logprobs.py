@@ -72,8 +72,9 @@ def token_logprobs(
         logprob = jnp.sum(jnp.where(hit, logits, 0.0), axis=-1) - total
         if not with_entropy:
             return logprob, jnp.zeros_like(logprob)
-        expected = jnp.sum(jnp.exp(logits - total[:, :, None]) * logits, axis=-1)
-        return logprob, total - expected
+        p = jnp.exp(logits - total[:, :, None])
+        # What has probability 0 adds nothing; on a CPU the condition also keeps XLA from a slow form of the sum.
+        return logprob, total - jnp.sum(jnp.where(p > 0, p * logits, 0.0), axis=-1)
 
     def first(count: int, parts: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
         """The results of so many chunks, and zeros for the rest."""

@@ -54,9 +54,7 @@ def panels(records: Sequence[Record]) -> list[str]:
     """The curves that tell the story, as figures."""
     accuracy = [
         plot.Series(name.removeprefix("eval/accuracy").strip("/") or "all", curve(records, name), i, thin=i > 0)
-        for i, name in enumerate(
-            sorted(n for n in names(records) if n == "eval/accuracy" or n.startswith("eval/accuracy/"))
-        )
+        for i, name in enumerate(n for n in names(records) if n == "eval/accuracy" or n.startswith("eval/accuracy/"))
     ]
     tokens = [
         plot.Series(shown, tuple(thin(curve(records, name))), color)

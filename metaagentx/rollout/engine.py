@@ -150,9 +150,20 @@ class Engine:
         self._queue.append(Request(prompt, adapter, ask.conversation, ask.ticket, ask.ids, bound, sampling, bias))
 
     def hold(self, conversation: int) -> None:
-        """A tool works for this dialogue: with `engine.during_tools` "keep", its row waits for the next turn."""
+        """Others work for this dialogue: with `engine.during_tools` "keep", its row waits for the next turn."""
         if self.options.during_tools == "keep":
             self._rows.hold(conversation)
+
+    def release(self, conversation: int) -> None:
+        """This dialogue has ended: no row waits for it."""
+        self._rows.part(conversation)
+
+    def drop(self) -> None:
+        """Forget every call and every row; what the device is still to decode, nobody reads."""
+        self._cancel[:] = True
+        self._queue.clear()
+        self._refused.clear()
+        self._forget()
 
     def step(self) -> list[tuple[int, Sampled]]:
         """Start what fits, have one chunk decoded; (ticket, reply) of the calls that ended, in the order of slots."""
@@ -193,8 +204,12 @@ class Engine:
         rows, queue = self._rows, self._queue
         if self.options.waves and self._running:
             return []
-        if not rows.free and len(rows.kept) > len(self._running):
-            rows.release(next(iter(rows.kept)))  # a dialogue may not come back, and at most half the rows wait for any
+        # Dialogues may not come back, or only after the calls that want a row: at most half the rows wait for any.
+        asked = {request.conversation for request in queue}
+        idle = [conversation for conversation in rows.kept if conversation not in asked]
+        lacking = sum(request.conversation not in rows.kept for request in queue) - len(rows.free)
+        for conversation in idle[: max(0, min(lacking, len(idle) - self.options.slots // 2))]:
+            rows.release(conversation)
         free, kept, wave, left = len(rows.free), set(rows.kept), [], deque[Request]()
         while queue and (free or kept):
             request = queue.popleft()

@@ -76,7 +76,7 @@ class EngineOptions:
     waves: bool = False  # calls start only when all slots are free: how batch-synchronous sampling would do
     share: Share = "prefix"  # what prompts copy instead of computing it: any beginning | equal "prompt"s | "none"
     share_unit: int = 16  # tokens of a block: prompts are shared, and computed, in whole ones; a power of two
-    during_tools: DuringTools = "keep"  # while a dialogue's tool works: "keep" its row for it | "leave" it to others
+    during_tools: DuringTools = "keep"  # while tools or sub-agents work for a dialogue: "keep" its row | "leave" it
     whole: bool = False  # sample from a copy of the weights that is gathered over mesh.fsdp once a step
     layers: Layers = "auto"  # sample from a copy with "separate" layers | the "stacked" ones; auto: a copy on a CPU
     weights: Bits = "float"  # sample from the policy's weights as they are | from a copy in 8 bits, see docs/models.md

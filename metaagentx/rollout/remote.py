@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
@@ -31,6 +31,7 @@ TURN = 0.002  # seconds that a step waits for an answer: an engine beside it may
 PAUSE = 0.5  # seconds before the second attempt, about twice as long before each further one
 
 Found = tuple[int, str | None, bool]  # ticket, text (None: the server gave none), whether it was cut
+Answers: TypeAlias = queue.SimpleQueue[tuple[Found, Exception | None]]
 
 
 class Speech(Protocol):
@@ -63,7 +64,7 @@ class Remote:
             self._headers["Authorization"] = f"Bearer {self._key}"
         self._asked: dict[int, Ask] = {}  # and not answered
         self._sent: set[int] = set()  # of these
-        self._found: queue.SimpleQueue[tuple[Found, Exception | None]] = queue.SimpleQueue()
+        self._found: Answers = queue.SimpleQueue()
         self._troubles: Counter[str] = Counter()
 
     def check(self) -> None:
@@ -91,6 +92,15 @@ class Remote:
 
     def hold(self, conversation: int) -> None:
         """What a server keeps of a dialogue is its own affair."""
+
+    def release(self, conversation: int) -> None:
+        """Nothing is kept here."""
+
+    def drop(self) -> None:
+        """Forget every call; the answers of those under way go where nobody looks."""
+        self._asked.clear()
+        self._sent.clear()
+        self._found = queue.SimpleQueue()
 
     def step(self) -> list[tuple[int, Sampled]]:
         """Send what may be sent, wait a moment; (ticket, reply) of every call that ended."""
@@ -130,7 +140,7 @@ class Remote:
                 break
             if ticket not in self._sent:
                 self._sent.add(ticket)
-                threading.Thread(target=self._call, args=(ask,), daemon=True).start()
+                threading.Thread(target=self._call, args=(ask, self._found), daemon=True).start()
         found: list[Found] = []
         try:
             while self._sent:
@@ -151,14 +161,14 @@ class Remote:
         if count & (count - 1) == 0:
             logging.warning("%s: the server %s (failed calls so far: %d)", self._name, error, count)
 
-    def _call(self, ask: Ask) -> None:
+    def _call(self, ask: Ask, answers: Answers) -> None:
         """One call from its first attempt to its last, on a thread of its own."""
         try:
             bound = self._bound(ask)
             text, cut = self._reply(ask, bound) if bound > 0 else ("", False)
-            self._found.put(((ask.ticket, text, cut), None))
+            answers.put(((ask.ticket, text, cut), None))
         except Exception as error:  # a call that raises must not be waited for
-            self._found.put(((ask.ticket, None, False), error))
+            answers.put(((ask.ticket, None, False), error))
 
     def _reply(self, ask: Ask, bound: int) -> tuple[str, bool]:
         """The server's text, and whether it reached its bound. Raises Unanswered after the last attempt."""

@@ -82,6 +82,11 @@ class Rows:
         if conversation in self.kept:
             self.free[self.kept.pop(conversation)] = None
 
+    def part(self, conversation: int) -> None:
+        """This dialogue has ended: no row is kept for it or its own. What they hold may be shared as before."""
+        self.release(conversation)
+        self.conversation[self.conversation == conversation] = NOWHERE
+
     def end(self, slot: int, reply: NDArray[np.int32]) -> None:
         """The call in `slot` ended with this reply [n]; the row is free and still holds both."""
         begin, more = self.prompt[slot], len(reply) - 1

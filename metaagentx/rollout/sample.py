@@ -68,7 +68,8 @@ def sample(
     `designs`: a short-form design for each question; then no designer is asked. `share`: where several processes sample
     all of it side by side. `division`: where each samples some of the questions.
 
-    The same arguments and weights give the same rollout, whatever ran before.
+    The same arguments and weights give the same rollout, whatever ran before: its tokens, and its log-probabilities up
+    to rounding. Bit for bit after a load of weights, where no tools run beside the engines.
     """
 
     def part() -> Part:

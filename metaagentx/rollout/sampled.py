@@ -53,7 +53,15 @@ class Sampler(Protocol):
         ...
 
     def hold(self, conversation: int) -> None:
-        """A tool works for this dialogue: another turn is likely, so what was computed of it may be kept."""
+        """Tools or others work for this dialogue: another turn is likely, so what was computed may be kept."""
+        ...
+
+    def release(self, conversation: int) -> None:
+        """This dialogue has ended: its number may come to be another's."""
+        ...
+
+    def drop(self) -> None:
+        """Nobody waits any longer: forget every call, so that what comes next is as with a new sampler."""
         ...
 
 

@@ -123,6 +123,9 @@ class Table:
             except StopIteration as stop:
                 return self.finish(task, stop.value)
             if isinstance(request, ToolCalls):
+                if task.speaking is not None:  # before a fork, too: sub-agents may do what tools would
+                    sampler, number = task.speaking
+                    sampler.hold(number)
                 if request.calls:
                     return self.use_tools(task, request)
                 value = ()
@@ -161,6 +164,7 @@ class Table:
     def finish(self, task: Task, value: Any) -> None:
         """Hand a task's conversations over and its value to its parent."""
         for number, conversation in task.conversations.items():
+            self.engines[conversation.role].release(conversation.number)
             if conversation.replies:
                 task.finished.append((task.order, number, conversation))
         parent = task.parent
@@ -181,9 +185,6 @@ class Table:
     def use_tools(self, task: Task, request: ToolCalls) -> None:
         """Have the tools run; `task` goes on when all have ended."""
         task.wait(len(request.calls))
-        if task.speaking is not None:
-            sampler, number = task.speaking
-            sampler.hold(number)
         for index, call in enumerate(request.calls):
             self.calling[self.tools.begin(call)] = task, index
 
@@ -279,19 +280,24 @@ def run(
     Returns its value, one trajectory per conversation in which anything was sampled (in the order of the fork paths;
     without those of grafts, which their processes were given), and what was spent. `engines` and `sampling` map roles;
     two roles may share an engine. `share` lets several processes that run this side by side see the same tools end at
-    the same time.
+    the same time. Where anything raises, the engines forget what they were asked.
     """
     root = Task(process, (), (), step, [])
     table = Table(engines, chat, AtWork(toolbox, share), sampling, seed, bounds or Bounds())
     table.ready.append((root, None))
     several = distinct(engines)
-    while table.ready or table.waiting or table.tools.underway:
-        while table.ready:
-            table.advance(*table.ready.popleft())
-        if table.tools.underway:
-            table.take_tools(patient=not table.waiting)
-        if table.waiting:
-            for engine in several:
-                for ticket, sampled in engine.step():
-                    table.receive(ticket, sampled)
+    try:
+        while table.ready or table.waiting or table.tools.underway:
+            while table.ready:
+                table.advance(*table.ready.popleft())
+            if table.tools.underway:
+                table.take_tools(patient=not table.waiting)
+            if table.waiting:
+                for engine in several:
+                    for ticket, sampled in engine.step():
+                        table.receive(ticket, sampled)
+    except BaseException:  # the next run must not be handed what this one asked for
+        for engine in several:
+            engine.drop()
+        raise
     return root.value, trajectories(root.finished), table.spent

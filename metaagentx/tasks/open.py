@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,8 +72,16 @@ def surroundings(options: TaskOptions, data_dir: str | Path) -> Surroundings:
     return Surroundings(roles, toolbox, Wording(), toolbox.texts(), sandbox)
 
 
-def open_task(options: TaskOptions, data_dir: str | Path, limits: Limits, around: Surroundings | None = None) -> Task:
-    """The task, its questions prepared under `data_dir` or read. around: its `surroundings`, where there are some yet.
+def open_task(
+    options: TaskOptions,
+    data_dir: str | Path,
+    limits: Limits,
+    around: Surroundings | None = None,
+    roles: Sequence[str] = ("designer", "executor"),
+) -> Task:
+    """The task, its questions prepared under `data_dir` or read.
+
+    `around`: its `surroundings`, where there are some yet. `roles`: of the run, which demonstrations in a file are for.
 
     Raises:
       ValueError: the options, a file or a row is wrong; the message names it.
@@ -98,7 +106,7 @@ def open_task(options: TaskOptions, data_dir: str | Path, limits: Limits, around
         deliveries=deliveries,
         grade=grader,
         designer_prompt=lambda question: prompt,
-        teach=_teach(options, around, splits["train"], deliveries, grader, prompt),
+        teach=_teach(options, around, splits["train"], deliveries, grader, prompt, roles),
     )
 
 
@@ -129,10 +137,11 @@ def _teach(
     deliveries: Mapping[str, Delivery],
     grader: Grader,
     prompt: str,
+    roles: Sequence[str],
 ) -> Callable[[int, int], Demonstration]:
     """Where demonstrations come from: a file if there is one, else the gym's teacher."""
     if options.files.demonstrations:
-        given = read_demonstrations(options.files.demonstrations)
+        given = read_demonstrations(options.files.demonstrations, roles)
         return lambda seed, number: given[position(seed, number, len(given))]
     if options.kind == "gym" and options.prompts == "brief":
         teacher = Teacher(

@@ -1,13 +1,14 @@
 """Demonstrations from the user's own JSONL file, in the manner of ShareGPT; a bad row names its file and line.
 
-A row: {"conversations": [{"from": "system" | "human" | "gpt" | "tool", "value": text}, ...], "role"?: "designer" |
-"executor" (the default), "kind"?: text}. Loss falls on what "gpt" says.
+A row: {"conversations": [{"from": "system" | "human" | "gpt" | "tool", "value": text}, ...], "role"?: one of the run's
+("designer" | "executor", which is the default; a team has others, and no default), "kind"?: text}. Loss falls on what
+"gpt" says.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,24 +22,26 @@ _SPEAKERS: Mapping[str, Literal["system", "user", "assistant", "tool"]] = {
     "gpt": "assistant",
     "tool": "tool",
 }
+_DEFAULT = "executor"
 _KEYS = frozenset({"conversations", "role", "kind", "id"})
 
 
-def read_demonstrations(path: str | Path) -> list[Demonstration]:
-    """Every row as a demonstration, in order. Raises BadRow."""
-    found = [_demonstration(row, place) for place, row in rows(Path(path).expanduser())]
+def read_demonstrations(path: str | Path, roles: Sequence[str]) -> list[Demonstration]:
+    """Every row as a demonstration for one of `roles`, in order. Raises BadRow."""
+    found = [_demonstration(row, place, roles) for place, row in rows(Path(path).expanduser())]
     if not found:
         raise BadRow(f"{path}: no demonstration in it")
     return found
 
 
-def _demonstration(row: Mapping[str, Any], place: str) -> Demonstration:
+def _demonstration(row: Mapping[str, Any], place: str, roles: Sequence[str]) -> Demonstration:
     unknown = sorted(row.keys() - _KEYS)
     if unknown:
         raise BadRow(f"{place}: unknown key {unknown[0]!r}; a row may have {', '.join(sorted(_KEYS))}")
-    role, kind = row.get("role", "executor"), row.get("kind", "demonstration")
-    if role not in ("designer", "executor"):
-        raise BadRow(f"{place}: role must be 'designer' or 'executor', not {role!r:.80}")
+    role, kind = row.get("role", _DEFAULT if _DEFAULT in roles else None), row.get("kind", "demonstration")
+    if role not in roles:
+        given = f"not {role!r:.80}" if "role" in row else "and is missing"
+        raise BadRow(f"{place}: role must be one of this run's ({', '.join(roles)}), {given}")
     if not isinstance(kind, str) or not kind:
         raise BadRow(f"{place}: kind must be a text, not {kind!r:.80}")
     said = row.get("conversations")

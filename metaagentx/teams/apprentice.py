@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from metaagentx import policies
 from metaagentx.checkpoint import Checkpoints, digest, forget
@@ -22,6 +25,7 @@ from metaagentx.teams.errands import Order, across
 from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import TeamOptions
 from metaagentx.teams.play import play, scene
+from metaagentx.teams.recall import placed
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.reward import marker
 from metaagentx.teams.team import Errand, run_errand
@@ -100,6 +104,7 @@ class Apprentice:
                 seed=settings.seed,
                 step=place.step,
                 delegates=lambda question, rollout, _: across(place.step, place.cursor, question, rollout),
+                around=partial(placed, step=place.step),
             )
         self._found = _without_tools(played.metrics)
         return played.trees, played.metrics["tools/idle_seconds"]
@@ -124,20 +129,20 @@ class Apprentice:
         self._found = found | _without_tools(measure_spent(spent, settings.train.questions))
         return spent.idle_seconds
 
-    def learn(self, samples: Sequence[Sample], idle: float) -> None:
+    def learn(self, samples: Sequence[Sample], lost: Sequence[bool], idle: float) -> None:
         """Train one step, and write down what it was like."""
         bench, settings, place, policy = self._bench, self._bench.settings, self._place, self.policy
         now, begun = phase(settings.stages, settings.learners, place.step), time.perf_counter()
 
         # ----- Credit and pack
-        rows = [Earned(each.trajectory, each.reward, each.masked) for each in samples if each.trajectory is not None]
+        rows = [Earned(each.trajectory, each.reward) for each in samples if each.trajectory is not None]
         with bench.sampling():
             assigned = credit(
                 policy,
                 rows,
+                np.array(lost, np.bool_).reshape(-1, self._team.rollouts),
                 self._team,
                 settings.credit,
-                questions=settings.train.questions,
                 sizes=place.sizes.get(policy, ()),
                 seed=settings.seed,
                 step=place.step,

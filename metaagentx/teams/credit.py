@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metaagentx.learn.credit import Assigned, assign_role
 from metaagentx.learn.options import CreditOptions
@@ -20,7 +21,6 @@ class Earned(NamedTuple):
 
     trajectory: Trajectory
     reward: float
-    masked: bool  # lost to our own faults: a member of nothing
 
 
 def earned(trees: Sequence[TeamTree], role: str) -> list[Earned]:
@@ -30,17 +30,22 @@ def earned(trees: Sequence[TeamTree], role: str) -> list[Earned]:
         parts: list[Graded | GradedErrand] = [rollout, *rollout.errands]
         for each in parts:
             if each.trajectory is not None and each.trajectory.role == role:
-                found.append(Earned(each.trajectory, each.reward, rollout.masked))
+                found.append(Earned(each.trajectory, each.reward))
     return found
+
+
+def lost_of(trees: Sequence[TeamTree]) -> NDArray[np.bool_]:
+    """[questions, K], which rollouts were lost to our own faults."""
+    return np.array([[rollout.masked for rollout in tree.rollouts] for tree in trees], np.bool_)
 
 
 def credit(
     role: str,
     rows: Sequence[Earned],
+    lost: NDArray[np.bool_],
     team: TeamOptions,
     options: CreditOptions,
     *,
-    questions: int,
     sizes: Sequence[int],
     seed: int,
     step: int,
@@ -49,16 +54,14 @@ def credit(
 
     Args:
       rows: as `earned` orders them.
-      questions: how many were asked in this step.
+      lost: as `lost_of` has it.
       sizes: `Assigned.sizes` of the step before.
       seed, step: what alignment draws from, apart for each role.
     """
     return assign_role(
         [row.trajectory for row in rows],
         np.array([row.reward for row in rows], np.float32),
-        np.array([row.masked for row in rows], np.bool_),
-        questions=questions,
-        rollouts=team.rollouts,
+        lost,
         options=options,
         alignment=None if role == MAIN else team.align,
         sizes=sizes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 import threading
@@ -14,8 +15,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 T = TypeVar("T")
-PATIENCE = 60.0  # seconds to wait for a locked or absent database before giving up
-# Of a PostgreSQL connection: seconds, but for the last, in milliseconds. Together less than PATIENCE.
+PATIENCE = 600.0  # seconds in which a database that is locked or away may come back
+TOLD = 60.0  # seconds between two words about it
+# Of a PostgreSQL connection: seconds, but for the last, in milliseconds. Together less than TOLD.
 ALIVE: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -24,6 +26,38 @@ ALIVE: dict[str, Any] = {
     "tcp_user_timeout": 30_000,
 }
 NETWORKED = re.compile(r"nfs\d?|cifs|smb3?|9p|ceph|lustre|glusterfs|fuse\.(gcsfuse|s3fs|sshfs|rclone)")
+
+
+class StoreError(RuntimeError):
+    """A database that did not come back; the message says which, who waits for it, and what to do."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a database has been of no use. Threads that share it lose patience together."""
+
+    database: str  # its name, without passwords
+    who: str  # waits for it
+    advice: str  # what a person can do
+    since: float | None = None  # by the process's clock
+    told: float = 0.0
+
+    def wait(self, error: Exception) -> None:
+        """It was of no use just now. Says so from time to time; raises StoreError in the end."""
+        now = time.monotonic()
+        if self.since is None:
+            self.since = self.told = now
+        reason = str(error).strip().partition("\n")[0]
+        said = f"{self.who} waits for {self.database}, since {now - self.since:.0f} s: {reason}; {self.advice}"
+        if now - self.since > PATIENCE:
+            raise StoreError(f"{said}, then run the same command again") from error
+        if now - self.told > TOLD:
+            logging.warning("%s: it goes on by itself then", said)
+            self.told = now
+
+    def end(self) -> None:
+        """It was of use."""
+        self.since = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +86,8 @@ class Database(Protocol):
     def close(self) -> None: ...
 
 
-def open_database(url: str) -> Database:
-    """`sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/database`.
+def open_database(url: str, who: str) -> Database:
+    """`sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/database`, for `who` to use.
 
     Raises:
       ValueError: neither, or an SQLite file on a network file system, where its locks do not hold.
@@ -63,14 +97,14 @@ def open_database(url: str) -> Database:
         path = url.removeprefix("sqlite:///")
         if path == url or not path:
             raise ValueError(f"store {url!r}: write sqlite:///relative.db or sqlite:////absolute.db")
-        return Sqlite(Path(path))
+        return Sqlite(Path(path), who)
     if kind in ("postgresql", "postgres"):
-        return Postgres(url)
+        return Postgres(url, who)
     raise ValueError(f"store {url!r} must begin with sqlite:/// or postgresql://")
 
 
 class Sqlite:
-    """A file in WAL mode, for processes of one machine."""
+    """A file in WAL mode, for processes of one machine. One of them writes at a time; the others wait."""
 
     _words: ClassVar = {
         "now": "((julianday('now') - 2440587.5) * 86400.0)",
@@ -80,7 +114,7 @@ class Sqlite:
         "alone": "SELECT 1",  # whoever writes is alone already
     }
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, who: str) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -89,7 +123,9 @@ class Sqlite:
         if NETWORKED.fullmatch(kind := file_system(path)):
             raise ValueError(f"store {path}: SQLite's locks do not hold on {kind}; use a local disk or postgresql://")
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        advice = f"another program holds it: see which (fuser {path}), and end its transaction or it"
+        self._patience = Patience(f"the database {path}", who, advice)
+        self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
             self._write_ahead()
             self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
@@ -104,13 +140,13 @@ class Sqlite:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() - begun > PATIENCE:
+                if "locked" not in str(error) or time.monotonic() - begun > TOLD:
                     raise
             time.sleep(0.02)
 
     def run(self, work: Callable[[Execute], T]) -> T:
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._unlocked(lambda: self._connection.execute("BEGIN IMMEDIATE"))
             try:
                 result = work(self._execute)
             except BaseException:
@@ -121,7 +157,20 @@ class Sqlite:
 
     def look(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         with self._lock:
-            return self._execute(statement, values).found
+            return self._unlocked(lambda: self._execute(statement, values)).found
+
+    def _unlocked(self, act: Callable[[], T]) -> T:
+        """`act`, which changes nothing, as soon as nobody else holds the database."""
+        while True:
+            try:
+                result = act()
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                self._patience.wait(error)
+            else:
+                self._patience.end()
+                return result
 
     def close(self) -> None:
         self._connection.close()
@@ -143,28 +192,32 @@ class Postgres:
         "alone": "SELECT pg_advisory_xact_lock(251113288)",
     }
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, who: str) -> None:
         try:
             import psycopg
         except ModuleNotFoundError as error:
             raise ValueError("a postgresql:// store needs psycopg: pip install 'metaagentx[postgres]'") from error
         self._psycopg, self._url, self._lock = psycopg, url, threading.Lock()
         try:
+            about = psycopg.conninfo.conninfo_to_dict(url)
+            name = f"the database {about.get('dbname', '')!r} at {about.get('host', 'this machine')}"
+            self._patience = Patience(name, who, "see that it runs and lets us in")
             self._connection = self._connect()
         except psycopg.Error as error:
             raise ValueError(f"the store does not let us in: {str(error).strip()}") from error
 
     def run(self, work: Callable[[Execute], T]) -> T:
         with self._lock:
-            begun = time.monotonic()
             while True:
                 try:
                     with self._connection.transaction():
-                        return work(self._execute)
-                except self._psycopg.OperationalError:
-                    if time.monotonic() - begun > PATIENCE:
-                        raise
+                        result = work(self._execute)
+                except self._psycopg.OperationalError as error:
+                    self._patience.wait(error)
                     self._connect_again()
+                else:
+                    self._patience.end()
+                    return result
 
     def look(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return self.run(lambda execute: execute(statement, values).found)
@@ -175,7 +228,7 @@ class Postgres:
     def _connect_again(self) -> None:
         self._connection.close()
         time.sleep(0.2)
-        with suppress(self._psycopg.OperationalError):  # the next transaction fails at once, and `run` counts seconds
+        with suppress(self._psycopg.OperationalError):  # the next transaction fails at once, and patience wears out
             self._connection = self._connect()
 
     def _connect(self) -> Any:

@@ -36,7 +36,7 @@ def gather(settings: Settings, workdir: Path, url: str, run: str) -> None:
     """
     if settings.team is None:
         raise SettingsError("config.team is missing: only a team has servers of one policy each")
-    with joined(settings, settings.team, url, run) as store:
+    with joined(settings, settings.team, url, run, "gathering") as store:
         found = [(policy, store.pointer(policy)) for policy in settings.team.learners]
     pointers = [pointer for _, pointer in found if pointer is not None]
     if len(pointers) < len(found) or len({pointer.version for pointer in pointers}) > 1:
@@ -46,8 +46,7 @@ def gather(settings: Settings, workdir: Path, url: str, run: str) -> None:
     if settings.cold_start.steps and not settings.cold_start.weights_from:
         beginning = dataclasses.replace(settings.cold_start, weights_from=str(_workdir(pointers[0])))
         settings = dataclasses.replace(settings, cold_start=beginning)
-    claim(workdir, plain(settings), differences)
-    with open_workbench(settings) as bench:
+    with claim(workdir, plain(settings), differences), open_workbench(settings) as bench:
         states: States = policies.states(bench.fresh_weights(), settings)
         records: list[dict[str, Any]] = []
         for pointer in pointers:

@@ -100,6 +100,10 @@ class Inbox:
             del self.leases[number]
         return ENDED
 
+    def refuse(self, number: int) -> None:
+        """Report that a sub-task is none."""
+        self._store.release(self.leases[number])
+
     def _finish(self, lease: Lease, entry: Entry) -> None:
         """Report. Where the lease was lost meanwhile, whoever leases the sub-task next finds it in the journal."""
         self._store.finish(lease, entry.reply, entry.version)

@@ -15,11 +15,11 @@ AGREED = ("seed", "task", "team", "train", "stages")  # sections in which the co
 
 
 @contextlib.contextmanager
-def joined(settings: Settings, team: TeamOptions, url: str, run: str) -> Iterator[Store]:
-    """The store, once it is sure that the run in it is this one."""
+def joined(settings: Settings, team: TeamOptions, url: str, run: str, who: str) -> Iterator[Store]:
+    """The store for `who` to use, once it is sure that the run in it is this one."""
     ours = {section: value for section, value in plain(settings).items() if section in AGREED}
     try:
-        store = Store(url, run, team.exchange.attempts)
+        store = Store(url, run, team.exchange, who)
     except ValueError as error:
         raise SettingsError(f"--store: {error}") from error
     try:

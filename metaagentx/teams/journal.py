@@ -45,8 +45,8 @@ class Entry:
 class Journal:
     """The samples of one server, in a file of its own."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Sqlite(path)
+    def __init__(self, path: Path, who: str = "this program") -> None:
+        self._database = Sqlite(path, who)
         self._database.run(lambda execute: execute(TABLE, {}))
 
     def close(self) -> None:

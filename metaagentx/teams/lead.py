@@ -1,8 +1,9 @@
 """The main agent's server: rollouts whose sub-tasks are done elsewhere, one step after the other.
 
 Killed at any moment, it goes on from its last checkpoint and plays the steps after it again: its own tokens are the
-same by their keys, and reports that came are in the store, so every sub-task is the same again. Grades may not be (a
-sandbox fails now and then): what was recorded of a rollout first is what everybody trains on.
+same by their keys, what its tools answered is in its journal, and reports that came are in the store, so every sub-task
+is the same again. Grades may not be (a sandbox fails now and then): what was recorded of a rollout first is what
+everybody trains on.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Protocol
 
 from metaagentx.rollout.at_work import Tools
 from metaagentx.teams.errands import rollout_key
-from metaagentx.teams.learner import Learner, Sample, publish, record
+from metaagentx.teams.learner import Learner, Sample, lost_of, publish, record
 from metaagentx.teams.options import MAIN, ExchangeOptions, MainReward
 from metaagentx.teams.outbox import Outbox, Stopped
 from metaagentx.teams.pulse import Pulse, Watch
+from metaagentx.teams.recall import Answers, Recalled
 from metaagentx.teams.records import Outcome
 from metaagentx.teams.reward import main_reward
 from metaagentx.teams.store import Store
@@ -37,13 +39,17 @@ class Leader(Learner, Protocol):
         ...
 
     def play(self, tools: Tools) -> tuple[list[TeamTree], float]:
-        """The rollouts of the next step, and the seconds in which nothing but tools was under way."""
+        """The rollouts of the next step, and the seconds in which nothing but tools was under way.
+
+        Calls of tools are `placed`.
+        """
         ...
 
 
 def lead(
     leader: Leader,
     store: Store,
+    answers: Answers,
     pulse: Pulse,
     reward: MainReward,
     options: ExchangeOptions,
@@ -58,11 +64,13 @@ def lead(
     """
     publish(store, leader.save())
     try:
-        with Outbox(store, Watch(store, MAIN, options), leader.tools, options, stop) as outbox:
+        tools = Recalled(leader.tools, answers)
+        with Outbox(store, Watch(store, MAIN, options), tools, options, stop) as outbox:
             while not leader.ended:
                 _step(leader, store, pulse, reward, outbox)
                 if leader.step % save_every == 0:
                     publish(store, leader.save())
+                    answers.forget(leader.kept)
                 if stop.is_set():
                     raise Stopped
     except Stopped:
@@ -85,7 +93,7 @@ def _step(leader: Leader, store: Store, pulse: Pulse, reward: MainReward, outbox
 
     pulse.say(f"training step {step}")
     samples = samples_of(trees, outcomes, reward)
-    leader.learn(samples, idle)
+    leader.learn(samples, lost_of(outcomes), idle)
     record(store, MAIN, step, samples)
 
 

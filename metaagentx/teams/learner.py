@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from metaagentx.rollout.trajectory import Trajectory
-from metaagentx.teams.records import Pointer
+from metaagentx.teams.records import Outcome, Pointer
 from metaagentx.teams.store import Store
 
 
@@ -34,8 +34,12 @@ class Learner(Protocol):
         """The oldest step at which the run can still go on."""
         ...
 
-    def learn(self, samples: Sequence[Sample], idle: float) -> None:
-        """Train one step, and sample with the new weights from now on. `idle`: seconds that the step had to wait."""
+    def learn(self, samples: Sequence[Sample], lost: Sequence[bool], idle: float) -> None:
+        """Train one step, and sample with the new weights from now on.
+
+        `lost`: of each rollout of the step, in order, whether it was lost to our own faults. `idle`: seconds that the
+        step had to wait.
+        """
         ...
 
     def save(self) -> Pointer:
@@ -45,6 +49,11 @@ class Learner(Protocol):
 
 class Superseded(RuntimeError):
     """Another server has published other weights of the same policy."""
+
+
+def lost_of(outcomes: Sequence[Outcome]) -> list[bool]:
+    """Whether each rollout was lost to our own faults."""
+    return [bool(outcome.values["masked"]) for outcome in outcomes]
 
 
 def publish(store: Store, pointer: Pointer) -> None:

@@ -65,12 +65,13 @@ class ExchangeOptions:
     depth: int = 64  # sub-tasks of one policy that wait or are worked on at a time; the rest is put later
     workers: int = 32  # sub-tasks that a server works on side by side
     lease_seconds: float = 60.0  # after which a server that says nothing has lost its sub-tasks to whoever comes next
-    attempts: int = 3  # leases of a sub-task before it is a dead letter
+    attempts: int = 3  # failures that servers report of a sub-task before it is a dead letter
+    losses: int = 20  # leases of it that end without a word (its server was killed, or hung) before it is one
     staleness: int = 0  # updates that the weights which do a sub-task may be behind its step; 0: servers go in step
     beat_seconds: float = 2.0  # between two signs of life; a server without one for three times as long is missed
 
     def __post_init__(self) -> None:
-        for key in ("depth", "workers", "attempts"):
+        for key in ("depth", "workers", "attempts", "losses"):
             if getattr(self, key) < 1:
                 raise ValueError(f"team.exchange.{key} must be at least 1, not {getattr(self, key)}")
         for key in ("lease_seconds", "beat_seconds"):

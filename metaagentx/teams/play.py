@@ -31,6 +31,8 @@ from metaagentx.workflow.room import Room
 
 Delegates: TypeAlias = Callable[[int, int, Question], Delegate]
 """Who does the sub-tasks of a rollout: by the numbers of the question and of the rollout, and the question."""
+Around: TypeAlias = Callable[[Process[list[TeamTree]]], Process[list[TeamTree]]]
+"""Stands between the rollouts and whoever answers them."""
 Ended: TypeAlias = Callable[[], Graded]
 """A rollout that has ended: called, it waits for its grades."""
 
@@ -145,6 +147,7 @@ def play(
     seed: int,
     step: int,
     delegates: Delegates | None = None,
+    around: Around | None = None,
     share: Share = alone,
 ) -> Played:
     """Have the team work K times on each question.
@@ -153,6 +156,7 @@ def play(
     the same rollouts, whatever ran before.
     """
     process = forest(questions, scene, delegates or scene.beside)
+    process = process if around is None else around(process)
     found = observe(process, engines, chat, toolbox, sampling, seed=seed, step=step, share=share)
     trees = found.value
     trajectories = attach(trees, [row for row in found.trajectories if row.agent != JUDGE])

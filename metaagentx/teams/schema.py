@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-SCHEMA = 1
+SCHEMA = 2
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS team_schema (version INTEGER NOT NULL)",
     """CREATE TABLE IF NOT EXISTS team_tasks (
         number {serial}, run TEXT NOT NULL, key TEXT NOT NULL, policy TEXT NOT NULL, step BIGINT NOT NULL,
         rollout TEXT NOT NULL, body TEXT NOT NULL, status TEXT NOT NULL, fence BIGINT NOT NULL,
-        attempts BIGINT NOT NULL, until DOUBLE PRECISION, holder TEXT, reply TEXT, version BIGINT,
+        failures BIGINT NOT NULL, losses BIGINT NOT NULL, until DOUBLE PRECISION, holder TEXT, reply TEXT,
+        version BIGINT,
         UNIQUE (run, key))""",
     "CREATE INDEX IF NOT EXISTS team_tasks_open ON team_tasks (run, policy, status, number)",
     """CREATE TABLE IF NOT EXISTS team_outcomes (
@@ -32,18 +33,19 @@ TABLES = (
         PRIMARY KEY (run, server))""",
 )
 
-PUT = """INSERT INTO team_tasks (run, key, policy, step, rollout, body, status, fence, attempts)
-    VALUES (:run, :key, :policy, :step, :rollout, :body, 'waiting', 0, 0) ON CONFLICT (run, key) DO NOTHING"""
+PUT = """INSERT INTO team_tasks (run, key, policy, step, rollout, body, status, fence, failures, losses)
+    VALUES (:run, :key, :policy, :step, :rollout, :body, 'waiting', 0, 0, 0) ON CONFLICT (run, key) DO NOTHING"""
 SAID = "SELECT body FROM team_tasks WHERE run = :run AND key = :key"
 OPEN = """SELECT count(*) FROM team_tasks
     WHERE run = :run AND policy = :policy AND status IN ('waiting', 'leased')"""
 THERE = """SELECT 1 FROM team_tasks
     WHERE run = :run AND policy = :policy AND status IN ('waiting', 'leased')
         AND (status = 'leased' AND until < {now} OR status = 'waiting' AND step <= :last) LIMIT 1"""
-BURY = """UPDATE team_tasks SET status = 'dead', version = -1
-    WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND attempts >= :attempts"""
+BURY = """UPDATE team_tasks SET status = 'dead', version = -1, losses = losses + 1
+    WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND losses + 1 >= :losses"""
 LEASE = """UPDATE team_tasks
-    SET status = 'leased', fence = fence + 1, attempts = attempts + 1, until = {now} + :seconds, holder = :holder
+    SET status = 'leased', fence = fence + 1, until = {now} + :seconds, holder = :holder,
+        losses = losses + CASE WHEN status = 'leased' THEN 1 ELSE 0 END
     WHERE number IN (
         SELECT number FROM team_tasks
         WHERE run = :run AND policy = :policy AND step <= :last
@@ -54,9 +56,10 @@ RENEW = """UPDATE team_tasks SET until = {now} + :seconds
     WHERE run = :run AND key = :key AND status = 'leased' AND fence = :fence AND until >= {now}"""
 FINISH = """UPDATE team_tasks SET status = 'done', reply = :reply, version = :version
     WHERE run = :run AND key = :key AND status = 'leased' AND fence = :fence AND until >= {now}"""
-RELEASE = """UPDATE team_tasks SET status = CASE WHEN attempts >= :attempts THEN 'dead' ELSE 'waiting' END, version = -1
+RELEASE = """UPDATE team_tasks SET failures = failures + 1, version = -1,
+        status = CASE WHEN failures + 1 >= :attempts THEN 'dead' ELSE 'waiting' END
     WHERE run = :run AND key = :key AND status = 'leased' AND fence = :fence"""
-GIVE_BACK = """UPDATE team_tasks SET status = 'waiting', attempts = attempts - 1
+GIVE_BACK = """UPDATE team_tasks SET status = 'waiting'
     WHERE run = :run AND holder = :holder AND status = 'leased'"""
 RECLAIM = """UPDATE team_tasks SET until = 0 WHERE run = :run AND holder = :holder AND status = 'leased'"""
 ENDED = """SELECT key, status, reply, version FROM team_tasks

@@ -15,7 +15,7 @@ from metaagentx.rollout.at_work import Tools
 from metaagentx.teams.errands import Order, read_reply
 from metaagentx.teams.inbox import HAND_IN, TAKE, Inbox
 from metaagentx.teams.journal import Journal
-from metaagentx.teams.learner import Learner, Sample, publish, record
+from metaagentx.teams.learner import Learner, Sample, lost_of, publish, record
 from metaagentx.teams.options import JUDGE, ExchangeOptions, SubReward
 from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.pulse import Pulse, Watch
@@ -77,7 +77,7 @@ def serve(
 
             pulse.say(f"training step {step}")
             samples = samples_of(step, servant.policy, store, journal, outcomes, reward, options.staleness)
-            servant.learn(samples, idle)
+            servant.learn(samples, lost_of(outcomes), idle)
             record(store, servant.policy, step, samples)
             if servant.step % save_every == 0:
                 publish(store, servant.save())
@@ -101,11 +101,17 @@ def _worker(servant: Servant, inbox: Inbox) -> Process[None]:
         (taken,) = yield ToolCalls((ToolCall(TAKE, {}, servant.policy),))
         if not taken.text:
             return
-        task = inbox.leases[int(taken.text)].task
-        order = Order.of(task)
-        errand, rows = yield Graft(servant.errand(order), order.path, task.step)
+        number = int(taken.text)
+        task = inbox.leases[number].task
+        try:
+            order = Order.of(task)
+            work = servant.errand(order)
+        except ValueError:  # this ends the server, but not for ever the next
+            inbox.refuse(number)
+            raise
+        errand, rows = yield Graft(work, order.path, task.step)
         own = [dataclasses.replace(row, execution=order.number, turn=order.turn) for row in rows if row.agent != JUDGE]
-        done = {"number": int(taken.text), "errand": errand, "trajectory": next(iter(own), None)}
+        done = {"number": number, "errand": errand, "trajectory": next(iter(own), None)}
         yield ToolCalls((ToolCall(HAND_IN, done | {"version": servant.step}, servant.policy),))
 
 

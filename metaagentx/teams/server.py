@@ -35,6 +35,7 @@ from metaagentx.teams.lead import lead
 from metaagentx.teams.options import MAIN, TeamOptions
 from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.pulse import Pulse
+from metaagentx.teams.recall import Answers
 from metaagentx.teams.serve import serve
 from metaagentx.teams.store import Store
 from metaagentx.workbench import open_workbench
@@ -48,20 +49,22 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
     """The whole run of one policy.
 
     Raises:
+      CheckpointError: the work directory is in use, or is another run's.
       SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
         run of this name with another config or with this policy in another work directory.
       Preempted: `stop` was set. All is saved.
+      StoreError: the store was locked or away for too long.
     """
     team = checked(settings, policy)
-    claim(workdir, plain(settings), differences)
-    server = taken(workdir, policy)
-    with joined(settings, team, url, run) as store:
-        own(workdir, policy, server, store)
-        try:
-            with Pulse(store, policy, team.exchange) as pulse:
-                _work(settings, team, workdir, policy, server, store, pulse, stop)
-        except Stopped:
-            raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
+    with claim(workdir, plain(settings), differences):
+        server = taken(workdir, policy)
+        with joined(settings, team, url, run, f"policy {policy!r}") as store:
+            own(workdir, policy, server, store)
+            try:
+                with Pulse(store, policy, team.exchange) as pulse:
+                    _work(settings, team, workdir, policy, server, store, pulse, stop)
+            except Stopped:
+                raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
 
 
 def _work(
@@ -90,9 +93,11 @@ def _work(
 
         # ----- Step by step, each role its part
         if policy == MAIN:
-            lead(apprentice, store, pulse, team.main_reward, options, every, stop)
+            answers = Answers(workdir / "answers.db", f"policy {policy!r}")
+            lead(apprentice, store, answers, pulse, team.main_reward, options, every, stop)
+            answers.close()
         else:
-            journal = Journal(workdir / "journal.db")
+            journal = Journal(workdir / "journal.db", f"policy {policy!r}")
             serve(apprentice, store, journal, pulse, team.sub_reward, options, server, every, stop)
             journal.close()
         apprentice.close()

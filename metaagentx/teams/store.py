@@ -2,7 +2,9 @@
 
 Delivery is at least once, and every effect happens once. A sub-task is put under a key (again: no effect), leased for
 a while, and finished with the lease's fence: a server that slept through its lease is told so and changes nothing.
-Sub-tasks that nobody finishes become dead letters after `attempts` leases. The only clock is the database's.
+A sub-task that nobody can do becomes a dead letter: a few failures that servers reported are enough, but of leases that
+ended without a word it takes many, for most servers that die do not die of their sub-tasks. The only clock is the
+database's.
 """
 
 from __future__ import annotations
@@ -14,19 +16,20 @@ from typing import Any
 
 from metaagentx.teams import schema
 from metaagentx.teams.database import Execute, open_database
+from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.records import Beat, Lease, Outcome, Pointer, Report, SubTask
 
 
 class Store:
     """The records of one run. Methods may be called from several threads, and again after a failure."""
 
-    def __init__(self, url: str, run: str, attempts: int = 3) -> None:
-        """`attempts`: leases of a sub-task before it is a dead letter.
+    def __init__(self, url: str, run: str, options: ExchangeOptions | None = None, who: str = "this program") -> None:
+        """`options`: how often a sub-task may fail. `who`: uses it, for messages.
 
         Raises:
           ValueError: `url` cannot be used, or the database was made by another version of this program.
         """
-        self._database, self._run, self._attempts = open_database(url), run, attempts
+        self._database, self._run, self._options = open_database(url, who), run, options or ExchangeOptions()
         self._database.run(self._prepare)
 
     def close(self) -> None:
@@ -78,7 +81,7 @@ class Store:
 
         def work(execute: Execute) -> list[Lease]:
             values = {"run": self._run, "policy": policy}
-            execute(schema.BURY, {**values, "attempts": self._attempts})
+            execute(schema.BURY, {**values, "losses": self._options.losses})
             found = execute(
                 schema.LEASE, {**values, "most": most, "seconds": seconds, "holder": holder, "last": last}
             ).found
@@ -106,15 +109,15 @@ class Store:
         return self._database.run(work)
 
     def release(self, lease: Lease) -> bool:
-        """Give a sub-task back, to be tried again or to become a dead letter; whether it was still ours."""
-        return self._change(schema.RELEASE, key=lease.task.key, fence=lease.fence, attempts=self._attempts)
+        """Say that a sub-task failed, to be tried again or to become a dead letter; whether it was still ours."""
+        return self._change(schema.RELEASE, key=lease.task.key, fence=lease.fence, attempts=self._options.attempts)
 
     def give_back(self, holder: str) -> None:
         """Let go of every lease that `holder` has and will not work on, as if it had never had them."""
         self._change(schema.GIVE_BACK, holder=holder)
 
     def reclaim(self, holder: str) -> None:
-        """Let go of every lease that `holder` has: a server that was killed and is back need not wait for them."""
+        """End every lease that `holder` has without a word: a server that was killed and is back need not wait."""
         self._change(schema.RECLAIM, holder=holder)
 
     def reports(self, keys: Iterable[str]) -> list[Report]:

@@ -46,7 +46,7 @@ class Ledger:
     def use_tools(self, calls: Sequence[ToolCall]) -> Process[tuple[ToolResult, ...]]:
         """Run as many of the tools as the budget allows, side by side; results in the order of the calls."""
         allowed = tuple(calls[: self.tool_budget - self.tool_calls])
-        results: tuple[ToolResult, ...] = (yield ToolCalls(allowed)) if allowed else ()
+        results: tuple[ToolResult, ...] = yield ToolCalls(allowed)
         refused = len(calls) - len(allowed)
         self.tool_calls += len(allowed)
         self.refused_tool_calls += refused

@@ -98,7 +98,11 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """Run several tools side by side; the result is the tuple of their `ToolResult`s, in the order of the calls."""
+    """Run several tools side by side; the result is the tuple of their `ToolResult`s, in the order of the calls.
+
+    It also says that the conversation of the last `Call` goes on when this is done. An agent who has others do all of
+    it, in a `Fork` that follows, asks for no tools.
+    """
 
     calls: tuple[ToolCall, ...]
 

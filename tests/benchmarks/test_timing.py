@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,18 @@ class Counter:
         return len(bytes(megabytes << 20))
 
 
+class Sleeper:
+    """A contestant that compiles for long."""
+
+    def __init__(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
 HERE = f"{__name__}:Counter"
 
 
 def bench(**given: object) -> Bench:
-    options = {"repetitions": 2, "cores": 1, "clock": None, "without": []} | given
+    options = {"repetitions": 2, "cores": 1, "clock": None, "without": [], "limit": 100.0} | given
     return Bench("try_out", argparse.Namespace(**options), Device("cpu", "cpu", 1))
 
 
@@ -69,6 +77,13 @@ def test_what_goes_wrong_there_is_said_here_and_the_contestant_lives_on():
     worker.close()
     with pytest.raises(Missing, match="no_such_package"):
         Worker("no_such_package:Anything", [], {})
+
+
+def test_who_is_not_ready_in_time_is_left_out_and_ended():
+    begun = time.monotonic()
+    with pytest.raises(Missing, match="not ready after 1 s"):
+        Worker(f"{__name__}:Sleeper", [], {}, limit=1, seconds=600)
+    assert time.monotonic() - begun < 100
 
 
 def test_turns_alternate_and_ratios_are_made_of_pairs(monkeypatch, tmp_path, capsys):

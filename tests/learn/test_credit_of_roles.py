@@ -34,10 +34,9 @@ def ragged(sizes, seed=0, dtype=np.float32):
     return rows, np.random.default_rng(seed + 1).choice([0.0, 0.1, 0.5, 1.0], len(rows)).astype(dtype)
 
 
-def role(rows, rewards, masked=None, **options):
-    masked = np.zeros(len(rows), bool) if masked is None else masked
-    given = {"questions": QUESTIONS, "rollouts": ROLLOUTS, "options": CreditOptions(), **options}
-    return assign_role(rows, rewards, masked, **given)
+def role(rows, rewards, lost=None, **options):
+    lost = np.zeros((QUESTIONS, ROLLOUTS), bool) if lost is None else lost
+    return assign_role(rows, rewards, lost, **{"options": CreditOptions(), **options})
 
 
 def normalised(values):
@@ -162,7 +161,8 @@ def test_a_main_agents_trajectories_count_once_and_within_their_question():
 def test_what_was_lost_to_our_own_faults_takes_no_place():
     rows, rewards = ragged([2] * 12)
     masked = np.array([row.design == 1 for row in rows])
-    found = role(rows, np.where(masked, 99, rewards), masked, alignment=AS_PUBLISHED)
+    lost = np.broadcast_to(np.arange(ROLLOUTS) == 1, (QUESTIONS, ROLLOUTS))
+    found = role(rows, np.where(masked, 99, rewards), lost, alignment=AS_PUBLISHED)
     kept = [i for i, row in enumerate(rows) if row.design != 1]
     clean = role([rows[i] for i in kept], rewards[kept], alignment=AS_PUBLISHED)
     assert by_number(found) == by_number(clean)
@@ -176,6 +176,20 @@ def test_places_come_from_earlier_rollouts_too_and_the_window_goes_on():
     assert first.metrics["places"] == 5, "the 9 has left the window"
     assert first.sizes == (5, 2, *[1] * 12)
     assert role(rows, rewards, alignment=quantile, sizes=first.sizes).metrics["places"] == 1
+
+
+def test_a_rollout_that_was_lost_is_no_number_of_trajectories_and_one_that_asked_nobody_is_none():
+    """Whether its sub-tasks left trajectories or not."""
+    low = AlignOptions(quantile=0.3)
+    for sub_tasks in (0, 9):
+        rows, rewards = ragged([0, 3, sub_tasks, 4] * 3)
+        lost = np.broadcast_to(np.arange(ROLLOUTS) == 2, (QUESTIONS, ROLLOUTS))
+        found = role(rows, rewards, lost, alignment=low, sizes=(5, 5))
+        assert found.sizes == (5, 5, *[0, 3, 4] * 3)
+        assert found.metrics["places"] == 3, "with zeros it would be 1"
+        assert found.metrics["empty"] == pytest.approx(1 / 3)
+    everything = role(rows, rewards, np.ones((QUESTIONS, ROLLOUTS), bool), alignment=low, sizes=(5, 5))
+    assert (everything.trajectories, everything.sizes, everything.metrics["masked"]) == ([], (5, 5), 1.0)
 
 
 def test_no_trajectories_give_no_advantages():

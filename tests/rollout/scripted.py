@@ -44,6 +44,7 @@ class Scripted:
         self.roles: list[str] = []
         self.asked: list[Ask] = []
         self.held: list[int] = []
+        self.released: list[int] = []
         self.steps = 0
 
     def submit(self, ask: Ask) -> None:
@@ -55,6 +56,12 @@ class Scripted:
 
     def hold(self, conversation: int) -> None:
         self.held.append(conversation)
+
+    def release(self, conversation: int) -> None:
+        self.released.append(conversation)
+
+    def drop(self) -> None:
+        self.queue.clear()
 
     def step(self) -> list[tuple[int, Sampled]]:
         self.steps += 1

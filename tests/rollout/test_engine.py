@@ -307,6 +307,19 @@ def test_decoding_reads_as_much_of_the_cache_as_the_longest_call_needs(config, p
     assert widths == [8] * 2 + [16] * 4 + [24] * 4  # the first token came with the prompt, the last needs no row
 
 
+@pytest.mark.parametrize(("ahead", "order"), [(0, "drdrdrdr"), (1, "ddrdrdrdrr")])
+def test_the_next_chunk_is_dispatched_before_the_last_is_read(config, params, options, monkeypatch, ahead, order):
+    """With `ahead`; a reply's end is read one chunk late then, so one more is decoded in vain."""
+    engine = Engine(config, dataclasses.replace(options, chunk=2, ahead=ahead), (99,))
+    engine.load(params, 1)
+    events, decode, read = [], programs._decode, jax.device_get
+    monkeypatch.setattr(programs, "_decode", lambda *args: events.append("d") or decode(*args))
+    monkeypatch.setattr(jax, "device_get", lambda report: events.append("r") or read(report))
+    engine.submit(Ask(0, np.full(4, 3, np.int32), ids(0), SamplingOptions(1.0, 9), "executor"))
+    assert len(finish(engine, 1)[0].tokens) == 9
+    assert "".join(events) == order
+
+
 def test_an_idle_engine_asks_nothing_of_the_device(engine, monkeypatch):
     sample(engine, prompts(2))
     monkeypatch.setattr(calls, "_decode", None)

@@ -123,6 +123,16 @@ def test_several_calls_are_under_way_and_no_more_than_allowed(server: Server) ->
     assert server.most_inside == 3
 
 
+def test_a_reply_that_a_server_cut_at_a_stop_string_lacks_it_and_ends_as_any_other(server: Server) -> None:
+    def answer(handler: Handler, posted: dict[str, Any]) -> None:
+        (stop,) = posted["stop"]
+        say(handler, "ab#c".partition(stop)[0], "stop")
+
+    server.answer = answer
+    (reply,) = answers(remote(server), ask("a", stop=("#",))).values()
+    assert (reply.tokens.tolist(), reply.outcome) == ([97, 98, END], Outcome.OK)
+
+
 @pytest.mark.parametrize(
     ("text", "reason", "prompt", "tokens", "outcome"),
     [

@@ -137,6 +137,17 @@ def test_a_kept_row_is_nobody_elses_until_it_is_released():
     assert not table.kept
 
 
+def test_a_row_of_a_dialogue_that_ended_is_free_and_not_the_next_ones_of_its_number():
+    table = rows(slots=2)
+    (place,) = table.place([prompt([1, 2, 3, 4], conversation=8)])
+    table.end(place.slot, np.array([5], np.int32))
+    table.hold(8)
+    table.part(8)
+    assert sorted(table.free) == [0, 1]
+    (other,) = table.place([prompt([1, 2, 3, 4, 5], conversation=8)])
+    assert (other.shared, other.own) == (4, False)
+
+
 def test_sharing_must_save_a_block():
     long, other = prompt([1, 2, 3, 4, 5, 6, 7]), prompt([1, 2, 9, 9, 9, 9, 9])
     assert [p.shared for p in rows(unit=4).place([long, other])] == [0, 0]

@@ -105,6 +105,25 @@ def test_a_sampler_is_shown_the_whole_dialogue_and_told_when_a_tool_works_for_it
     assert (first.messages, second.messages, third.messages) == (told[:1], told, user("other"))
 
 
+def test_a_dialogue_is_released_when_its_task_ends_whether_or_not_it_was_refused():
+    engine, seen = Scripted(lambda p: p), []
+
+    def talk():
+        yield Call("executor", "a", user("1"))
+        yield ToolCalls((ToolCall("add", {"numbers": [1]}, "a"),))
+        reply = yield Call("executor", "a", user("2"), turn=1)
+        seen.append([*engine.released])
+        return reply.outcome
+
+    def root():
+        return (yield Fork((talk(), talk())))
+
+    outcomes, _, _ = drive(root(), engine, Bounds(calls=3))
+    assert sorted(outcomes) == [Outcome.OK, Outcome.OVER_BUDGET]
+    assert seen[0] == []
+    assert sorted(engine.released) == sorted(engine.held) == [0, 1]
+
+
 def test_a_real_tokenizers_turns_are_exact_prefixes_of_each_other():
     chat = Chat(build(["calculator(", "hello "], "0123456789+)abc ", 64))
 

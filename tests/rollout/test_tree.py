@@ -67,6 +67,25 @@ def test_a_failed_run_is_masked_and_leaves_the_mean():
     assert mean_reward(runs[1:]) == 0.0
 
 
+def test_a_designs_executions_begin_while_other_designs_are_still_being_written():
+    class Uneven(Scripted):
+        """Answers one designer, and the others only when executors have been asked."""
+
+        def step(self):
+            assert self.steps < 20, "no execution begins before the last design is there"
+            if "executor" in self.roles or not self.steps:
+                return super().step()
+            self.steps += 1
+            return []
+
+    engine = Uneven(script(["a=solve()"], ["=2"]), slots=1)
+    engines, options = {"designer": engine, "executor": engine}, TreeOptions(designs=3, executions=2)
+    process = forest([TASK.question("train", 0)], TASK, options, LANGUAGE)
+    (tree,), _, _ = run(process, engines, Letters(), Adder(), SAMPLING, seed=0, step=0)
+    assert engine.roles[:5] == ["designer"] * 3 + ["executor"] * 2
+    assert [len(design.executions) for design in tree.designs] == [2] * 3
+
+
 def test_a_tree_by_hand():
     options = TreeOptions(designs=2, executions=2, w_invalid=0.2, w_cost=0.1, cost_unit="calls", budget=10)
     (tree,), rows = grow(script(["a=solve()", "nonsense("], ["so =2", "so =5"]), options)

@@ -8,6 +8,8 @@ from metaagentx.tasks.options import TaskOptions
 from metaagentx.tasks.sharegpt import read_demonstrations
 from metaagentx.workflow.ir import Limits
 
+DESIGNS = ("designer", "executor")
+
 
 def said(*pairs):
     return [{"from": speaker, "value": value} for speaker, value in pairs]
@@ -23,7 +25,7 @@ def write(path, *rows):
 
 def test_conversations_become_demonstrations(tmp_path):
     rows = {"conversations": TALK}, {"conversations": said(("human", "Q"), ("gpt", "a=solve()")), "role": "designer"}
-    first, second = read_demonstrations(write(tmp_path / "a.jsonl", *rows))
+    first, second = read_demonstrations(write(tmp_path / "a.jsonl", *rows), DESIGNS)
     assert first.role == "executor"
     assert [message.role for message in first.messages] == ["system", "user", "assistant", "tool", "assistant"]
     assert first.messages[3].content == "7"
@@ -35,7 +37,11 @@ def test_conversations_become_demonstrations(tmp_path):
     [
         ({"conversation": TALK}, "unknown key 'conversation'"),
         ({"conversations": []}, "conversations must be a list"),
-        ({"conversations": TALK, "role": "judge"}, "role must be 'designer' or 'executor'"),
+        (
+            {"conversations": TALK, "role": "judge"},
+            r"role must be one of this run's \(designer, executor\), not 'judge'",
+        ),
+        ({"conversations": TALK, "role": ["executor"]}, r"role must be one of this run's"),
         ({"conversations": TALK, "kind": 3}, "kind must be a text"),
         ({"conversations": [*TALK, "x"]}, r"conversations\[5\] must be"),
         ({"conversations": said(("user", "Q"))}, r"conversations\[0\]\.from must be one of system, human, gpt, tool"),
@@ -48,7 +54,19 @@ def test_conversations_become_demonstrations(tmp_path):
 def test_a_bad_conversation_is_an_error_with_file_and_line(tmp_path, row, message):
     path = write(tmp_path / "talks.jsonl", {"conversations": TALK}, row)
     with pytest.raises(BadRow, match=rf"talks\.jsonl:2: {message}"):
-        read_demonstrations(path)
+        read_demonstrations(path, DESIGNS)
+
+
+def test_a_team_s_demonstrations_are_for_its_roles_and_say_for_which(tmp_path):
+    rows = [{"conversations": TALK, "role": role} for role in ("main", "critic")]
+    found = read_demonstrations(write(tmp_path / "team.jsonl", *rows), ("main", "critic"))
+    assert [each.role for each in found] == ["main", "critic"]
+    for row, complaint in (({}, "and is missing"), ({"role": "executor"}, "not 'executor'")):
+        path = write(tmp_path / "bad.jsonl", {"conversations": TALK, "role": "main"}, {"conversations": TALK, **row})
+        with pytest.raises(
+            BadRow, match=rf"bad\.jsonl:2: role must be one of this run's \(main, critic\), {complaint}"
+        ):
+            read_demonstrations(path, ("main", "critic"))
 
 
 def test_each_pass_over_a_file_shows_every_demonstration_once(tmp_path):

@@ -29,6 +29,7 @@ from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import ExchangeOptions, SubAgentOptions, TeamOptions
 from metaagentx.teams.play import Scene, attach, forest
 from metaagentx.teams.pulse import Pulse
+from metaagentx.teams.recall import Answers, placed
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.reward import marker
 from metaagentx.teams.serve import serve
@@ -46,7 +47,7 @@ TEAM = TeamOptions(
     rollouts=3,
     rounds=2,
     errands=5,
-    exchange=ExchangeOptions(depth=6, workers=4, lease_seconds=5, attempts=1000, beat_seconds=0.2),
+    exchange=ExchangeOptions(depth=6, workers=4, lease_seconds=5, beat_seconds=0.2),
 )
 QUESTIONS, SAVE_EVERY = 2, 3
 ROLES = TEAM.learners  # main, guess, sub
@@ -74,6 +75,7 @@ class Dice:
     def __init__(self, weights: str, version: int, pause: float = 0.0, slots: int = 3) -> None:
         self.weights, self.version, self.pause, self.slots = weights, version, pause, slots
         self.queue: list[Ask] = []
+        self.may_go_on = lambda: True
 
     def submit(self, ask: Ask) -> None:
         self.queue.append(ask)
@@ -81,8 +83,16 @@ class Dice:
     def hold(self, conversation: int) -> None:
         pass
 
+    def release(self, conversation: int) -> None:
+        pass
+
+    def drop(self) -> None:
+        self.queue.clear()
+
     def step(self):
         time.sleep(self.pause)
+        while not self.may_go_on():
+            time.sleep(0.01)
         now, self.queue = self.queue[: self.slots], self.queue[self.slots :]
         return [(ask.ticket, self.reply(ask)) for ask in now]
 
@@ -92,13 +102,17 @@ class Dice:
         number = draw.choice((int(asked.partition("+")[0]) + 2, draw.randrange(100)))
         delegates = ask.role == "main" and draw.random() < 0.7
         names = draw.choices(tuple(TEAM.subs), k=draw.randrange(1, 4)) if delegates else ()
-        text = "".join(_call(name, f"{draw.randrange(20)}+2") for name in names)
+        text = "".join(called(name, f"{draw.randrange(20)}+2") for name in names)
         text = text or (f"={number}" if draw.random() < 0.9 else "well")
-        tokens = np.array([*map(ord, text), END], np.int32)
-        return Sampled(tokens, np.array([draw.random() for _ in tokens], np.float32), Outcome.OK)
+        return spoken(text, draw)
 
 
-def _call(name: str, task: str) -> str:
+def spoken(text: str, draw: random.Random) -> Sampled:
+    tokens = np.array([*map(ord, text), END], np.int32)
+    return Sampled(tokens, np.array([draw.random() for _ in tokens], np.float32), Outcome.OK)
+
+
+def called(name: str, task: str) -> str:
     return "<tool_call>" + json.dumps({"name": name, "arguments": {"task": task}}) + "</tool_call>"
 
 
@@ -118,6 +132,10 @@ class Pretend:
     tools = NoTools()
 
     @property
+    def scene(self) -> Scene:
+        return SCENE
+
+    @property
     def ended(self) -> bool:
         return self.step >= self.steps
 
@@ -128,9 +146,9 @@ class Pretend:
     def sampler(self) -> Dice:
         return Dice(self.weights, self.step, self.pause)
 
-    def learn(self, samples, idle: float) -> None:
+    def learn(self, samples, lost, idle: float) -> None:
         time.sleep(self.pause)
-        found = hashlib.sha256(f"{self.weights}".encode())
+        found = hashlib.sha256(f"{self.weights}/{[*lost]}".encode())
         for sample in samples:
             found.update(repr((sample.key, sample.reward, sample.masked)).encode())
             if (row := sample.trajectory) is not None:
@@ -152,7 +170,8 @@ class Pretend:
 
     def play(self, tools):
         cursor = self.step * QUESTIONS
-        work = forest(questions(cursor), SCENE, lambda q, k, _: across(self.step, cursor, q, k))
+        scene, step = self.scene, self.step
+        work = placed(forest(questions(cursor), scene, lambda q, k, _: across(step, cursor, q, k)), step)
         trees, rows, spent = run(work, {"main": self.sampler()}, Letters(), tools, SAMPLING, seed=0, step=self.step)
         attach(trees, rows)
         return trees, spent.idle_seconds
@@ -183,16 +202,18 @@ def server(
     steps: int,
     pause: float = 0.0,
     stop: threading.Event | None = None,
-    exchange: ExchangeOptions = TEAM.exchange,
     made=Pretend,
+    exchange: ExchangeOptions = TEAM.exchange,
 ) -> Pretend:
     """One server, from its start to the end of the run."""
-    store, stop = Store(url, name, exchange.attempts), stop or threading.Event()
+    store, stop = Store(url, name, exchange), stop or threading.Event()
     store.agree(json.dumps({"team": plain(replace(TEAM, exchange=exchange))}))
     learner = made(policy, workdir, steps, pause)
     with Pulse(store, policy, exchange) as pulse:
         if policy == "main":
-            lead(learner, store, pulse, TEAM.main_reward, exchange, SAVE_EVERY, stop)
+            answers = Answers(workdir / "answers.db")
+            lead(learner, store, answers, pulse, TEAM.main_reward, exchange, SAVE_EVERY, stop)
+            answers.close()
         else:
             journal = Journal(workdir / "journal.db")
             serve(learner, store, journal, pulse, TEAM.sub_reward, exchange, f"{policy}@test", SAVE_EVERY, stop)
@@ -201,11 +222,11 @@ def server(
     return learner
 
 
-def process(policy: str, url: str, name: str, workdir: Path, steps: int, pause: float) -> None:
+def process(policy: str, url: str, name: str, workdir: Path, steps: int, pause: float, *more) -> None:
     """A server as a process of its own, which says on stderr what goes wrong."""
     logging.basicConfig(filename=workdir.with_suffix(".log"), level=logging.WARNING)
     try:
-        server(policy, url, name, workdir, steps, pause)
+        server(policy, url, name, workdir, steps, pause, None, *more)
     except BaseException:
         logging.exception("server %s", policy)
         os._exit(1)
@@ -220,8 +241,9 @@ def alone(steps: int) -> dict[str, str]:
         trees, rows, _ = run(process, engines, Letters(), NoTools(), SAMPLING, seed=0, step=step)
         attach(trees, rows)
         mains = samples_of(trees, outcomes_of(step, trees), TEAM.main_reward)
-        team["main"].learn(mains, 0.0)
         rollouts = [graded for tree in trees for graded in tree.rollouts]
+        lost = [graded.masked for graded in rollouts]
+        team["main"].learn(mains, lost, 0.0)
         errands = [
             (errand_key(each.key, number), errand, graded.masked)
             for each, graded in zip(mains, rollouts, strict=True)
@@ -233,5 +255,5 @@ def alone(steps: int) -> dict[str, str]:
                 for key, errand, masked in errands
                 if errand.trajectory.role == role
             ]
-            team[role].learn(own, 0.0)
+            team[role].learn(own, lost, 0.0)
     return {role: learner.weights for role, learner in team.items()}

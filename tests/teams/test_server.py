@@ -13,8 +13,8 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from metaagentx.checkpoint import CheckpointError, Checkpoints
-from metaagentx.sections import SettingsError, plain
+from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import read
 from metaagentx.teams.audit import audit
 from metaagentx.teams.gather import gather
@@ -24,6 +24,7 @@ from metaagentx.teams.learner import publish
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.server import checked, own, run_server, taken
 from metaagentx.teams.store import Store
+from metaagentx.train import train
 from tests.flags import flags
 from tests.test_team_train import OVERRIDES, small
 
@@ -93,7 +94,7 @@ def test_a_store_that_cannot_be_used_is_refused_in_words(url, tmp_path):
 def test_a_server_with_another_config_is_refused_and_one_on_another_machine_is_not(url, name):
     def join(**more):
         ours = small(**more)
-        with joined(ours, ours.team, url, name) as store:
+        with joined(ours, ours.team, url, name, "a test") as store:
             return store.about()
 
     join()
@@ -108,6 +109,23 @@ def test_a_work_directory_of_another_policy_is_refused_in_words(tmp_path):
     for policy, complaint in (("main", "--store: "), ("sub", "belongs to the server of policy 'main'")):
         with pytest.raises(SettingsError, match=complaint):
             run_server(small(), tmp_path, policy, "nowhere", "team", threading.Event())
+
+
+def test_a_work_directory_in_which_somebody_trains_is_refused_to_servers_and_to_one_process(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    stories = [
+        lambda folder: train(small(), folder),
+        lambda folder: run_server(small(), folder, "main", url, "team", threading.Event()),
+        lambda folder: gather(small(), folder, url, "team"),
+    ]
+    store = Store(url, "team")
+    for policy in ("main", "sub"):
+        publish(store, Pointer(policy, 3, "/nowhere/checkpoints/3", "bits"))
+    with claim(tmp_path / "run", {}, differences):
+        for story in stories:
+            with pytest.raises(CheckpointError, match=r"run is in use by process .* or give another --workdir"):
+                story(tmp_path / "run")
+    store.close()
 
 
 def test_a_policy_is_trained_in_one_work_directory_and_a_work_directory_is_of_one_run(url, name, tmp_path):
@@ -149,16 +167,16 @@ def test_policies_that_have_not_ended_are_not_gathered(tmp_path):
 def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
     store = Store(url, "team")
-    store._database.run(lambda execute: execute("UPDATE team_schema SET version = 0", {}))
+    store._database.run(lambda execute: execute("UPDATE team_schema SET version = 1", {}))
     store.close()
-    with pytest.raises(SettingsError, match="--store: the store has schema 0, this program writes 1"):
+    with pytest.raises(SettingsError, match="--store: the store has schema 1, this program writes 2"):
         run_server(small(), tmp_path / "main", "main", url, "team", threading.Event())
 
 
 @pytest.mark.slow
 def test_servers_on_the_command_line_survive_being_killed(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
-    changed = OVERRIDES | {"train.steps": 3, "cold_start.steps": 40, "team.exchange.attempts": 9}
+    changed = OVERRIDES | {"train.steps": 3, "cold_start.steps": 40}
     options = [f"--config.{key}={value}" for key, value in changed.items()]
     options = ["--config=configs/tiny_team.py", f"--store={url}", *options]
     environment = os.environ | {"XLA_FLAGS": flags(1)}
@@ -184,7 +202,7 @@ def test_servers_on_the_command_line_survive_being_killed(tmp_path):
         for server in running.values():
             server.kill()
     journal = Journal(tmp_path / "sub" / "journal.db")
-    result = audit(store, [journal], small(team__exchange__attempts=9).team)
+    result = audit(store, [journal], small().team)
     assert result.problems == []
     assert result.steps == 3
     assert result.done > 0

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
+from metaagentx.teams import database
+from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import Superseded, publish
+from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
+from metaagentx.teams.schema import SCHEMA
 from metaagentx.teams.store import Store
 
 
@@ -106,7 +113,7 @@ def test_a_renewed_lease_does_not_expire(store):
 
 
 def test_what_nobody_can_do_becomes_a_dead_letter(url, name):
-    store = Store(url, name, attempts=2)
+    store = Store(url, name, ExchangeOptions(attempts=2, losses=2))
     store.put(tasks("given up", "died on"), depth=10)
     for lease in leased(store):
         assert store.release(lease) if lease.task.key == "given up" else store.renew(lease, 0.05)
@@ -117,6 +124,20 @@ def test_what_nobody_can_do_becomes_a_dead_letter(url, name):
     time.sleep(0.1)
     assert leased(store) == []
     assert store.reports(["given up", "died on"]) == [Report("given up", None, -1), Report("died on", None, -1)]
+    store.close()
+
+
+def test_servers_that_die_use_up_no_attempts_and_failures_no_losses(url, name):
+    store = Store(url, name, ExchangeOptions(attempts=3, losses=6))
+    store.put(tasks("lost", "failed"), depth=10)
+    for fence in range(1, 6):
+        lost, *failed = leased(store)
+        assert (lost.task.key, lost.fence, len(failed)) == ("lost", fence, int(fence < 4))
+        assert all(store.release(lease) for lease in failed)
+        store.reclaim("server")
+    (lost,) = leased(store)
+    assert store.finish(lost, "at last", 0)
+    assert store.reports(["lost", "failed"]) == [Report("lost", "at last", 0), Report("failed", None, -1)]
     store.close()
 
 
@@ -176,7 +197,7 @@ def test_another_schema_is_refused(url, name):
         with pytest.raises(ValueError, match="schema 99"):
             Store(url, name)
     finally:
-        store._database.run(lambda execute: execute(change, {"version": 1}))
+        store._database.run(lambda execute: execute(change, {"version": SCHEMA}))
         store.close()
 
 
@@ -221,8 +242,8 @@ def test_a_server_that_is_back_has_its_sub_tasks_again_at_once_with_new_fences(s
     assert store.finish(others, "in time", 0)
 
 
-def test_sub_tasks_that_are_given_back_cost_no_attempt_and_get_new_fences(url, name):
-    store = Store(url, name, attempts=1)
+def test_sub_tasks_that_are_given_back_are_not_lost_and_get_new_fences(url, name):
+    store = Store(url, name, ExchangeOptions(attempts=1, losses=1))
     store.put(tasks("a"), depth=10)
     for fence in range(1, 4):
         (lease,) = store.lease("sub", 1, 60.0, "mine", 9)
@@ -233,7 +254,7 @@ def test_sub_tasks_that_are_given_back_cost_no_attempt_and_get_new_fences(url, n
         assert not store.finish(lease, "too late", 0)
     (again,) = store.lease("sub", 1, 60.0, "mine", 9)
     store.reclaim("mine")
-    assert leased(store) == [], "a server that dies of it has tried it"
+    assert leased(store) == [], "its server died: that is one lost lease, as many as there may be"
     assert store.reports(["a"]) == [Report("a", None, -1)]
     assert again.fence == 4
     store.close()
@@ -267,7 +288,7 @@ def test_the_first_server_says_what_a_run_is_about_and_the_last_step_ends_it(sto
 
 def work_off(url, name, number, count, quit_after):
     """Lease and finish until all is done; a server that dies holding a lease says nothing."""
-    store = Store(url, name, attempts=100)
+    store = Store(url, name, ExchangeOptions(losses=100))
     finished = 0
     while True:
         batch = store.lease("sub", 3, 0.5, f"server {number}", 0)
@@ -281,7 +302,7 @@ def work_off(url, name, number, count, quit_after):
 
 def test_servers_that_die_with_leases_lose_nothing_and_repeat_nothing(url, name):
     count = 120
-    store = Store(url, name, attempts=100)
+    store = Store(url, name, ExchangeOptions(losses=100))
     spawn = multiprocessing.get_context("spawn")
     servers = [
         spawn.Process(target=work_off, args=(url, name, number, count, quits))
@@ -319,6 +340,68 @@ def test_a_lost_connection_is_made_again_and_its_transaction_with_it(postgres, n
     assert [lease.task.key for lease in leased(store)] == ["a", "b"]
     store.close()
     other.close()
+
+
+@contextmanager
+def locked(path):
+    """Another program is in the middle of a transaction."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
+
+
+def test_a_database_that_another_program_holds_is_waited_for_and_said_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(database, "TOLD", 0.5)
+    path = tmp_path / "team.db"
+    store = Store(f"sqlite:///{path}", "run", who="policy 'sub'")
+    with ThreadPoolExecutor(1) as waiting, locked(path):
+        put = waiting.submit(store.put, tasks("a"), 10)
+        while not caplog.records:
+            assert not put.done()
+            time.sleep(0.05)
+        assert store._database._patience.since is not None
+    assert put.result() == 1
+    said = rf"^policy 'sub' waits for the database {path}, since \d+ s: database is locked; another program holds it: "
+    assert re.match(
+        said + rf"see which \(fuser {path}\), and end its transaction or it: it goes on", caplog.messages[0]
+    )
+    assert [lease.task.key for lease in leased(store)] == ["a"]
+    assert store._database._patience.since is None
+    store.close()
+
+
+def test_a_database_that_stays_locked_is_an_error_in_words_and_all_threads_lose_patience_together(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(database, "PATIENCE", 0.5)
+    path = tmp_path / "journal.db"
+    journal = Journal(path, "policy 'sub'")
+    with locked(path), ThreadPoolExecutor(4) as threads:
+        begun = time.monotonic()
+        waiting = [threads.submit(journal.forget, 3) for _ in range(4)]
+        for each in waiting:
+            with pytest.raises(
+                database.StoreError, match=rf"^policy 'sub' waits for the database {path}.*same command"
+            ):
+                each.result()
+        assert time.monotonic() - begun < 20
+    journal.forget(3)
+    journal.close()
+
+
+def test_a_server_that_stays_away_is_an_error_in_words_and_without_its_password(postgres, name, monkeypatch):
+    monkeypatch.setattr(database, "PATIENCE", 0.5)
+    store = Store(postgres.replace("team@", "team:secret@"), name, who="policy 'sub'")
+    store._database._url = "postgresql://team:secret@127.0.0.1:1/postgres"
+    store._database._connection.close()
+    wanted = r"^policy 'sub' waits for the database 'postgres' at 127\.0\.0\.1, .*; see that it runs and lets us in"
+    with pytest.raises(database.StoreError, match=wanted) as error:
+        store.put(tasks("a"), depth=10)
+    assert "secret" not in str(error.value)
+    store.close()
 
 
 def test_two_servers_of_one_policy_are_noticed(store):
