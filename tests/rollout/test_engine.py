@@ -312,8 +312,8 @@ def test_the_next_chunk_is_dispatched_before_the_last_is_read(config, params, op
     """With `ahead`; a reply's end is read one chunk late then, so one more is decoded in vain."""
     engine = Engine(config, dataclasses.replace(options, chunk=2, ahead=ahead), (99,))
     engine.load(params, 1)
-    events, decode, read = [], programs._decode, jax.device_get
-    monkeypatch.setattr(programs, "_decode", lambda *args: events.append("d") or decode(*args))
+    events, decode, read = [], calls._decode, jax.device_get
+    monkeypatch.setattr(calls, "_decode", lambda *args: events.append("d") or decode(*args))
     monkeypatch.setattr(jax, "device_get", lambda report: events.append("r") or read(report))
     engine.submit(Ask(0, np.full(4, 3, np.int32), ids(0), SamplingOptions(1.0, 9), "executor"))
     assert len(finish(engine, 1)[0].tokens) == 9
