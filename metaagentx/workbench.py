@@ -25,6 +25,7 @@ from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.load import load
 from metaagentx.policy.params import Params
 from metaagentx.primary import PrimaryTask, told
+from metaagentx.rollout import sampled
 from metaagentx.rollout.at_work import Tools, alone
 from metaagentx.rollout.bias import Biases, biases
 from metaagentx.rollout.compilation import compile_all
@@ -304,4 +305,4 @@ def _in_lockstep(settings: Settings) -> bool:
 
 def distinct(engines: Engines) -> list[Engine]:
     """Every engine of this program once, however many roles it serves."""
-    return list({id(engine): engine for engine in engines.values() if isinstance(engine, Engine)}.values())
+    return [engine for engine in sampled.distinct(engines) if isinstance(engine, Engine)]

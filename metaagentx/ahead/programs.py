@@ -103,19 +103,10 @@ def training(settings: Settings) -> list[str]:
     return roles
 
 
-def weights_of(config: ModelConfig, mesh: Mesh) -> params.Params:
-    """Shapes and layouts of the weights."""
-
-    def bind(x: jax.ShapeDtypeStruct, where: NamedSharding) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-
-    return jax.tree.map(bind, params.abstract(config), params.shardings(config, mesh))
-
-
 def sampled_weights(settings: Settings, mesh: Mesh) -> params.Params:
     """Shapes and layouts of what the engine samples from: the weights, or a copy that `Engine.load` makes of them."""
     model = constants(settings)
-    weights = weights_of(model, mesh)
+    weights = params.abstract(model, mesh)
     if settings.engine.whole:
         weights = _bound(jax.eval_shape(partial(params.whole, model), weights), mesh)
     if settings.engine.weights == "int8":
@@ -127,7 +118,7 @@ def sampled_weights(settings: Settings, mesh: Mesh) -> params.Params:
 
 def train_state(settings: Settings, mesh: Mesh) -> TrainState:
     """Shapes and layouts of the training state: weights, float32 masters, every role's moments."""
-    weights, moments = weights_of(constants(settings), mesh), settings.stages.moments
+    weights, moments = params.abstract(constants(settings), mesh), settings.stages.moments
     return _bound(abstract(weights, roles_of(settings), moments, settings.policies.master), mesh)
 
 
