@@ -24,8 +24,8 @@ ARMS = {0: COLD, 1: TRAINED, 2: ("cold", "trained"), 3: ("trained", "cold")}
 ARMS |= {4: COLD, 5: TRAINED, 6: COLD, 7: TRAINED}
 
 
-def options(layout: str):
-    return small(policies__layout=layout, policies__lora__rank=2, cold_start__steps=0)
+def options(layout: str, **more):
+    return small(policies__layout=layout, policies__lora__rank=2, cold_start__steps=0, **more)
 
 
 def trained(cold: Weights) -> Weights:
@@ -36,10 +36,10 @@ def trained(cold: Weights) -> Weights:
 
 def weights_of(engine: Engine, role: str) -> str:
     acting = engine._weights
-    own = acting.base["embed"]
-    if acting.adapters is not None:
-        own = jax.tree.leaves(acting.adapters)[0][:, engine._adapters[role]]
-    return "trained" if float(own.max()) > 500 else "cold"
+    own = acting.base["embed"] if acting.adapters is None else jax.tree.leaves(acting.adapters)[0]
+    with jax.set_mesh(own.sharding.mesh):  # of the devices that sample
+        own = own if acting.adapters is None else own[:, engine._adapters[role]]
+        return "trained" if float(own.max()) > 500 else "cold"
 
 
 def live() -> int:
@@ -66,6 +66,21 @@ def test_arms_have_their_weights_and_devices_hold_what_was_planned(layout: str, 
     if layout == "shared":  # the second engine is of the arms that cross alone
         assert sizes[0] < max(sizes)
         assert sizes[-1] == sizes[0]
+
+
+@pytest.mark.parametrize("layout", ["shared", "adapters"])
+def test_arms_have_their_weights_where_devices_of_their_own_sample(layout: str, tmp_path: Path, monkeypatch) -> None:
+    arms = {}
+
+    def play(bench, engines, split, count, *, step, system) -> Score:
+        arms[step - evaluate.TEST_STEP] = tuple(weights_of(engines[role], role) for role in ROLES)
+        return Score.of(["sums"], [[Sample(1.0, 10.0, 2.0, "solve")]])
+
+    monkeypatch.setattr(evaluate, "play", play)
+    apart = {"mesh__data": 1, "mesh__fsdp": 4, "generation__devices": 4}
+    with open_workbench(options(layout, **apart)) as bench:
+        evaluate.compare(bench, tmp_path, trained(bench.fresh_weights()))
+    assert arms == ARMS
 
 
 @pytest.mark.parametrize("layout", ["shared", "split", "adapters"])
