@@ -28,11 +28,13 @@ from metaagentx.metrics import JsonLines
 
 STEPS = "benchmarks.rl_steps"
 RUNS = {
-    "tiny": ("configs/tiny.py", "cold_start.steps=0", "stages.mode=joint"),
+    "tiny": ("configs/tiny.py", "stages.mode=joint"),  # after its cold start: before it, nothing is worth learning from
     "smollm2": (
         "configs/smollm2_gym.py",
         "cold_start.steps=0",
         "train.questions=1",
+        "tree.designs=2",
+        "tree.w_format=1.0",  # a difference that an untrained model makes
         # An untrained designer writes no designs; what it costs to ask it is in the replay.
         "tree.fixed_design=a=plan();b=solve()",
         "stages.mode=executor_only",
@@ -102,9 +104,11 @@ def split(bench: timing.Bench, run: Sequence[str], steps: int) -> dict[str, obje
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
         lines = [line for line in JsonLines(Path(workdir) / "metrics.jsonl").read() if PARTS[0] in line]
     counted = lines[1:] or lines
+    if not all(line["time/update"] > 0 and line["train/tokens"] > 0 for line in counted):
+        raise RuntimeError(f"{config}: a step trained on nothing, so its seconds are no step's")
     names = [*PARTS, *sorted(name for name in counted[0] if name.endswith("_seconds"))]
-    names += ["rollout/generated_tokens", "rollout/tokens_per_second", "rollout/slot_use"]
-    medians = {name: statistics.median(line[name] for line in counted) for name in names if name in counted[0]}
+    names += ["rollout/generated_tokens", "rollout/tokens_per_second", "engine/occupancy"]
+    medians = {name: statistics.median(line[name] for line in counted) for name in names}
     total = sum(medians[part] for part in PARTS)
     return {
         "command": " ".join(["python", *command[1:-1]]).replace(workdir, "runs/split"),

@@ -35,7 +35,7 @@ class Ours:
         self.state = create(load(path, self.config), self.roles, "per_role", master=True)
 
     def step(self, samples: Sequence[Sample], options: PackOptions) -> float:
-        """One update on all samples, packed as `options` says."""
+        """One update on all samples, packed as `options` says. The norm of its gradients."""
         attention = for_packed(options.attention, self.config, options.row_length)
         compute = Compute(
             self.config, options.micro_rows, options.chunk, options.remat, attention, unroll=options.unroll
@@ -46,7 +46,7 @@ class Ours:
         batch = pack(trajectories, advantages, options, self.loss, keep_zero=True)
         self.state, metrics = update(self.state, {ROLE: batch}, self.phase, recipe)
         jax.block_until_ready(self.state)
-        return float(metrics[f"{ROLE}/loss"])
+        return float(metrics[f"{ROLE}/gradient_norm"])
 
 
 def _trajectory(sample: Sample, number: int) -> Trajectory:

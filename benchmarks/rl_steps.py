@@ -52,7 +52,7 @@ class OursStep:
         self.tokens = sum(lengths)
         width = -(-max(lengths) // UNIT) * UNIT
         rows = -(-self.tokens // width) + 3  # packing leaves gaps; a row that nothing came into is skipped
-        self.pack = PackOptions(width, (rows,), micro_rows=1, chunk=width, remat="none", attention="blocked")
+        self.pack = PackOptions(width, (rows,), micro_rows=1, chunk=width, remat="none", attention="auto")
         self.trainer.step(TRIAL, self.pack)
         self.rollout.params = self.trainer.state.params
         self.rollout.rehearse()  # to JAX, weights that are committed to a device are another input

@@ -12,7 +12,7 @@ into rows whose length follows from them, and padded by torch.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +58,16 @@ def row_length(samples: Sequence[Sample], unit: int = 64) -> int:
     return min(range(longest, 2 * longest + 1, unit), key=cost)
 
 
+def same_step(case: str, norms: Mapping[str, Sequence[float]]) -> None:
+    """Raise RuntimeError if gradients' norms say that contestants did not take the same step of the same model.
+
+    They have not all trained equally often before, and not all round equally.
+    """
+    first = [values[0] for values in norms.values()]
+    if not max(first) <= 1.05 * min(first):
+        raise RuntimeError(f"{case}: contestants' gradients differ, by their norms: {norms}")
+
+
 def main() -> None:
     parser = timing.arguments(__doc__)
     parser.add_argument("--cases", nargs="*", default=[*CASES], choices=CASES)
@@ -77,8 +87,9 @@ def main() -> None:
     def compare(case: str, samples: list[Sample], turns: dict[str, Callable[[], Turn]]) -> dict[str, list[float]]:
         tokens = sum(sample.tokens for sample in samples)
         found = bench.compare(case, turns, lambda turn: tokens / bench.seconds(turn), "tokens/s")
-        # Equal losses: all took the same step of the same model, but for those who had taken more before.
-        bench.facts[case] = {"tokens": tokens, "losses": {name: [t.value for t in ts] for name, ts in found.items()}}
+        norms = {name: [turn.value for turn in taken] for name, taken in found.items()}
+        same_step(case, norms)
+        bench.facts[case] = {"tokens": tokens, "norms": norms}
         peaks[case] = {name: [float(turn.peak) for turn in ts] for name, ts in found.items()}
         return {name: [tokens / bench.seconds(turn) for turn in ts] for name, ts in found.items()}
 

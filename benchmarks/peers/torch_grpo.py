@@ -18,15 +18,16 @@ class TorchGrpo:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning_rate, weight_decay=0.0)
 
     def step(self, samples: Sequence[Sample], size: int | None = None) -> float:
-        """One update on all samples, `size` of them at a time (None: all); gradients add up."""
+        """One update on all samples, `size` of them at a time (None: all); gradients add up. Their norm."""
         size, tokens = size or len(samples), sum(len(sample.completion) for sample in samples)
-        loss = sum(self._learn(samples[begin : begin + size], tokens) for begin in range(0, len(samples), size))
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for begin in range(0, len(samples), size):
+            self._learn(samples[begin : begin + size], tokens)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss
+        return float(norm)
 
-    def _learn(self, samples: Sequence[Sample], tokens: int) -> float:
+    def _learn(self, samples: Sequence[Sample], tokens: int) -> None:
         """The gradient of one batch of an update on `tokens`: prompts padded on the left, completions on the right."""
         low, high = self.clip
         before, after = max(len(s.prompt) for s in samples), max(len(s.completion) for s in samples)
@@ -53,4 +54,3 @@ class TorchGrpo:
         gain = torch.min(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
         loss = -(gain * mask).sum() / tokens
         loss.backward()
-        return float(loss.detach())

@@ -59,7 +59,7 @@ class TunixGrpo:
             count[...] = jnp.zeros_like(count[...])
 
     def step(self, samples: Sequence[Sample]) -> float:
-        """One batch of an update: prompts padded on the left, completions on the right."""
+        """One batch of an update: prompts padded on the left, completions on the right. The norm of its gradients."""
         before, after = self.widths
         prompts = jnp.array([[PAD] * (before - len(s.prompt)) + s.prompt for s in samples])
         completions = jnp.array([s.completion + [PAD] * (after - len(s.completion)) for s in samples])
@@ -72,6 +72,5 @@ class TunixGrpo:
             ref_per_token_logps=None,
             old_per_token_logps=None,
         )
-        loss, _, norm = jax.block_until_ready(self.train_step(example))
-        assert float(norm) > 0
-        return float(loss)
+        _, _, norm = jax.block_until_ready(self.train_step(example))
+        return float(norm)
