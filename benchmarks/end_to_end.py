@@ -40,7 +40,7 @@ RUNS = {
         "stages.mode=executor_only",
         "sampling.executor.max_tokens=64",
         "engine.slots=16",
-        "pack.row_buckets=(8,)",
+        "pack.row_buckets=(16,)",
     ),
 }
 SHORT = ("train.evaluate_every=1000", "evaluate.final=False", "evaluate.validation_questions=1")

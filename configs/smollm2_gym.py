@@ -66,6 +66,7 @@ def get_config(variant: str = "shared") -> ConfigDict:
     config.pack.chunk = 128
     config.pack.remat = "full"
     config.pack.attention = "auto"
+    config.pack.prompt_length = 256  # executions of a design, and the designs of a question, share their prompts
 
     config.cold_start.steps = 300
     config.cold_start.demonstrations = 10_000

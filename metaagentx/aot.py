@@ -121,7 +121,7 @@ def shape_of(task: Task, name: programs.Name) -> Record:
     if name == "update":
         pack = settings.pack
         rows = pack.row_buckets[-1]
-        batch = {"rows": rows, "micro_rows": min(pack.micro_rows, rows), "length": pack.row_length}
+        batch = {"rows": rows, "micro_rows": min(pack.micro_rows, rows), "length": pack.width}
         return {"mesh": mesh, "batch": batch, "remat": pack.remat, "attention": attention, "chunk": pack.chunk}
     engine = settings.engine
     if name == "prefill":
@@ -219,7 +219,7 @@ def model_flops(task: Task, name: programs.Name) -> float:
     settings, model = task.settings, programs.constants(task.settings)
     if name == "update":
         rows = settings.pack.row_buckets[-1] * len(programs.batches(settings, task.mesh)[0])
-        return estimate.training_flops(model, rows, settings.pack.row_length)
+        return estimate.training_flops(model, rows, settings.pack.width)
     engine = settings.engine
     if name == "prefill":
         return estimate.forward_flops(model, *programs.engine_calls(settings, task.mesh).largest)

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,6 +73,34 @@ class Checkpoints:
 
         Raises CheckpointError where there is none, or what is there cannot be read or is not what was written.
         """
+        return self._read(ocp.args.StandardRestore(like), step, _named, part=False)
+
+    def restore_params(self, like: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the newest step, which holds `TrainState`s by name, the `params` of those in `like`; nothing else is read.
+
+        `like`: shapes with shardings; one that has none lives on the first device. Raises as `restore` does.
+        """
+        home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        item = {name: {"params": params} for name, params in like.items()}
+        item = jax.tree.map(lambda x: x if x.sharding else x.update(sharding=home), item)
+        how = ocp.checkpoint_utils.construct_restore_args(item)
+
+        def named(states: Any) -> dict[str, jax.Array]:
+            """By the names that they had in whole states."""
+            return {
+                f"[{name!r}].params{place}": leaf
+                for name, state in states.items()
+                for place, leaf in _named(state["params"]).items()
+            }
+
+        args = ocp.args.PyTreeRestore(item=item, restore_args=how, partial_restore=True)
+        found, _ = self._read(args, None, named, part=True)
+        return {name: state["params"] for name, state in found.items()}
+
+    def _read(
+        self, args: Any, step: int | None, named: Callable[[Any], dict[str, jax.Array]], part: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """What `args` ask for of a step's state, checked, and its record; `part`: whether that is less than all."""
         step = self.latest() if step is None else step
         if step is None or step not in self.steps():
             wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
@@ -83,17 +111,16 @@ class Checkpoints:
         advice = f"if the config is the one it was written with, it is damaged: {way_on}"
 
         try:
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore())
-            )
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=args, record=ocp.args.JsonRestore()))
         except Exception as error:  # Orbax raises many kinds: whatever it is, the reader needs the path and a way on
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CheckpointError(f"the checkpoint {path} cannot be read ({reason}); {advice}") from error
 
         state, saved = restored["state"], restored["record"]
-        found = {name: int(value) for name, value in jax.device_get(_bit_sums(_named(state))).items()}
-        damaged = sorted(name for name, value in saved["bit_sums"].items() if found.get(name) != value)
-        if damaged or len(found) != len(saved["bit_sums"]):
+        found = {name: int(value) for name, value in jax.device_get(_bit_sums(named(state))).items()}
+        sums = {name: saved["bit_sums"].get(name) for name in found} if part else saved["bit_sums"]
+        damaged = sorted(name for name, value in sums.items() if found.get(name) != value)
+        if damaged or len(found) != len(sums):
             raise CheckpointError(f"the checkpoint {path} is damaged in {', '.join(damaged[:3])}; {advice}")
         return state, saved["record"]
 

@@ -28,7 +28,7 @@ class Arm(Protocol):
 
 def arms(settings: Settings) -> int:
     """How many arms `fill` plays."""
-    return 1 + settings.evaluate.baselines * (5 if settings.tree.fixed_design else 7)
+    return 1 + 5 * settings.evaluate.baselines + 2 * settings.crosses
 
 
 def fill(bench: Workbench, arm: Arm) -> tuple[dict[str, Any], dict[str, Score]]:
@@ -39,7 +39,7 @@ def fill(bench: Workbench, arm: Arm) -> tuple[dict[str, Any], dict[str, Score]]:
     if settings.evaluate.baselines:
         names = {"cold/cold": "fixed design, cold start" if fixed else "designed, cold start"} | names
         scores["cold/cold"] = arm(0, "cold", "cold", system)
-        if not fixed:
+        if settings.crosses:
             scores["cold/trained"] = arm(2, "cold", "trained", system)
             scores["trained/cold"] = arm(3, "trained", "cold", system)
         for number, (weights, label) in enumerate((("cold", "cold start"), ("trained", "trained executor"))):

@@ -8,6 +8,7 @@ Reads the settings and the newest checkpoint of a work directory and prints the 
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from absl import app
 
 from metaagentx import command_line, design_table, policies, report, sft, team_table
-from metaagentx.checkpoint import Checkpoints, claimed, forget
+from metaagentx.checkpoint import Checkpoints, claimed
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import Progress
 from metaagentx.policies import Weights
@@ -53,23 +54,31 @@ def compare(bench: Workbench, workdir: Path, trained: Weights) -> tuple[dict[str
     Returns what `results.json` holds, and the scores behind it by arm.
     """
     settings = bench.settings
-    engines = {"trained": bench.engines(trained, version=1)}
-    if settings.evaluate.baselines or settings.evaluate.reference_designs:
-        engines["cold"] = bench.engines(sft.finished(bench, workdir), version=0)
+    logging.info("%s", bench.table_memory())
+    weights = {"trained": bench.way.bring(trained)}
+    if settings.evaluate.compares:
+        weights["cold"] = bench.way.bring(sft.finished(bench, workdir, trained.base))
+    engines, lead = bench.engines(weights["trained"], version=0), settings.role_names[0]
     team, played = settings.team is not None, itertools.count(1)
     arms, fill = (team_table.arms, team_table.fill) if team else (design_table.arms, design_table.fill)
 
+    def players(first: str, rest: str) -> Engines:
+        """The engines with these weights of the first role and of the others."""
+        bench.load(engines, policies.crossed(weights[first], weights[rest], lead), version=0)
+        if first == rest or settings.policies.layout != "shared":
+            return engines
+        return engines | {lead: bench.engines(weights[first], version=0)[lead]}  # one more, for this arm alone
+
     def arm(number: int, first: str, rest: str, system: System[Any]) -> Score:
-        lead, *others = settings.role_names
-        roles = {lead: engines[first][lead]} | {role: engines[rest][role] for role in others}
-        score = play(bench, roles, "test", settings.evaluate.questions, step=TEST_STEP + number, system=system)
+        roles, count = players(first, rest), settings.evaluate.questions
+        score = play(bench, roles, "test", count, step=TEST_STEP + number, system=system)
         progress.update(next(played), phase="final_table")
         return score
 
     with Progress(arms(settings) + settings.evaluate.reference_designs, active=is_primary()) as progress:
         results, scores = fill(bench, arm)
     if settings.evaluate.reference_designs:
-        results["reference_designs"] = _reference(bench, engines["cold"])
+        results["reference_designs"] = _reference(bench, players("cold", "cold"))
     return results, scores
 
 
@@ -95,10 +104,11 @@ def newest(bench: Workbench, workdir: Path) -> Weights:
     checkpoints = Checkpoints(workdir / "checkpoints", keep=bench.settings.train.keep)
     if checkpoints.latest() is None:
         return sft.finished(bench, workdir)
-    adapted = bench.settings.policies.layout == "adapters"  # their base is that of the cold start
-    start = sft.finished(bench, workdir) if adapted else bench.fresh_weights()
-    states = policies.states(start, bench.settings)
-    return policies.acting(checkpoints.restore(forget(states))[0], start.base)
+    shapes = bench.shapes
+    trained = checkpoints.restore_params(shapes.adapters or shapes.full)
+    if not shapes.adapters:
+        return Weights(trained, {})
+    return Weights(sft.finished(bench, workdir).full, trained)  # over the base of the cold start
 
 
 def main(arguments: list[str]) -> None:

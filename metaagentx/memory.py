@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from metaagentx.learn.state import abstract
-from metaagentx.policies import BASE, SHARED, Weights, served
-from metaagentx.policy import adapters, kernels, params
+from metaagentx import policies
+from metaagentx.learn.state import TrainState, abstract
+from metaagentx.learn.supervised import planned
+from metaagentx.policies import served
+from metaagentx.policy import kernels, params
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.params import Params
 from metaagentx.policy.quantise import in_eight_bits
@@ -35,6 +37,7 @@ KEYS = {
     "slots": "config.engine.slots, config.engine.capacity",
     "copies": "config.engine.whole, config.engine.layers, config.engine.weights, config.generation.staleness",
     "moving": "config.generation.tensor, config.pretrained.dtype",
+    "baselines": "config.evaluate.baselines, config.evaluate.reference_designs",
     "gradients": "config.mesh.fsdp, config.policies.layout",
     "update": "config.pack.micro_rows, config.pack.chunk, config.pack.remat",
     "sampling": "config.engine.admit_buckets, config.engine.prompt_buckets",
@@ -48,6 +51,7 @@ class Plan:
     items: dict[str, int]
     limit: float  # bytes that a device has; infinite where it does not say
     prefix: str = "memory/"  # of metrics
+    phase: str = "this run"  # which part of it holds so much
 
     @property
     def total(self) -> int:
@@ -59,14 +63,14 @@ class Plan:
             return self
         parts = [f"{name} {_size(size)} (see {KEYS[name]})" for name, size in self._largest()]
         raise SettingsError(
-            f"this run needs {_size(self.total)} of a device's memory, and there are {_size(self.limit)}: "
+            f"{self.phase} needs {_size(self.total)} of a device's memory, and there are {_size(self.limit)}: "
             + "; ".join(parts)
         )
 
     def __str__(self) -> str:
         parts = [f"{name} {_size(size)}" for name, size in self._largest()]
         of = "" if math.isinf(self.limit) else f" of {_size(self.limit)}"
-        return f"memory of a device: {_size(self.total)}{of}: {', '.join(parts)}"
+        return f"memory of a device in {self.phase}: {_size(self.total)}{of}: {', '.join(parts)}"
 
     def _largest(self) -> list[tuple[str, int]]:
         """What takes at least a hundredth, largest first."""
@@ -88,15 +92,41 @@ def plans(
     they are compiled: see `measured`.
     """
     training = _training(settings, model, roles, mesh)
-    if mesh is not None and target is not None:
-        samples = replace(settings.engine, whole=False)  # no axis of `target` cuts d_model
-        sampling = _sampling(replace(settings, engine=samples), model, roles, target)
-        sampling["copies"] += held(_weights(settings, model, roles, target)) * (1 + settings.generation.staleness)
-        if not set(mesh.devices.flat).isdisjoint(target.devices.flat):
-            return [Plan(training | sampling, limit(mesh))]
-        training["moving"] = held(_weights(settings, model, roles, regroup(mesh, target.shape["tensor"])))
+    sampling = _sampling(settings, model, roles, mesh, target, 1 + settings.generation.staleness)
+    if mesh is not None and target is not None and _apart(mesh, target):
+        training["moving"] = held(policies.shapes(settings, roles, model, regroup(mesh, target.shape["tensor"])))
         return [Plan(training, limit(mesh)), Plan(sampling, limit(target), "memory/sampling_devices/")]
-    return [Plan(training | _sampling(settings, model, roles, mesh), limit(mesh))]
+    return [Plan(training | sampling, limit(mesh))]
+
+
+def cold_start(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None) -> Plan:
+    """What a device will hold in the cold start, which is before there are engines."""
+    options, master = settings.cold_start, settings.policies.master
+    weights = policies.shapes(settings, roles, model, mesh)
+    whole = params.abstract(model, mesh)
+    trained, base = (weights.adapters, whole) if options.into == "adapters" else ({"weights": whole}, None)
+    with _in_force(mesh):
+        states = [planned(x, options.optimizer, master) for x in trained.values()]
+    return Plan(_learning(states, base), limit(mesh), phase="the cold start")
+
+
+def final_table(
+    settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None, target: Mesh | None = None
+) -> Plan:
+    """What a device that samples will hold in the final table: no states, but perhaps a second set of weights."""
+    given = settings, model, roles, mesh, target
+    items, extra = _sampling(*given, sets=1), 0
+    here = [mesh] if target is None else [target] if _apart(mesh, target) else [mesh, target]
+    for place in here:
+        weights = policies.shapes(settings, roles, model, place)
+        extra += held(weights.adapters or weights.full)
+    if settings.crosses and settings.policies.layout == "shared":
+        extra += sum(_sampling(*given, sets=0).values())  # of a second engine
+    if here[0] is mesh:
+        items["weights"] = held(policies.shapes(settings, roles, model, mesh))
+    if settings.evaluate.compares:
+        items["baselines"] = extra
+    return Plan(items, limit(target or mesh), phase="the final table")
 
 
 def measured(plan: Plan, **programs: Iterable[jax.stages.Compiled]) -> Plan:
@@ -134,16 +164,20 @@ def limit(mesh: Mesh | None) -> float:
 
 def _training(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None) -> dict[str, int]:
     names, master = settings.role_names, settings.policies.master
+    weights = policies.shapes(settings, roles, model, mesh)
     with _in_force(mesh):
-        weights = _weights(settings, model, roles, mesh)
-        trained = weights.adapters or weights.full
         states = [
             abstract(x, {role: settings.roles[role] for role in served(name, names)}, settings.stages.moments, master)
-            for name, x in trained.items()
+            for name, x in (weights.adapters or weights.full).items()
         ]
-    floats = [jax.tree.map(lambda w: w.update(dtype=jnp.dtype("float32")), x) for x in trained.values()]
+    return _learning(states, weights.base)
+
+
+def _learning(states: Sequence[TrainState], base: Params | None) -> dict[str, int]:
+    """What training holds: states, the frozen weights below them, and gradients."""
+    floats = [jax.tree.map(lambda w: w.update(dtype=jnp.dtype("float32")), state.params) for state in states]
     return {
-        "weights": held(weights),
+        "weights": held([base, *(state.params for state in states)]),
         "masters": held([state.master for state in states]),
         "moments": held([state.opt_states for state in states]),
         "reference": held([state.reference for state in states]),
@@ -151,41 +185,31 @@ def _training(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh
     }
 
 
-def _sampling(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None) -> dict[str, int]:
-    options = settings.engine
-    policies = _weights(settings, model, roles, mesh).full
-    with _in_force(mesh):
+def _sampling(
+    settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None, target: Mesh | None, sets: int
+) -> dict[str, int]:
+    """What engines hold; on a `target` of their own there are also so many sets of all weights."""
+    options = settings.engine if target is None else replace(settings.engine, whole=False)  # nothing cuts d_model there
+    weights = policies.shapes(settings, roles, model, target or mesh)
+    full = weights.full
+    with _in_force(target or mesh):
         kernel = kernels.for_decoding(options.decode_attention, model)
-        shape = options.slots, options.capacity, settings.reshaped
+        shape = options.slots, options.row, settings.reshaped
         slots = held(jax.eval_shape(partial(empty_state, model, kernel, *shape)))
-        whole = [jax.eval_shape(partial(params.whole, model), x) if options.whole else x for x in policies.values()]
-    copies = held(whole) if options.whole else 0
+        whole = [jax.eval_shape(partial(params.whole, model), x) if options.whole else x for x in full.values()]
+    copies = sets * held(weights) if target is not None else held(whole) if options.whole else 0
+    copies += held(weights.adapters)  # the engine's, of all roles together
     if options.weights == "int8":
         whole = [jax.eval_shape(partial(in_eight_bits, model), x) for x in whole]
         copies += held([leaf for leaf in jax.tree.leaves(whole) if leaf.dtype == jnp.int8])
     if options.separates(jax.default_backend()):
         copies += held([x["layers"] for x in whole])
-    return {"slots": len(policies) * slots, "copies": copies}
+    return {"slots": len(full) * slots, "copies": copies}
 
 
-def _weights(settings: Settings, model: ModelConfig, roles: Sequence[str], mesh: Mesh | None) -> Weights:
-    """Shapes and layouts of all weights: an engine has one of `full`."""
-    options = settings.policies
-    names = {"shared": [SHARED], "split": roles, "adapters": [BASE]}[options.layout] if roles else []
-    full = _bound(params.abstract(model), None if mesh is None else params.shardings(model, mesh))
-    if options.layout != "adapters":
-        return Weights(dict.fromkeys(names, full), {})
-    cuts = None if mesh is None else adapters.shardings(model, options.lora, mesh)
-    return Weights(
-        dict.fromkeys(names, full), dict.fromkeys(roles, _bound(adapters.abstract(model, options.lora), cuts))
-    )
-
-
-def _bound(shapes: Params, shardings: Params | None) -> Params:
-    """Shapes with their layouts."""
-    if shardings is None:
-        return shapes
-    return jax.tree.map(lambda x, where: x.update(sharding=where), shapes, shardings)
+def _apart(mesh: Mesh | None, target: Mesh) -> bool:
+    """Whether devices that sample do nothing else."""
+    return mesh is None or set(mesh.devices.flat).isdisjoint(target.devices.flat)
 
 
 def _piece(leaf: Any) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -94,6 +95,11 @@ def partition(axes: Axes, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> 
 def sharding(axes: Axes, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """`partition`, bound to the mesh: for `jax.device_put` and `out_shardings`."""
     return NamedSharding(mesh, partition(axes, shape, mesh))
+
+
+def unallocated(axes: Axes, shape: tuple[int, ...], dtype: DTypeLike, mesh: Mesh | None) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of an array, and its layout on `mesh`; nothing is allocated."""
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=None if mesh is None else sharding(axes, shape, mesh))
 
 
 def cut(axes: Axes, shape: tuple[int, ...]) -> PartitionSpec | None:

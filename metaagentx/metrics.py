@@ -77,8 +77,9 @@ class MetricWriter:
     """Writes `metrics.jsonl` and, if asked, TensorBoard's files under `tensorboard/` of a work directory.
 
     Args:
-      active: False on every process but the first; then nothing is written or checked.
-      require_finite: a metric that is NaN or infinite raises FloatingPointError; otherwise it is written as null.
+      active: False on every process but the first; then nothing is written.
+      require_finite: a metric that is NaN or infinite raises FloatingPointError, on every process: no one waits for
+        one that has stopped. Otherwise it is written as null.
     """
 
     def __init__(
@@ -96,8 +97,6 @@ class MetricWriter:
 
     def write(self, step: int, metrics: Mapping[str, SupportsFloat], *, phase: str) -> None:
         """Append the metrics of one step. Values are numbers or arrays of one element."""
-        if not self._active:
-            return
         record: dict[str, Any] = {"step": int(step), "phase": phase, "time": round(time.time(), 3)}
         for name, value in metrics.items():
             if name in ("step", "phase", "time"):
@@ -106,8 +105,9 @@ class MetricWriter:
             if not math.isfinite(number) and self._require_finite:
                 raise FloatingPointError(f"metric {name!r} is {number} at step {step} (phase {phase!r})")
             record[name] = number if math.isfinite(number) else None
-        self._lines.append(record)
-        self._show(record)
+        if self._active:
+            self._lines.append(record)
+            self._show(record)
 
     def rewind(self, step: int, *, keep: Sequence[str] = (COLD_START,)) -> None:
         """Forget every line after `step`, as a run does that goes on from the checkpoint of that step.

@@ -184,6 +184,11 @@ class EvaluateOptions:
             if getattr(self, key) < 0:
                 raise ValueError(f"evaluate.{key} must be 0 or above, not {getattr(self, key)}")
 
+    @property
+    def compares(self) -> bool:
+        """Whether the final table wants the weights of the cold start too."""
+        return self.baselines or self.reference_designs
+
     def drawing(self, sampling: Mapping[str, SamplingOptions]) -> dict[str, SamplingOptions]:
         """How each role draws in an evaluation."""
         return {role: replace(options, temperature=self.temperature) for role, options in sampling.items()}

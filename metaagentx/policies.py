@@ -15,13 +15,13 @@ from jax.sharding import Mesh
 
 from metaagentx.learn.credit import Assigned
 from metaagentx.learn.options import RoleOptions
-from metaagentx.learn.pack import Batch, blank, pack
+from metaagentx.learn.pack import Batch, blank, of_one_bucket, pack
 from metaagentx.learn.schedule import Phase, phases
 from metaagentx.learn.state import TrainState, create
 from metaagentx.learn.update import Compute, Metrics, Recipe, call, freeze_old, frozen, score_call, update
 from metaagentx.policy import adapters
 from metaagentx.policy.config import ModelConfig
-from metaagentx.policy.params import Params
+from metaagentx.policy.params import Params, abstract
 from metaagentx.rollout.compilation import Call
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.remote import Remote
@@ -61,6 +61,16 @@ def around(
     return Weights({BASE: params}, {role: adapters.initialise(model, options.lora, keys[role], mesh) for role in here})
 
 
+def shapes(settings: Settings, here: Sequence[str], model: ModelConfig, mesh: Mesh | None) -> Weights:
+    """Shapes and layouts of what `around` makes; nothing is allocated."""
+    options = settings.policies
+    names = {"shared": [SHARED], "split": here, "adapters": [BASE]}[options.layout] if here else []
+    full = dict.fromkeys(names, abstract(model, mesh))
+    if options.layout != "adapters":
+        return Weights(full, {})
+    return Weights(full, dict.fromkeys(here, adapters.abstract(model, options.lora, mesh)))
+
+
 def served(name: str, roles: Sequence[str]) -> tuple[str, ...]:
     """Those of a run's roles that the weights of this name serve."""
     return tuple(roles) if name in (SHARED, BASE) else (name,)
@@ -81,6 +91,12 @@ def acting(states: States, base: Params | None) -> Weights:
     return Weights(params, {}) if base is None else Weights({BASE: base}, params)
 
 
+def crossed(first: Weights, rest: Weights, lead: str) -> Weights:
+    """The lead's own weights of `first`, and the others' of `rest`; what roles share is of `rest`."""
+    full = {name: (first if name == lead else rest).full[name] for name in rest.full}
+    return Weights(full, {role: (first if role == lead else rest).adapters[role] for role in rest.adapters})
+
+
 def load(engines: Mapping[str, Engine | Remote], weights: Weights, version: int) -> None:
     """Give the engines these weights; servers have their own."""
     for name, params in weights.full.items():
@@ -96,7 +112,8 @@ def batches(assigned: Mapping[str, Assigned], phase: Phase, settings: Settings) 
         if phase.trains.get(role, 0) > 0:
             options, parts = settings.roles[role], (own.trajectories, own.advantages, settings.pack, settings.loss)
             packed[role] = pack(*parts, keep_zero=bool(options.entropy or options.kl), times=own.counts)
-    return packed
+    # One update of several roles has one bucket: else each pair of buckets were a program.
+    return of_one_bucket(packed) if settings.policies.layout == SHARED else packed
 
 
 def train_step(
@@ -128,17 +145,20 @@ def train_step(
     return stepped, metrics
 
 
-def largest_steps(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
-    """The programs of every policy's update in every phase, on batches of the largest bucket."""
-    largest = blank(settings.pack, settings.loss, settings.reshaped)
+def programs(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
+    """Those of every policy's update in every phase, on batches of every bucket, largest first."""
+    largest, *others = settings.pack.row_buckets[::-1]
     for policy, state in states.items():
-        batch, recipe = largest, _recipe(policy, settings, compute)
-        if settings.train.updates > 1:
-            yield score_call(state.params, batch, compute, base)
-            batch = frozen(state.params, batch, compute, base)
-        for phase in phases(settings.stages, settings.learners):
-            own = [role for role in served(policy, settings.role_names) if phase.trains.get(role, 0) > 0]
-            yield call(state, dict.fromkeys(own, batch), phase, recipe, base)
+        recipe = _recipe(policy, settings, compute)
+        for rows in (largest, *others):
+            batch = blank(settings.pack, settings.loss, settings.reshaped, rows)
+            if settings.train.updates > 1:
+                yield score_call(state.params, batch, compute, base)
+                batch = frozen(state.params, batch, compute, base)
+            for phase in phases(settings.stages, settings.learners):
+                own = [role for role in served(policy, settings.role_names) if phase.trains.get(role, 0) > 0]
+                if own or rows == largest:  # where nothing trains there are no rows
+                    yield call(state, dict.fromkeys(own, batch), phase, recipe, base)
 
 
 def _recipe(policy: str, settings: Settings, compute: Compute) -> Recipe:

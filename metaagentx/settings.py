@@ -98,6 +98,12 @@ class Settings:
         """Whether any role draws, at temperature 1, from anything but the plain distribution."""
         return self.truncated or any(sampling.biased for sampling in self.sampling.values())
 
+    @property
+    def crosses(self) -> bool:
+        """Whether the final table has roles of the cold start work with trained ones."""
+        others = not self.tree.fixed_design if self.team is None else bool(self.team.subs)
+        return self.evaluate.baselines and others
+
     def _check_roles(self) -> None:
         known = ", ".join(self.role_names)
         for section in ("sampling", "roles", "policies.servers"):

@@ -9,8 +9,9 @@ its own (`cold_start.into`).
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,16 +19,19 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from metaagentx import command_line, policies
+from metaagentx import command_line, memory, policies
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, forget
 from metaagentx.hosts import anywhere
-from metaagentx.learn.supervised import begin, imitate, pack_demonstrations
-from metaagentx.learn.update import Metrics
+from metaagentx.learn.pack import buckets
+from metaagentx.learn.supervised import begin, call, imitate, pack_demonstrations
+from metaagentx.learn.update import Compute, Metrics
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import COLD_START, MetricWriter, Progress
-from metaagentx.policies import States, Weights
+from metaagentx.policies import BASE, States, Weights
+from metaagentx.policy import params
 from metaagentx.policy.params import Params
 from metaagentx.preemption import notice
+from metaagentx.rollout.compilation import Call, compile_all
 from metaagentx.rollout.conversation import as_mappings
 from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import Settings
@@ -46,7 +50,8 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     if options.weights_from or not options.steps or checkpoints.latest() == options.steps:
         return finished(bench, workdir)
 
-    # ----- Demonstrations, as token ids
+    # ----- What devices will hold, and demonstrations as token ids
+    plan = memory.cold_start(settings, bench.model, bench.roles, bench.mesh).check()
     lessons = _lessons(bench)
 
     # ----- State: a checkpoint if there is one
@@ -58,6 +63,10 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
         writer.restore(record["history"])
     else:
         writer.restore([])
+
+    # ----- Compile every program
+    plan = memory.measured(plan, update=compile_all(_programs(bench, states, base)))
+    logging.info("%s", plan.check())
 
     # ----- Imitate
     with Progress(options.steps, start=start, active=is_primary()) as progress:
@@ -83,28 +92,35 @@ def cold_start(bench: Workbench, workdir: Path, writer: MetricWriter, stop: thre
     return _acting(bench, states, base)
 
 
-def finished(bench: Workbench, workdir: Path) -> Weights:
-    """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished."""
+def finished(bench: Workbench, workdir: Path, base: Params | None = None) -> Weights:
+    """The weights of the cold start of the run in `workdir`. Raises CheckpointError if it is not finished.
+
+    `base`: those under the run's adapters, where they are at hand: they are not made or read again.
+    """
     options = bench.settings.cold_start
     if not options.steps:
-        return bench.fresh_weights()
+        return bench.fresh_weights() if base is None else bench.around(base)
     checkpoints = Checkpoints(Path(options.weights_from or workdir) / "cold_start", keep=1)
     reached = checkpoints.latest()
     if reached != options.steps:
         found = "holds no checkpoint" if reached is None else f"stands at step {reached} of {options.steps}"
         raise CheckpointError(f"the cold start in {checkpoints.directory} {found}: finish it first")
-    states, base = _begin(bench)
-    return _acting(bench, checkpoints.restore(forget(states))[0], base)
+    if options.into == "adapters":
+        adapters = checkpoints.restore_params(bench.shapes.adapters)
+        return Weights({BASE: bench.first_params() if base is None else base}, adapters)
+    if base is None:
+        base = checkpoints.restore_params({WEIGHTS: params.abstract(bench.model, bench.mesh)})[WEIGHTS]
+    return bench.around(base)
 
 
 def _begin(bench: Workbench) -> tuple[States, Params | None]:
     """What the cold start trains, and the frozen weights below it: full weights once, or the adapter of each role."""
     options, master = bench.settings.cold_start, bench.settings.policies.master
-    params, base = bench.first_params(), None
-    trained = {WEIGHTS: params}
+    first, base = bench.first_params(), None
+    trained = {WEIGHTS: first}
     if options.into == "adapters":
-        trained, base = bench.around(params).adapters, params
-    return {name: begin(params, options.optimizer, master) for name, params in trained.items()}, base
+        trained, base = bench.around(first).adapters, first
+    return {name: begin(weights, options.optimizer, master) for name, weights in trained.items()}, base
 
 
 def _acting(bench: Workbench, states: States, base: Params | None) -> Weights:
@@ -114,17 +130,29 @@ def _acting(bench: Workbench, states: States, base: Params | None) -> Weights:
     return bench.around(states[WEIGHTS].params)
 
 
+def _programs(bench: Workbench, states: States, base: Params | None) -> Iterator[Call]:
+    """Those of all steps, largest first: demonstrations fill at most a row each."""
+    settings = bench.settings
+    for rows in buckets(settings.cold_start.batch, settings.pack):
+        blank = pack_demonstrations((), replace(settings.pack, row_buckets=(rows,)))
+        for state in states.values():
+            yield call(state, blank, settings.cold_start.optimizer, _compute(bench, base), base)
+
+
+def _compute(bench: Workbench, base: Params | None) -> Compute:
+    return replace(bench.compute, lora=None if base is None else bench.lora)
+
+
 def _imitate(
     bench: Workbench, states: States, base: Params | None, chosen: Sequence[tuple[str, Lesson]]
 ) -> tuple[States, Metrics]:
     """One step of every state on the demonstrations of its roles; `states` are donated."""
     settings, stepped = bench.settings, dict(states)
     metrics: Metrics = {}
-    compute = replace(bench.compute, lora=None if base is None else bench.lora)
     for name, state in states.items():
         lessons = [lesson for role, lesson in chosen if name in (WEIGHTS, role)]
         batch = pack_demonstrations(lessons, settings.pack)
-        stepped[name], found = imitate(state, batch, settings.cold_start.optimizer, compute, base)
+        stepped[name], found = imitate(state, batch, settings.cold_start.optimizer, _compute(bench, base), base)
         metrics |= found if name == WEIGHTS else {f"{name}/{key}": value for key, value in found.items()}
     return stepped, metrics
 

@@ -24,9 +24,8 @@ ALONE = {"cold/cold": "main agent alone, cold start", SYSTEM: "main agent alone,
 
 def arms(settings: Settings) -> int:
     """How many arms `fill` plays."""
-    team, options = settings.team, settings.evaluate
-    crossed = 2 if team is not None and team.subs else 0
-    return 1 + options.baselines * (1 + crossed + (2 if options.vote_tokens else 0))
+    options = settings.evaluate
+    return 1 + options.baselines * (1 + (2 if options.vote_tokens else 0)) + 2 * settings.crosses
 
 
 def fill(bench: Workbench, arm: Arm) -> tuple[dict[str, Any], dict[str, Score]]:
@@ -37,7 +36,7 @@ def fill(bench: Workbench, arm: Arm) -> tuple[dict[str, Any], dict[str, Score]]:
     scores = {SYSTEM: arm(1, "trained", "trained", system)}
     if options.baselines:
         scores["cold/cold"] = arm(0, "cold", "cold", system)
-        if system.team.subs:
+        if bench.settings.crosses:
             scores["cold/trained"] = arm(2, "cold", "trained", system)
             scores["trained/cold"] = arm(3, "trained", "cold", system)
         if options.vote_tokens:

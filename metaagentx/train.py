@@ -51,6 +51,8 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
     ):
         bench.expect("train", "validation", *(["test"] if settings.evaluate.final else []))
         bench.memory()
+        if settings.evaluate.final:
+            bench.table_memory()
 
         # ----- Cold start: imitate a noisy teacher in both roles
         cold = sft.cold_start(bench, workdir, writer, stop)

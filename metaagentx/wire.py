@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from metaagentx.hosts import everyones
 from metaagentx.rollout.division import Division, Part
-from metaagentx.rollout.engine import Work
 from metaagentx.rollout.scheduler import Spent
 from metaagentx.rollout.trajectory import DesignRollout, Execution, Trajectory
+from metaagentx.rollout.work import Work
 from metaagentx.workflow import ir
 from metaagentx.workflow.protocol import Message, Outcome, Reply, RunResult, ToolCall, ToolResult, Turn
 

@@ -17,7 +17,7 @@ from metaagentx import policies
 from metaagentx.designs import Designs
 from metaagentx.devices import keep_compilations, meshes
 from metaagentx.learn.update import Compute
-from metaagentx.memory import Plan, measured, plans
+from metaagentx.memory import Plan, final_table, measured, plans
 from metaagentx.policies import States, Weights
 from metaagentx.policy import kernels, params
 from metaagentx.policy.chat import Chat
@@ -25,6 +25,7 @@ from metaagentx.policy.config import LoraOptions, ModelConfig
 from metaagentx.policy.load import load
 from metaagentx.policy.params import Params
 from metaagentx.primary import PrimaryTask, told
+from metaagentx.rollout import sampled
 from metaagentx.rollout.at_work import Tools, alone
 from metaagentx.rollout.bias import Biases, biases
 from metaagentx.rollout.compilation import compile_all
@@ -70,7 +71,7 @@ class Workbench:
     def compute(self) -> Compute:
         """How the trainer cuts up its passes."""
         pack = self.settings.pack
-        attention = kernels.for_packed(pack.attention, self.model, pack.row_length)
+        attention = kernels.for_packed(pack.attention, self.model, pack.width, stems=pack.prompt_length > 0)
         return Compute(self.model, pack.micro_rows, pack.chunk, pack.remat, attention, self.lora, pack.unroll)
 
     @property
@@ -115,11 +116,19 @@ class Workbench:
         Raises:
           SettingsError: it is more than they have.
         """
+        return [plan.check() for plan in plans(*self._held)]
+
+    def table_memory(self) -> Plan:
+        """What devices will hold in the final table. Raises as `memory` does."""
+        return final_table(*self._held).check()
+
+    @property
+    def _held(self) -> tuple[Settings, ModelConfig, tuple[str, ...], Mesh | None, Mesh | None]:
         target = self.way.target if isinstance(self.way, Transfer) else None
-        return [plan.check() for plan in plans(self.settings, self.model, self.roles, self.mesh, target)]
+        return self.settings, self.model, self.roles, self.mesh, target
 
     def prepare(self, engines: Engines, states: States, base: Params | None) -> dict[str, float]:
-        """Compile every program of the engines, and the largest of every update. Returns metrics: `memory/...`.
+        """Compile every program of the engines and of every update. Returns metrics: `memory/...`.
 
         Raises:
           SettingsError: the programs and what devices hold are more than they have.
@@ -127,7 +136,7 @@ class Workbench:
         planned = self.memory()
         with self.sampling():
             sampling = [program for engine in distinct(engines) for program in engine.warmup()]
-        updates = compile_all(policies.largest_steps(states, base, self.settings, self.compute))
+        updates = compile_all(policies.programs(states, base, self.settings, self.compute))
         if len(planned) == 1:
             found = [measured(planned[0], update=updates, sampling=sampling)]
         else:
@@ -224,15 +233,15 @@ class Workbench:
         """`first_params` in the layout of the run's policies; none where servers answer for every role."""
         return self.around(self.first_params()) if self.roles else Weights({}, {})
 
+    @property
+    def shapes(self) -> Weights:
+        """Shapes and layouts of `fresh_weights`."""
+        return policies.shapes(self.settings, self.roles, self.model, self.mesh)
+
     def around(self, params: Params) -> Weights:
         """`params` in the layout of the run's policies."""
         key = jax.random.fold_in(jax.random.key(self.settings.seed), 1)  # of adapters
         return policies.around(params, self.settings, self.roles, self.model, key, self.mesh)
-
-
-def distinct(engines: Engines) -> list[Engine]:
-    """Every engine of this program once, however many roles it serves."""
-    return list({id(engine): engine for engine in engines.values() if isinstance(engine, Engine)}.values())
 
 
 @contextlib.contextmanager
@@ -292,3 +301,8 @@ def _servers(settings: Settings, chat: Chat) -> dict[str, Remote]:
 def _in_lockstep(settings: Settings) -> bool:
     """Whether several processes run one scheduler side by side: process 0 alone runs tools, grades and asks servers."""
     return jax.process_count() > 1 and not settings.generation.per_host
+
+
+def distinct(engines: Engines) -> list[Engine]:
+    """Every engine of this program once, however many roles it serves."""
+    return [engine for engine in sampled.distinct(engines) if isinstance(engine, Engine)]

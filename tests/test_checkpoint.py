@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, forget
+from metaagentx.learn.options import RoleOptions
+from metaagentx.learn.state import create
 from metaagentx.mesh import make_mesh
 from metaagentx.sections import differences
 
@@ -155,3 +158,18 @@ def test_what_is_restored_takes_the_place_of_what_was_there(tmp_path):
     restored, _ = checkpoints.restore(forget(old))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
     assert same(restored, wanted)
+
+
+def test_a_damaged_weight_is_found_where_weights_alone_are_read(tmp_path):
+    roles = {"executor": RoleOptions()}
+    states = {"shared": create({"w": jax.random.normal(jax.random.key(0), (64, 64))}, roles, "per_role", False)}
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(5, states, {})
+    like = {"shared": {"w": jax.ShapeDtypeStruct((64, 64), jnp.float32)}}
+    assert same(Checkpoints(tmp_path, keep=1).restore_params(like), {"shared": states["shared"].params})
+    record = next(path for path in (tmp_path / "5" / "record").rglob("metadata"))
+    saved = json.loads(record.read_text())
+    saved["bit_sums"]["['shared'].params['w']"] += 1
+    record.write_text(json.dumps(saved))
+    with pytest.raises(CheckpointError, match=r"damaged in \['shared'\]\.params\['w'\]"):
+        Checkpoints(tmp_path, keep=1).restore_params(like)

@@ -9,15 +9,17 @@ import math
 import jax
 import pytest
 
-from metaagentx import memory, policies
+from metaagentx import memory, policies, sft
 from metaagentx.memory import Plan, held, measured, plans
 from metaagentx.mesh import make_mesh
+from metaagentx.metrics import MetricWriter
 from metaagentx.policy import params
 from metaagentx.rollout.compilation import compile_all
 from metaagentx.rollout.engine import Engine
 from metaagentx.sections import SettingsError
 from metaagentx.settings import ROLES, Settings
 from metaagentx.transfer import own_part, regroup
+from metaagentx.workbench import open_workbench
 from tests.policy import tiny
 from tests.test_train import small
 
@@ -25,7 +27,8 @@ MODEL = tiny.config(dtype="bfloat16", tied=False)
 
 
 def settings(**more) -> Settings:
-    given = {"engine__capacity": 32, "engine__prompt_buckets": (16,), "roles__executor__kl": 0.1}
+    # A capacity that is no whole number of blocks: rows of the cache are.
+    given = {"engine__capacity": 40, "engine__prompt_buckets": (16,), "roles__executor__kl": 0.1}
     return dataclasses.replace(small(**(given | more)), model=MODEL)
 
 
@@ -50,8 +53,34 @@ def test_what_is_planned_is_what_is_held(layout: str, cut: bool) -> None:
     assert plan.items["reference"] == held([state.reference for state in each]) > 0
     assert plan.items["slots"] == held([engine._programs.state for engine in engines])
     layers = [copy["layers"] for copy in copies]  # on a CPU engines copy them apart
-    assert plan.items["copies"] == held([copies, layers])
+    assert plan.items["copies"] == held([copies, layers, weights.adapters])
     assert plan.total == sum(plan.items.values())
+
+
+@pytest.mark.parametrize(("layout", "into"), [("shared", "weights"), ("adapters", "weights"), ("adapters", "adapters")])
+def test_the_cold_start_is_planned_as_it_is(layout: str, into: str) -> None:
+    """Before adapters there may be all that training full weights takes: more than reinforcement, then."""
+    options = settings(policies__layout=layout, cold_start__into=into)
+    model = dataclasses.replace(MODEL, vocab_size=small().model.vocab_size)  # what its tokenizer knows
+    with open_workbench(dataclasses.replace(options, model=model)) as bench:
+        plan = memory.cold_start(bench.settings, bench.model, bench.roles, bench.mesh)
+        states, base = sft._begin(bench)
+    assert plan.items["weights"] == held([base, *(state.params for state in states.values())])
+    assert plan.items["masters"] == held([state.master for state in states.values()])
+    assert plan.items["moments"] == held([state.opt_states for state in states.values()]) > 0
+    (trained,) = {held(state.params) for state in states.values()}
+    assert plan.items["gradients"] == 2 * trained * (2 if into == "weights" else 1)  # bfloat16, adapters float32
+    assert plan.items["masters"] > 0 or into == "adapters"
+
+
+def test_a_cold_start_that_does_not_fit_is_refused_before_its_first_step(tmp_path, monkeypatch) -> None:
+    """Its shapes fit, but not what its program needs besides."""
+    monkeypatch.setattr(sft, "imitate", lambda *_: pytest.fail("a step was made"))
+    with open_workbench(small()) as bench, MetricWriter(tmp_path, active=False) as writer:
+        plan = memory.cold_start(bench.settings, bench.model, bench.roles, bench.mesh)
+        monkeypatch.setattr(memory, "limit", lambda mesh: plan.total)
+        with pytest.raises(SettingsError, match=r"the cold start needs .*: update .* \(see config\.pack\.micro_rows"):
+            sft.cold_start(bench, tmp_path, writer, stop=None)
 
 
 def test_devices_set_apart_have_plans_of_their_own() -> None:
@@ -103,7 +132,7 @@ def test_what_does_not_fit_is_refused_by_what_takes_most() -> None:
     parts = str(error.value).partition(": ")[2].split("; ")
     assert parts[0].startswith("slots ")
     assert "(see config.engine.slots, config.engine.capacity)" in parts[0]
-    assert str(plan).startswith("memory of a device: ")
+    assert str(plan).startswith("memory of a device in this run: ")
     assert str(error.value).startswith("this run needs ")
 
 

@@ -89,6 +89,12 @@ def test_a_metric_that_is_not_finite_is_named_with_its_step(tmp_path):
     assert lenient.history()[-1]["train/loss"] is None
 
 
+def test_no_process_goes_on_with_a_metric_that_is_not_finite(tmp_path):
+    """The others would wait for the first one at their next common computation."""
+    with pytest.raises(FloatingPointError, match=r"'train/loss' is inf at step 3"):
+        MetricWriter(tmp_path, active=False).write(3, {"train/loss": float("inf")}, phase="joint")
+
+
 def test_a_metric_may_not_overwrite_the_step(tmp_path):
     with pytest.raises(ValueError, match="'step'"):
         MetricWriter(tmp_path, tensorboard=False).write(1, {"step": 2.0}, phase="joint")
@@ -96,7 +102,7 @@ def test_a_metric_may_not_overwrite_the_step(tmp_path):
 
 def test_other_processes_write_nothing(tmp_path):
     writer = MetricWriter(tmp_path / "run", active=False)
-    writer.write(1, {"x": float("nan")}, phase="joint")
+    writer.write(1, {"x": 1.0}, phase="joint")
     writer.rewind(0)
     writer.close()
     assert not (tmp_path / "run").exists()

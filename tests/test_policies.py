@@ -12,13 +12,17 @@ from transformers import AutoTokenizer
 from metaagentx import evaluate, policies, sft
 from metaagentx.checkpoint import Checkpoints
 from metaagentx.export import export, published_base
+from metaagentx.learn.credit import Assigned
+from metaagentx.learn.schedule import phases
+from metaagentx.learn.update import split
 from metaagentx.options import PretrainedOptions
 from metaagentx.policy import load
 from metaagentx.policy.peft_format import load_adapter
 from metaagentx.settings import ROLES, Settings
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
-from tests.test_train import small
+from tests.learn.examples import trajectory
+from tests.test_train import lines, small
 
 MANY_REWARDS = {"tree__fixed_design": "a=solve()", "tree__w_format": 1.0, "tree__executions": 8}
 
@@ -60,6 +64,43 @@ def test_a_cold_start_into_adapters_leaves_the_base_as_it_was(tmp_path):
     assert same(fresh.base, trained.base)
     for role in ROLES:
         assert not same(fresh.adapters[role], cold.adapters[role])
+
+
+@pytest.mark.parametrize("layout", ["shared", "split"])
+def test_what_a_step_may_update_with_is_compiled_before(layout):
+    """Whatever number of rows its roles have, the shapes are those of one of the programs."""
+    settings = options(layout, pack__row_buckets=(8, 16, 32), pack__micro_rows=8, stages__mode="joint")
+    with open_workbench(settings) as bench:
+        states = policies.states(bench.fresh_weights(), settings)
+        ahead = {shapes(arguments[2]) for _, arguments in policies.programs(states, None, settings, bench.compute)}
+    (now,) = phases(settings.stages, settings.learners)
+    for few, many in ((1, 9), (20, 1), (8, 8)):
+        rows = {"designer": few, "executor": many}
+        assigned = {
+            role: Assigned([trajectory([1] * 64, 1)] * n, np.ones(n, np.float32), {}) for role, n in rows.items()
+        }
+        batches = policies.batches(assigned, now, settings)
+        assert len(ahead) == (3 if layout == "shared" else 6)
+        for roles in ([*ROLES],) if layout == "shared" else (["designer"], ["executor"]):
+            assert shapes({role: split(batches[role], 8) for role in roles}) in ahead
+
+
+def shapes(batches) -> tuple:
+    return tuple((role, batch.tokens.shape) for role, batch in sorted(batches.items()))
+
+
+@pytest.mark.slow
+def test_a_run_that_shares_prompts_takes_the_same_step(tmp_path):
+    found = []
+    for length in (0, 24):
+        settings = small(
+            cold_start__steps=0, train__steps=1, evaluate__final=False, pack__attention="auto",
+            pack__prompt_length=length, pack__chunk=8, **MANY_REWARDS,
+        )  # fmt: skip
+        train(settings, tmp_path / str(length))
+        (step,) = (line for line in lines(tmp_path / str(length)) if line["phase"] == "executor")
+        found.append([step[f"train/executor/{name}"] for name in ("tokens", "loss", "gradient_norm", "entropy")])
+    assert found[1] == pytest.approx(found[0], rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.slow

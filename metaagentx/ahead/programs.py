@@ -22,6 +22,7 @@ from metaagentx.learn.schedule import phase
 from metaagentx.learn.state import TrainState, abstract
 from metaagentx.memory import held
 from metaagentx.policy import kernels, params
+from metaagentx.policy.attention import Stems
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.decode import separate
 from metaagentx.policy.hf_config import read_config
@@ -63,7 +64,8 @@ def attention(name: Name, settings: Settings, mesh: Mesh) -> Any:
     """The kernel that a program takes on the mesh's devices. Call it under `jax.set_mesh`."""
     if name == "update":
         pack, platform = settings.pack, mesh.devices.flat[0].platform
-        return kernels.for_packed(pack.attention, constants(settings), pack.row_length, platform)
+        stems = pack.prompt_length > 0
+        return kernels.for_packed(pack.attention, constants(settings), pack.width, platform, stems)
     calls = engine_calls(settings, mesh)
     return calls.kernel if name == "prefill" else calls.decode_kernel
 
@@ -101,19 +103,10 @@ def training(settings: Settings) -> list[str]:
     return roles
 
 
-def weights_of(config: ModelConfig, mesh: Mesh) -> params.Params:
-    """Shapes and layouts of the weights."""
-
-    def bind(x: jax.ShapeDtypeStruct, where: NamedSharding) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-
-    return jax.tree.map(bind, params.abstract(config), params.shardings(config, mesh))
-
-
 def sampled_weights(settings: Settings, mesh: Mesh) -> params.Params:
     """Shapes and layouts of what the engine samples from: the weights, or a copy that `Engine.load` makes of them."""
     model = constants(settings)
-    weights = weights_of(model, mesh)
+    weights = params.abstract(model, mesh)
     if settings.engine.whole:
         weights = _bound(jax.eval_shape(partial(params.whole, model), weights), mesh)
     if settings.engine.weights == "int8":
@@ -125,7 +118,7 @@ def sampled_weights(settings: Settings, mesh: Mesh) -> params.Params:
 
 def train_state(settings: Settings, mesh: Mesh) -> TrainState:
     """Shapes and layouts of the training state: weights, float32 masters, every role's moments."""
-    weights, moments = weights_of(constants(settings), mesh), settings.stages.moments
+    weights, moments = params.abstract(constants(settings), mesh), settings.stages.moments
     return _bound(abstract(weights, roles_of(settings), moments, settings.policies.master), mesh)
 
 
@@ -146,10 +139,11 @@ def batches(settings: Settings, mesh: Mesh) -> tuple[dict[str, Batch], dict[str,
     pack = settings.pack
     rows = min(pack.micro_rows, pack.row_buckets[-1])
     array = partial(_array, mesh, jnp.int32), partial(_array, mesh, jnp.float32)
-    shape = (pack.row_buckets[-1] // rows, rows, pack.row_length)
+    shape = (pack.row_buckets[-1] // rows, rows, pack.width)
     whole, real = array[0](*shape), array[1](*shape)
     kept, old = real if settings.reshaped else None, real if settings.train.updates > 1 else None
-    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept, old)
+    stems = Stems(cast(Any, whole), trunk=pack.prompt_length, branch=pack.row_length) if pack.prompt_length else None
+    batch = Batch(whole, whole, whole, whole, _array(mesh, jnp.bool_, *shape), real, real, real, kept, old, stems)
     roles = [role for role in training(settings) if role in roles_of(settings)]
     return dict.fromkeys(roles, batch), dict.fromkeys(roles, array[1]())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from metaagentx.policy.attention import STEMS
 from metaagentx.policy.config import KernelChoice, Remat
 
 Grouping = Literal["metaagent_x", "per_design", "at_grpo", "per_agent", "m_grpo"]
@@ -132,7 +133,7 @@ class PackOptions:
     """Static shapes of a packed batch."""
 
     row_length: int = 256  # tokens of a row; a trajectory must fit into one
-    row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; beyond the last, its multiples
+    row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; beyond the last, it doubled
     micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
     chunk: int = 64  # positions of a row whose logits exist at a time
     remat: Remat = "none"  # what the backward pass recomputes: see `policy.model.forward`
@@ -153,10 +154,10 @@ class PackOptions:
                 raise ValueError(f"pack.{key} must be at least 1, not {getattr(self, key)}")
         if self.prompt_length < 0:
             raise ValueError(f"pack.prompt_length must be 0 (nothing is shared) or above, not {self.prompt_length}")
-        if self.prompt_length and self.attention not in ("dense", "blocked", "strips"):
+        if self.prompt_length and self.attention not in ("auto", *STEMS):
             raise ValueError(
                 f"pack.attention {self.attention!r} cannot attend to shared prompts (pack.prompt_length "
-                f"{self.prompt_length}): 'dense', 'blocked' and 'strips' can"
+                f"{self.prompt_length}): 'dense', 'blocked' and 'strips' can, and 'auto' takes one of them"
             )
         if not self.row_buckets or min(self.row_buckets) < 1 or list(self.row_buckets) != sorted(set(self.row_buckets)):
             raise ValueError(f"pack.row_buckets must be increasing positive numbers, not {self.row_buckets}")
@@ -165,3 +166,8 @@ class PackOptions:
                 f"pack.row_buckets must be multiples of pack.micro_rows ({self.micro_rows}) or below it, "
                 f"not {uneven[0]}"
             )
+
+    @property
+    def width(self) -> int:
+        """Tokens of a row, its trunk included."""
+        return self.prompt_length + self.sample_rows * self.row_length if self.prompt_length else self.row_length

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import flax.struct
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,11 +82,20 @@ def _kept(trajectory: Trajectory) -> NDArray[np.float32]:
     return np.zeros_like(trajectory.logprobs) if trajectory.kept is None else trajectory.kept
 
 
-def blank(options: PackOptions, loss: LossOptions, reshaped: bool) -> Batch:
-    """A batch of the largest bucket without any sequence; `reshaped`: whether its trajectories would have `kept`."""
-    largest = replace(options, row_buckets=options.row_buckets[-1:])
-    batch = pack((), np.zeros(0, np.float32), largest, loss, keep_zero=False)
+def blank(options: PackOptions, loss: LossOptions, reshaped: bool, rows: int) -> Batch:
+    """A batch of a bucket without any sequence; `reshaped`: whether its trajectories would have `kept`."""
+    batch = pack((), np.zeros(0, np.float32), replace(options, row_buckets=(rows,)), loss, keep_zero=False)
     return replace(batch, kept=np.zeros_like(batch.sampler)) if reshaped else batch
+
+
+def of_one_bucket(batches: Mapping[str, Batch]) -> dict[str, Batch]:
+    """The batches, the smaller ones with empty rows below: as many as the largest has."""
+    most = max((len(batch.tokens) for batch in batches.values()), default=0)
+
+    def fill(x: NDArray) -> NDArray:
+        return np.pad(x, ((0, most - len(x)), (0, 0)))
+
+    return {role: jax.tree.map(fill, batch) for role, batch in batches.items()}
 
 
 def token_weights(
@@ -140,8 +151,7 @@ def pack_rows(
         places = grow(tokens, loss_masks, options.prompt_length, options.sample_rows, options.row_length)
     else:
         places = first_fit(lengths, options.row_length)
-    trunk, branches = (options.prompt_length, options.sample_rows) if shared else (0, 1)
-    width = trunk + branches * options.row_length
+    width = options.width if shared else options.row_length
     shape = (bucket(places.rows, options), width)
 
     def each(values: NDArray) -> NDArray:
@@ -171,7 +181,7 @@ def pack_rows(
     stems = None
     if shared:
         of: Array = lay(each(places.stem)[own], at[own], np.int32)
-        stems = Stems(of, trunk=trunk, branch=options.row_length)
+        stems = Stems(of, trunk=options.prompt_length, branch=options.row_length)
     return Batch(
         tokens=lay(ids, at, np.int32),
         positions=lay(within, at, np.int32),
@@ -201,7 +211,20 @@ def first_fit(lengths: NDArray[np.int64], row_length: int) -> Places:
     return places
 
 
+def buckets(rows: int, options: PackOptions) -> tuple[int, ...]:
+    """The buckets that a batch of up to `rows` rows may take, largest first."""
+    sizes = options.row_buckets
+    return tuple(size for size, smaller in zip(sizes, (0, *sizes), strict=False) if smaller < rows)[::-1]
+
+
 def bucket(rows: int, options: PackOptions) -> int:
-    """The smallest bucket that holds `rows` rows; beyond the last, the smallest multiple of it."""
+    """The smallest bucket that holds `rows` rows; beyond the last, that doubled until it does, which the log says."""
     last = options.row_buckets[-1]
-    return next((size for size in options.row_buckets if rows <= size), -(-rows // last) * last)
+    if rows <= last:
+        return next(size for size in options.row_buckets if rows <= size)
+    size = last << (-(-rows // last) - 1).bit_length()
+    logging.warning(
+        "%d rows of a batch are more than pack.row_buckets ends with (%d): programs for %d are compiled now, in the "
+        "middle of the run; give a larger last bucket, passes over empty rows are skipped", rows, last, size,
+    )  # fmt: skip
+    return size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from metaagentx.learn.optimizer import descend, optimizer
 from metaagentx.learn.options import LossOptions, OptimizerOptions, PackOptions, RoleOptions
 from metaagentx.learn.pack import Batch, pack_rows, token_weights
-from metaagentx.learn.state import TrainState, create
+from metaagentx.learn.state import TrainState, abstract, create
 from metaagentx.learn.update import Compute, Metrics, accumulate, logprobs, rows_over_mesh, split
 from metaagentx.policy.params import Params
 
@@ -23,7 +24,16 @@ _KEY = "demonstrations"  # of the only optimiser state
 
 def begin(params: Params, options: OptimizerOptions, master: bool) -> TrainState:
     """A new state for the cold start, around `params`; `master` as in `state.create`."""
-    return create(params, {_KEY: RoleOptions(optimizer=options)}, "per_role", master)
+    return create(params, _roles(options), "per_role", master)
+
+
+def planned(params: Params, options: OptimizerOptions, master: bool) -> TrainState:
+    """The shapes and layouts of what `begin` makes around weights of the shapes `params`."""
+    return abstract(params, _roles(options), "per_role", master)
+
+
+def _roles(options: OptimizerOptions) -> dict[str, RoleOptions]:
+    return {_KEY: RoleOptions(optimizer=options)}
 
 
 def pack_demonstrations(conversations: Sequence[tuple[NDArray, NDArray]], options: PackOptions) -> Batch:
@@ -47,7 +57,15 @@ def imitate(
 
     Metrics: `loss` in nats per token, `gradient_norm` before clipping, `tokens`.
     """
-    return _imitate(state, base, split(batch, compute.micro_rows), options, compute)
+    program, arguments = call(state, batch, options, compute, base)
+    return program(*arguments)
+
+
+def call(
+    state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute, base: Params | None = None
+) -> tuple[Any, tuple[Any, ...]]:
+    """The program of such an `imitate`, and what it is called with."""
+    return _imitate, (state, base, split(batch, compute.micro_rows), options, compute)
 
 
 @partial(jax.jit, static_argnames=("options", "compute"), donate_argnames="state")

@@ -269,7 +269,7 @@ def describe(batch: Batch, tokens: Metrics, gap_bound: float) -> Metrics:
     found = {name: mean(values) for name, values in tokens.items() if name != "logp"}
     found |= {"tokens": count, "gap_mean": mean(jnp.abs(gap)), "gap_max": jnp.max(jnp.abs(gap))}
     found |= {"gap_k3": mean(k3(batch.sampler, tokens["logp"]))}
-    found |= {"gap_exceeded": (found["gap_mean"] > gap_bound).astype(jnp.float32)}
+    found |= {"gap_exceeded": (~(found["gap_mean"] <= gap_bound)).astype(jnp.float32)}  # NaN too
     # The k-th smallest of the masked tokens; everything else sorts to the end.
     ordered = jnp.sort(place(jnp.where(batch.mask, gap, jnp.inf), None, None, None).reshape(-1))
     for name, share in (("ratio_p01", 0.01), ("ratio_p50", 0.5), ("ratio_p99", 0.99)):

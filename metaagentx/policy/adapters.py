@@ -20,7 +20,7 @@ from flax import struct
 from jax.nn import initializers
 from jax.sharding import Mesh
 
-from metaagentx.mesh import Axes, cut, place, sharding
+from metaagentx.mesh import Axes, cut, place, sharding, unallocated
 from metaagentx.policy import spec
 from metaagentx.policy.config import LINEAR, LoraOptions, ModelConfig
 from metaagentx.policy.params import Params
@@ -76,9 +76,9 @@ def table(config: ModelConfig, options: LoraOptions) -> dict[str, dict[str, Spec
     return {name: pair(matrices[name]) for name in target_names(config, options)}
 
 
-def abstract(config: ModelConfig, options: LoraOptions) -> Params:
-    """Shapes and dtypes of one adapter; nothing is allocated."""
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), table(config, options))
+def abstract(config: ModelConfig, options: LoraOptions, mesh: Mesh | None = None) -> Params:
+    """Shapes and dtypes of one adapter, and its layout on `mesh`; nothing is allocated."""
+    return jax.tree.map(lambda s: unallocated(s.axes, s.shape, jnp.float32, mesh), table(config, options))
 
 
 def shardings(config: ModelConfig, options: LoraOptions, mesh: Mesh) -> Params:

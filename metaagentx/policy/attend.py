@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 
-from metaagentx.policy.attention import Attend, KeyValue, Stems, attention, visible
+from metaagentx.policy.attention import STEMS, Attend, KeyValue, Stems, attention, visible
 from metaagentx.policy.attention_blocked import blocked
 from metaagentx.policy.attention_kernels import fused, splash, triton
 from metaagentx.policy.attention_strips import strips
@@ -27,7 +27,7 @@ def within(
     if kernel == "dense":
         mask = visible(positions, segments, stems)
         return lambda q, k, v: (attention(q, k, v, mask), (k, v))
-    if stems is not None and kernel not in ("blocked", "strips"):
+    if stems is not None and kernel not in STEMS:
         raise ValueError(f"shared prefixes want attention 'dense', 'blocked' or 'strips', not {kernel!r}")
     kernels: dict[str, Callable[..., jax.Array]] = {
         "blocked": functools.partial(blocked, stems=stems),

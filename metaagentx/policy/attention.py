@@ -31,6 +31,9 @@ NAME = "attention"  # of what "splash" and "strips" keep, for policies of recomp
 LANES = 128  # of a TPU's vector registers: "splash" pads rows to a multiple
 
 
+STEMS = ("dense", "blocked", "strips")  # kernels that attend along stems
+
+
 @struct.dataclass
 class Stems:
     """Rows that begin with a trunk of segments, which other segments of the row continue: what several samples of one

@@ -11,7 +11,7 @@ import logging
 import jax
 
 from metaagentx.policy import cache_paged
-from metaagentx.policy.attention import BLOCK
+from metaagentx.policy.attention import BLOCK, STEMS
 from metaagentx.policy.config import DecodeChoice, DecodeKernel, Kernel, KernelChoice, ModelConfig
 
 SHORT = 2048  # tokens of a row at most, for "strips": the program is as long as the row
@@ -23,9 +23,11 @@ def for_prompts(choice: KernelChoice, config: ModelConfig, length: int, platform
     return _for_rows("engine.attention", choice, config, length, False, platform or jax.default_backend())
 
 
-def for_packed(choice: KernelChoice, config: ModelConfig, length: int, platform: str | None = None) -> Kernel:
-    """The kernel of `pack.attention`, for rows of `length` tokens of several sequences."""
-    return _for_rows("pack.attention", choice, config, length, True, platform or jax.default_backend())
+def for_packed(
+    choice: KernelChoice, config: ModelConfig, length: int, platform: str | None = None, stems: bool = False
+) -> Kernel:
+    """The kernel of `pack.attention`, for rows of `length` tokens of several sequences, or with `stems` of trees."""
+    return _for_rows("pack.attention", choice, config, length, True, platform or jax.default_backend(), stems)
 
 
 def for_decoding(choice: DecodeChoice, config: ModelConfig, platform: str | None = None) -> DecodeKernel:
@@ -35,12 +37,14 @@ def for_decoding(choice: DecodeChoice, config: ModelConfig, platform: str | None
 
 
 @functools.lru_cache  # the log line comes once
-def _for_rows(key: str, choice: KernelChoice, config: ModelConfig, length: int, packed: bool, platform: str) -> Kernel:
+def _for_rows(
+    key: str, choice: KernelChoice, config: ModelConfig, length: int, packed: bool, platform: str, stems: bool = False
+) -> Kernel:
     plain: Kernel = "dense" if length < BLOCK else "strips" if platform == "cpu" and length <= SHORT else "blocked"
     gpu: Kernel = "triton" if packed and length > MASKED else "cudnn"
     best: dict[str, Kernel] = {"tpu": "splash", "gpu": gpu}
     wanted = best.get(platform, plain) if choice == "auto" else choice
-    reason = _unfit_for_rows(wanted, config, platform)
+    reason = _unfit_for_rows(wanted, config, platform, stems)
     _tell(key, choice, wanted, platform, plain, reason)
     return wanted if reason is None else plain
 
@@ -60,8 +64,10 @@ def _for_decoding(choice: DecodeChoice, config: ModelConfig, tensor: int, platfo
     return wanted if reason is None else "dense"
 
 
-def _unfit_for_rows(kernel: Kernel, config: ModelConfig, platform: str) -> str | None:
+def _unfit_for_rows(kernel: Kernel, config: ModelConfig, platform: str, stems: bool) -> str | None:
     """Why a kernel cannot be had; None if it can."""
+    if stems and kernel not in STEMS:
+        return "it cannot attend to shared prompts (pack.prompt_length)"
     if kernel == "splash" and platform != "tpu":
         return "it is for TPUs"
     if kernel == "cudnn":

@@ -10,16 +10,16 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from metaagentx.mesh import place, sharding
+from metaagentx.mesh import place, sharding, unallocated
 from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.spec import Spec, table
 
 Params = dict[str, Any]  # nested dict of arrays, as `spec.table` lays it out
 
 
-def abstract(config: ModelConfig) -> Params:
-    """Shapes and dtypes of the weights; nothing is allocated."""
-    return jax.tree.map(lambda spec: jax.ShapeDtypeStruct(spec.shape, config.dtype), table(config))
+def abstract(config: ModelConfig, mesh: Mesh | None = None) -> Params:
+    """Shapes and dtypes of the weights, and their layouts on `mesh`; nothing is allocated."""
+    return jax.tree.map(lambda spec: unallocated(spec.axes, spec.shape, config.dtype, mesh), table(config))
 
 
 def shardings(config: ModelConfig, mesh: Mesh) -> Params:

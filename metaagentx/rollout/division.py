@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
-from metaagentx.rollout.engine import Work
 from metaagentx.rollout.scheduler import Spent
 from metaagentx.rollout.trajectory import DesignRollout, Trajectory
+from metaagentx.rollout.work import Work
 
 SIDE_BY_SIDE = ("prefill_seconds", "decode_seconds", "idle_seconds")  # of processes that work at the same time
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -95,10 +94,8 @@ def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]
     return metrics
 
 
-def measure_engines(works: Sequence[Work], seconds: float) -> dict[str, float]:
-    """What the engines did in `seconds` of wall time, all together."""
-    fields = [field.name for field in dataclasses.fields(Work)]
-    total = Work(**{name: sum(getattr(work, name) for work in works) for name in fields})
+def measure_work(total: Work, seconds: float) -> dict[str, float]:
+    """What engines did in `seconds` of wall time, all together."""
     return {
         "rollout/seconds": seconds,
         "rollout/calls": float(total.calls),

@@ -20,9 +20,9 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import numpy as np
 
 from metaagentx.rollout.at_work import Share, alone
-from metaagentx.rollout.engine import Work
 from metaagentx.rollout.options import SamplingOptions, ServerOptions
 from metaagentx.rollout.sampled import Ask, Sampled
+from metaagentx.rollout.work import Work
 from metaagentx.tools.exchange import Unanswered, exchange, secret
 from metaagentx.workflow.protocol import Message, Outcome
 

@@ -12,7 +12,7 @@ from metaagentx.rollout.conversation import Dialogue, as_mappings
 from metaagentx.rollout.division import WHOLE, Division, Part, join
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.language import Language
-from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories, measure_trees
+from metaagentx.rollout.measure import measure_spent, measure_trajectories, measure_trees, measure_work
 from metaagentx.rollout.observed import observe
 from metaagentx.rollout.options import SamplingOptions, TreeOptions
 from metaagentx.rollout.remote import Remote
@@ -86,7 +86,7 @@ def sample(
     metrics = {
         **measure_trees(trees),
         **measure_trajectories(whole.trajectories),
-        **measure_engines([whole.work], whole.seconds),
+        **measure_work(whole.work, whole.seconds),
         **measure_spent(whole.spent, len(trees)),
         "rollout/compilations": float(whole.compilations),
     }

@@ -17,7 +17,8 @@ from metaagentx.metrics import MetricWriter, Progress
 from metaagentx.pipeline import Pipeline
 from metaagentx.policies import Weights
 from metaagentx.rollout.at_work import Tools
-from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories
+from metaagentx.rollout.division import add
+from metaagentx.rollout.measure import measure_spent, measure_trajectories, measure_work
 from metaagentx.rollout.scheduler import run
 from metaagentx.step import Place, told
 from metaagentx.teams.credit import Earned, credit
@@ -125,7 +126,7 @@ class Apprentice:
             arguments = self._engines, bench.chat, tools, settings.sampling
             _, _, spent = run(work, *arguments, seed=settings.seed, step=self.step)
         seconds = time.perf_counter() - begun
-        found = measure_engines([engine.take_work() for engine in distinct(self._engines)], seconds)
+        found = measure_work(add([engine.take_work() for engine in distinct(self._engines)]), seconds)
         self._found = found | _without_tools(measure_spent(spent, settings.train.questions))
         return spent.idle_seconds
 

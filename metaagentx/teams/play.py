@@ -12,7 +12,7 @@ from typing import TypeAlias
 from metaagentx.rollout.at_work import Share, Tools, alone
 from metaagentx.rollout.conversation import Dialogue
 from metaagentx.rollout.engine import Engine
-from metaagentx.rollout.measure import measure_engines, measure_spent, measure_trajectories
+from metaagentx.rollout.measure import measure_spent, measure_trajectories, measure_work
 from metaagentx.rollout.observed import observe
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.remote import Remote
@@ -162,7 +162,7 @@ def play(
     trajectories = attach(trees, [row for row in found.trajectories if row.agent != JUDGE])
     metrics = {
         **measure_trajectories(trajectories),
-        **measure_engines([found.work], found.seconds),
+        **measure_work(found.work, found.seconds),
         **measure_teams(trees),
         **measure_spent(found.spent, len(trees)),
         "rollout/compilations": float(found.compilations),

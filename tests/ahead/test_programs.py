@@ -12,7 +12,9 @@ from configs import qwen3_30b_a3b_mgrpo
 from metaagentx.ahead import estimate, programs
 from metaagentx.ahead.hlo import Program
 from metaagentx.learn.options import PackOptions
+from metaagentx.learn.pack import blank
 from metaagentx.learn.state import create
+from metaagentx.learn.update import split
 from metaagentx.memory import held
 from metaagentx.mesh import make_mesh
 from metaagentx.options import PretrainedOptions
@@ -75,6 +77,17 @@ def test_prompts_and_replies_are_lowered_as_an_engine_lowers_them(eight, change)
     for name, of in (("prefill", calls.prompts), ("decode", calls.replies)):
         program, arguments = next(of(*has))
         assert programs.lower(name, settings, eight).as_text() == program.lower(*arguments).as_text()
+
+
+def test_rows_of_shared_prompts_are_lowered_as_they_are_packed(eight):
+    settings = replace(SETTINGS, pack=replace(SETTINGS.pack, prompt_length=8, sample_rows=2, attention="auto"))
+    packed = blank(settings.pack, settings.loss, settings.reshaped, settings.pack.row_buckets[-1])
+    for batch in programs.batches(settings, eight)[0].values():
+        assert shapes(batch) == shapes(split(packed, settings.pack.micro_rows))
+
+
+def shapes(batch):
+    return jax.tree.map(lambda x: (x.shape, x.dtype), batch)
 
 
 def test_a_team_of_two_policies_is_one_of_them_and_the_other_waits(eight):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaagentx.learn.options import LossOptions, PackOptions
-from metaagentx.learn.pack import first_fit, pack
+from metaagentx.learn.pack import first_fit, of_one_bucket, pack
 from tests.learn.examples import PACK, random_trajectories, trajectory
 
 
@@ -82,10 +82,23 @@ def test_no_trajectories_make_one_empty_bucket() -> None:
     assert not batch.segments.any()
 
 
-def test_more_rows_than_the_last_bucket_take_a_multiple_of_it() -> None:
-    batch = pack([trajectory([1] * 16, 1)] * 17, np.ones(17, np.float32), PACK, LossOptions(), False)
-    assert batch.tokens.shape == (32, 16)
-    assert int(batch.segments.any(axis=1).sum()) == 17
+@pytest.mark.parametrize(("rows", "taken"), [(16, 16), (17, 32), (33, 64), (64, 64)])
+def test_more_rows_than_the_last_bucket_take_it_doubled_and_that_is_said(rows: int, taken: int, caplog) -> None:
+    """So however many there are, few programs are compiled in mid-run."""
+    batch = pack([trajectory([1] * 16, 1)] * rows, np.ones(rows, np.float32), PACK, LossOptions(), False)
+    assert batch.tokens.shape == (taken, 16)
+    assert int(batch.segments.any(axis=1).sum()) == rows
+    assert (f"{rows} rows of a batch are more than pack.row_buckets ends with (16)" in caplog.text) == (rows > 16)
+
+
+def test_batches_of_one_bucket_differ_from_their_own_by_empty_rows_alone() -> None:
+    small, large = (
+        pack([trajectory([1] * 16, 1)] * rows, np.ones(rows, np.float32), PACK, LossOptions(), False) for rows in (3, 9)
+    )
+    found = of_one_bucket({"designer": small, "executor": large})
+    assert {role: batch.tokens.shape for role, batch in found.items()} == {"designer": (16, 16), "executor": (16, 16)}
+    assert unpack(found["designer"]) == unpack(small)
+    assert unpack(found["executor"]) == unpack(large)
 
 
 def test_what_does_not_fit_is_an_error_that_says_what_would() -> None:

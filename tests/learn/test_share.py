@@ -204,6 +204,7 @@ def test_four_samples_of_a_prompt_take_a_row_of_one_prompt_and_four_samples() ->
 def test_what_cannot_be_shared_is_an_error_that_names_the_keys() -> None:
     with pytest.raises(ValueError, match=r"pack\.attention 'splash' cannot .*pack\.prompt_length 8"):
         replace(WHOLE, prompt_length=8, attention="splash")
+    assert replace(WHOLE, prompt_length=8, attention="auto").width == 8 + BRANCH
     with pytest.raises(ValueError, match=r"pack\.prompt_length must be 0"):
         replace(WHOLE, prompt_length=-1)
     with pytest.raises(ValueError, match=r"17 tokens, more than pack\.row_length \(16\)"):

@@ -57,7 +57,7 @@ def test_what_was_kept_lies_where_its_token_is_predicted():
 
 def test_the_batch_that_programs_are_compiled_for_has_the_arrays_of_those_to_come():
     for rows, reshaped in ((with_kept(-0.5), True), (random_trajectories(4), False)):
-        ahead = blank(PACK, RECIPE.loss, reshaped)
+        ahead = blank(PACK, RECIPE.loss, reshaped, PACK.row_buckets[-1])
         assert jax.tree.structure(ahead) == jax.tree.structure(packed(rows))
         assert not ahead.mask.any()
 

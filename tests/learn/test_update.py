@@ -257,6 +257,14 @@ def test_metrics_measure_gap_entropy_and_clipping() -> None:
     assert 0 < found["entropy"] <= np.log(CONFIG.vocab_size)
 
 
+def test_a_gap_that_is_no_number_exceeds_every_bound() -> None:
+    batch = some_batch()
+    tokens = {"logp": jnp.full(batch.mask.shape, jnp.nan)}
+    found = describe(*jax.tree.map(lambda x: x[None], (batch, tokens)), gap_bound=1e9)
+    assert np.isnan(found["gap_mean"])
+    assert found["gap_exceeded"] == 1
+
+
 def test_steady_state_compiles_once() -> None:
     state, _ = update(fresh(), {"executor": some_batch()}, EXECUTOR, RECIPE)
     programs = module._update._cache_size()

@@ -8,8 +8,11 @@ import logging
 import jax
 import pytest
 
+from configs import smollm2_gym
 from metaagentx.mesh import make_mesh
 from metaagentx.policy import kernels
+from metaagentx.policy.attention import STEMS
+from metaagentx.settings import read
 from tests.policy import tiny
 
 QWEN3 = dataclasses.replace(tiny.config(dtype="bfloat16"), heads=32, kv_heads=8, head_dim=128)
@@ -48,6 +51,25 @@ def test_short_rows_are_dense_or_in_strips_on_a_cpu_and_masked_by_cudnn_on_a_gpu
     assert kernels.for_packed("auto", QWEN3, 128, "cpu") == "dense"
     assert kernels.for_packed("auto", QWEN3, 512, "cpu") == "strips"
     assert kernels.for_packed("auto", QWEN3, 4096, "gpu") == "cudnn"
+
+
+@pytest.mark.parametrize(
+    ("platform", "length", "taken"),
+    [("cpu", 256, "dense"), ("cpu", 768, "strips"), ("cpu", 4096, "blocked"), ("tpu", 768, "blocked")],
+)
+def test_rows_of_shared_prompts_take_a_kernel_that_can_attend_to_them(platform, length, taken, log):
+    assert kernels.for_packed("auto", QWEN3, length, platform, stems=True) == taken
+    (message,) = log.messages
+    assert message.startswith(f"pack.attention: '{taken}' ")
+    assert ("it cannot attend to shared prompts" in message) == (platform == "tpu")
+
+
+def test_the_published_models_run_shares_prompts_wherever_it_runs():
+    pack = read(smollm2_gym.get_config()).pack
+    model = dataclasses.replace(SMOLLM2, dtype="float32")
+    assert pack.prompt_length
+    for platform in ("cpu", "gpu", "tpu"):
+        assert kernels.for_packed(pack.attention, model, pack.width, platform, stems=True) in STEMS
 
 
 def test_a_choice_is_told_once(log):

@@ -12,9 +12,9 @@ import pytest
 
 from metaagentx import wire
 from metaagentx.rollout.division import Division, Part, join
-from metaagentx.rollout.engine import Work
 from metaagentx.rollout.sample import sample
 from metaagentx.rollout.scheduler import Spent
+from metaagentx.rollout.work import Work
 from metaagentx.workbench import open_workbench
 from metaagentx.workflow.ir import Agent, AnswerAgrees, Design, Diagnosis, Edge, Graph, Not, Refusal, Workflow
 from metaagentx.workflow.protocol import ToolCall, Turn
