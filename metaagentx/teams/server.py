@@ -7,8 +7,8 @@
 
 Servers share the store and nothing else: sub-tasks and reports as text, scalar rewards, ids, and where each one's
 weights are. Each may be killed at any moment; the same command goes on. While servers go in step
-(`team.exchange.staleness` 0) and each role has weights of its own (`policies.layout` "split"), they end with the
-weights that `metaagentx.train` has with the same config, bit for bit.
+(`team.exchange.staleness` 0), they end with the weights that `metaagentx.train` has with the same config: bit for bit
+where each role has weights of its own and engines have one bucket of each kind, else but for rounding.
 """
 
 from __future__ import annotations
