@@ -112,7 +112,7 @@ class Bench:
         return turn.cpu if self.clock == "cpu" else turn.wall
 
     def start(self, contestant: str, target: str, **options: Any) -> Worker | None:
-        """A contestant, or None where it is left out, not installed or late; that is said, and written down."""
+        """A contestant, or None where it is left out, not installed, late or dead; that is said, and written down."""
         if contestant in self.given.without:
             self.skipped[contestant] = "left out"
             return None

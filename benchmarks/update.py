@@ -97,7 +97,7 @@ def main() -> None:
     if "ragged" in given.cases:
         samples = ragged()
         length = row_length(samples)
-        packed = {"metaagentx": by_us(samples, replace(FAST, row_length=length, row_buckets=(1,), chunk=length // 3))}
+        packed = {"metaagentx": by_us(samples, replace(FAST, row_length=length, chunk=length // 3))}
         speed = compare("ragged lengths", samples, packed | by_torch(samples))
         if "torch" in speed:
             bench.ratio("T4", speed["metaagentx"], speed["torch"])

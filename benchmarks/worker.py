@@ -26,7 +26,11 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 
 
 class Missing(RuntimeError):
-    """A contestant that is not installed, or not ready in time; the message says which."""
+    """A contestant that is not installed, or did not become ready; the message says why."""
+
+
+class Ended(RuntimeError):
+    """A contestant's process has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Worker:
       limit: wall seconds within which the object must have been made (programs are compiled then); None: no limit.
 
     Raises:
-      Missing: it needs a package that is not installed, or it was not ready in time.
+      Missing: it needs a package that is not installed, was not ready in time, or its process ended before.
     """
 
     def __init__(
@@ -69,7 +73,10 @@ class Worker:
             self._process.kill()
             self.close()
             raise Missing(f"not ready after {limit:g} s")
-        self.started = self._receive()
+        try:
+            self.started = self._receive()
+        except Ended as error:  # for lack of memory, as a rule
+            raise Missing(str(error)) from None
 
     def turn(self, method: str, *arguments: Any, **named: Any) -> Turn:
         """Call a method there, measured."""
@@ -89,7 +96,7 @@ class Worker:
         try:
             answer = pickle.loads(self._pipe.recv_bytes())
         except EOFError:
-            raise RuntimeError(f"{self.target}: its process ended with {self._process.wait()}") from None
+            raise Ended(f"{self.target}: its process ended with {self._process.wait()}") from None
         if isinstance(answer, Turn):
             return answer
         kind, text = answer

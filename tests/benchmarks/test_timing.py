@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -40,6 +41,13 @@ class Sleeper:
 
     def __init__(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+class Mortal:
+    """A contestant for which the memory does not suffice."""
+
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 HERE = f"{__name__}:Counter"
@@ -84,6 +92,11 @@ def test_who_is_not_ready_in_time_is_left_out_and_ended():
     with pytest.raises(Missing, match="not ready after 1 s"):
         Worker(f"{__name__}:Sleeper", [], {}, limit=1, seconds=600)
     assert time.monotonic() - begun < 100
+
+
+def test_who_dies_before_it_is_ready_is_left_out():
+    with pytest.raises(Missing, match="ended with -9"):
+        Worker(f"{__name__}:Mortal", [], {})
 
 
 def test_turns_alternate_and_ratios_are_made_of_pairs(monkeypatch, tmp_path, capsys):
