@@ -25,6 +25,8 @@ ARMS = {
     "single_majority": ("single", "vote/trained"),
     "frozen_sub": ("frozen_sub", SYSTEM),
     "team": ("team", SYSTEM),
+    "team_main_agent": ("team", "trained/cold"),  # the trained main agent with cold sub-agents
+    "team_sub_agents": ("team", "cold/trained"),
 }
 CONTRASTS = tuple(("team", arm) for arm in ARMS if arm != "team")
 

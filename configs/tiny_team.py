@@ -88,5 +88,5 @@ def get_config(variant: str = "team") -> ConfigDict:
     if variant == "frozen_sub":
         config.stages.mode = "main_only"
     if variant == "single":
-        config.evaluate.vote_tokens = 45  # what the team spends on a question
+        config.evaluate.vote_tokens = 50  # what the trained team spends on a question, at most
     return config

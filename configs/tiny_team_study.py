@@ -4,8 +4,8 @@
 
 runs this sweep, and then `python -m benchmarks.team_study runs/team_study`. Each of five seeds has a cold start of its
 own, which its three arms share: main agent and sub-agents train (`team`), the main agent alone does (`frozen_sub`), an
-agent works without sub-agents (`single`, in the tables also with the majority of as many answers as the team's tokens
-pay for). Every arm stops at the same number of tokens generated in training.
+agent works without sub-agents (`single`, in the tables also with the majority of so many answers that they cost at
+least the team's tokens). Every arm stops at the same number of tokens generated in training.
 """
 
 from __future__ import annotations
@@ -51,6 +51,6 @@ def _arms(seed: int) -> Iterator[dict[str, Any]]:
             "config": f"configs/tiny_team_study.py:{arm}",
             "config.seed": seed,
             "config.train.steps": 10_000,
-            "config.evaluate.baselines": arm == "single",  # whose table has the majority
+            "config.evaluate.baselines": arm != "frozen_sub",  # whose halves are in the tables of the others
             "config.cold_start.weights_from": "{workdir}/" + cold,
         }
