@@ -11,12 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from metaagentx.teams import database
+from metaagentx.teams import database, schema
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import Superseded, publish
 from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
-from metaagentx.teams.schema import SCHEMA
 from metaagentx.teams.store import Store
 
 
@@ -197,7 +196,7 @@ def test_another_schema_is_refused(url, name):
         with pytest.raises(ValueError, match="schema 99"):
             Store(url, name)
     finally:
-        store._database.run(lambda execute: execute(change, {"version": SCHEMA}))
+        store._database.run(lambda execute: execute(change, {"version": schema.SCHEMA}))
         store.close()
 
 
@@ -229,6 +228,15 @@ def test_sub_tasks_of_later_steps_are_not_leased_yet(store):
     assert [lease.task.key for lease in leased(store, last=2)] == ["a", "b"]
     assert leased(store, last=2) == []
     assert [lease.task.key for lease in leased(store, last=3)] == ["c"]
+
+
+def test_an_expired_lease_of_a_later_step_is_no_reason_to_write_at_every_look(store):
+    store.put(tasks("a", step=3), depth=10)
+    assert leased(store, seconds=-1.0, last=3)
+    assert store._ask(schema.THERE, policy="sub", last=2) == []
+    assert leased(store, last=2) == []
+    assert store._ask(schema.THERE, policy="sub", last=3) == [(1,)]
+    assert [lease.fence for lease in leased(store, last=3)] == [2]
 
 
 def test_a_server_that_is_back_has_its_sub_tasks_again_at_once_with_new_fences(store):
