@@ -7,8 +7,8 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -29,7 +29,7 @@ NETWORKED = re.compile(r"nfs\d?|cifs|smb3?|9p|ceph|lustre|glusterfs|fuse\.(gcsfu
 
 
 class StoreError(RuntimeError):
-    """A database that did not come back; the message says which, who waits for it, and what to do."""
+    """A database that cannot be used, or did not come back; the message says which, who wants it, and what to do."""
 
 
 @dataclass(slots=True)
@@ -145,19 +145,31 @@ class Sqlite:
             time.sleep(0.02)
 
     def run(self, work: Callable[[Execute], T]) -> T:
-        with self._lock:
+        with self._lock, self._in_words():
             self._unlocked(lambda: self._connection.execute("BEGIN IMMEDIATE"))
             try:
                 result = work(self._execute)
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite ends it by itself where a disk is full or fails
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
             return result
 
     def look(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._in_words():
             return self._unlocked(lambda: self._execute(statement, values)).found
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """What is wrong with the file or its disk is a StoreError; what is wrong with a statement stays as it is."""
+        try:
+            yield
+        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+            raise
+        except sqlite3.DatabaseError as error:
+            who, name = self._patience.who, self._patience.database
+            raise StoreError(f"{who} cannot use {name}: {error}; mend that, then run the same command again") from error
 
     def _unlocked(self, act: Callable[[], T]) -> T:
         """`act`, which changes nothing, as soon as nobody else holds the database."""

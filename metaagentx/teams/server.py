@@ -53,7 +53,7 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
       SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
         run of this name with another config or with this policy in another work directory.
       Preempted: `stop` was set. All is saved.
-      StoreError: the store was locked or away for too long.
+      StoreError: the store was locked or away for too long, or a disk is full or fails.
     """
     team = checked(settings, policy)
     with claim(workdir, plain(settings), differences):

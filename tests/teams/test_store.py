@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import resource
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -398,6 +399,30 @@ def test_a_database_that_stays_locked_is_an_error_in_words_and_all_threads_lose_
         assert time.monotonic() - begun < 20
     journal.forget(3)
     journal.close()
+
+
+@contextmanager
+def full_at(bytes_):
+    """No file becomes larger than this: SQLite meets it where a transaction is committed."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_is_an_error_in_words_and_no_transaction_stays_open(tmp_path):
+    path = tmp_path / "team.db"
+    store = Store(f"sqlite:///{path}", "run", who="policy 'sub'")
+    with full_at((tmp_path / "team.db-wal").stat().st_size):
+        wanted = rf"^policy 'sub' cannot use the database {path}: (disk I/O error|database or disk is full); mend that"
+        with pytest.raises(database.StoreError, match=wanted):
+            store.put(tasks("a"), depth=10)
+    assert not store._database._connection.in_transaction
+    assert store.put(tasks("a"), depth=10) == 1
+    assert [lease.task.key for lease in leased(store)] == ["a"]
+    store.close()
 
 
 def test_a_server_that_stays_away_is_an_error_in_words_and_without_its_password(postgres, name, monkeypatch):
