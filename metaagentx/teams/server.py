@@ -17,6 +17,8 @@ import json
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import jax
@@ -61,8 +63,8 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
         with joined(settings, team, url, run, f"policy {policy!r}") as store:
             own(workdir, policy, server, store)
             try:
-                with Pulse(store, policy, team.exchange) as pulse:
-                    _work(settings, team, workdir, policy, server, store, pulse, stop)
+                with kept(workdir, policy) as own_file, Pulse(store, policy, team.exchange) as pulse:
+                    _work(settings, team, workdir, policy, server, store, own_file, pulse, stop)
             except Stopped:
                 raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
 
@@ -74,6 +76,7 @@ def _work(
     policy: str,
     server: str,
     store: Store,
+    own_file: Answers | Journal,
     pulse: Pulse,
     stop: threading.Event,
 ) -> None:
@@ -89,18 +92,22 @@ def _work(
 
         # ----- Where training begins: a checkpoint, or the cold start, which is the same on every server
         cold = sft.cold_start(bench, workdir, writer, stop)
-        apprentice = Apprentice(bench, policy, team, workdir, cold, writer, progress)
+        with closing(Apprentice(bench, policy, team, workdir, cold, writer, progress)) as apprentice:
+            # ----- Step by step, each role its part
+            if isinstance(own_file, Journal):
+                serve(apprentice, store, own_file, pulse, team.sub_reward, options, server, every, stop)
+            else:
+                lead(apprentice, store, own_file, pulse, team.main_reward, options, every, stop)
 
-        # ----- Step by step, each role its part
-        if policy == MAIN:
-            answers = Answers(workdir / "answers.db", f"policy {policy!r}")
-            lead(apprentice, store, answers, pulse, team.main_reward, options, every, stop)
-            answers.close()
-        else:
-            journal = Journal(workdir / "journal.db", f"policy {policy!r}")
-            serve(apprentice, store, journal, pulse, team.sub_reward, options, server, every, stop)
-            journal.close()
-        apprentice.close()
+
+@contextmanager
+def kept(folder: Path, policy: str) -> Iterator[Answers | Journal]:
+    """What a server keeps to itself, in a file in `folder`."""
+    who = f"policy {policy!r}"
+    with closing(
+        Answers(folder / "answers.db", who) if policy == MAIN else Journal(folder / "journal.db", who)
+    ) as found:
+        yield found
 
 
 def taken(workdir: Path, policy: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,8 +22,9 @@ from metaagentx.teams.gather import gather
 from metaagentx.teams.joined import joined
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import publish
+from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.records import Pointer
-from metaagentx.teams.server import checked, own, run_server, taken
+from metaagentx.teams.server import checked, kept, own, run_server, taken
 from metaagentx.teams.store import Store
 from metaagentx.train import train
 from tests.flags import flags
@@ -150,6 +152,14 @@ def test_a_policy_is_trained_in_one_work_directory_and_a_work_directory_is_of_on
         own(homes["ours"]["main"], "main", servers["main"], other)
     for each in (store, other):
         each.close()
+
+
+@pytest.mark.parametrize("policy", ["main", "sub"])
+def test_what_a_server_keeps_is_closed_when_it_is_told_to_stop(policy, tmp_path):
+    with pytest.raises(Stopped), kept(tmp_path, policy) as own_file:
+        raise Stopped
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        own_file.forget(0)
 
 
 def test_policies_that_have_not_ended_are_not_gathered(tmp_path):
