@@ -25,7 +25,9 @@ ALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-NETWORKED = re.compile(r"nfs\d?|cifs|smb3?|9p|ceph|lustre|glusterfs|fuse\.(gcsfuse|s3fs|sshfs|rclone)")
+# Buckets write a file anew as a whole, some only when it is closed: no transaction is safe there.
+BUCKET = re.compile(r"fuse(\.(gcsfuse|s3fs|rclone))?")
+NETWORKED = re.compile(rf"nfs\d?|cifs|smb3?|9p|ceph|lustre|glusterfs|fuse\.sshfs|{BUCKET.pattern}")
 
 
 class StoreError(RuntimeError):
@@ -104,7 +106,11 @@ def open_database(url: str, who: str) -> Database:
 
 
 class Sqlite:
-    """A file in WAL mode, for processes of one machine. One of them writes at a time; the others wait."""
+    """A file in WAL mode, for processes of one machine. One of them writes at a time; the others wait.
+
+    A file on a network file system is for one process alone, which somebody else has seen to (`alone`). It is locked
+    once, for as long as it is open, and has a rollback journal: WAL mode needs memory that processes share.
+    """
 
     _words: ClassVar = {
         "now": "((julianday('now') - 2440587.5) * 86400.0)",
@@ -114,30 +120,35 @@ class Sqlite:
         "alone": "SELECT 1",  # whoever writes is alone already
     }
 
-    def __init__(self, path: Path, who: str) -> None:
+    def __init__(self, path: Path, who: str, *, alone: bool = False) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         except OSError as error:
             raise ValueError(f"the store {path} cannot be written: {error}") from error
-        if NETWORKED.fullmatch(kind := file_system(path)):
+        networked = NETWORKED.fullmatch(kind := file_system(path))
+        if networked and not alone:
             raise ValueError(f"store {path}: SQLite's locks do not hold on {kind}; use a local disk or postgresql://")
+        if BUCKET.fullmatch(kind):
+            raise ValueError(f"{path} is on {kind}, a mounted bucket, in which no database is safe")
         self._lock = threading.Lock()
         advice = f"another program holds it: see which (fuser {path}), and end its transaction or it"
         self._patience = Patience(f"the database {path}", who, advice)
         self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
-            self._write_ahead()
+            if networked:
+                self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._journaled("TRUNCATE" if networked else "WAL")
             self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
         except sqlite3.DatabaseError as error:
             raise ValueError(f"the store {path} cannot be used: {error}") from error
 
-    def _write_ahead(self) -> None:
-        """WAL mode. Whoever makes a file's first change of mode shuts out others, who are told so without waiting."""
+    def _journaled(self, mode: str) -> None:
+        """Whoever makes a file's first change of mode shuts out others, who are told so without waiting."""
         begun = time.monotonic()
         while True:
             try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute(f"PRAGMA journal_mode = {mode}")
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() - begun > TOLD:
@@ -146,7 +157,7 @@ class Sqlite:
 
     def run(self, work: Callable[[Execute], T]) -> T:
         with self._lock, self._in_words():
-            self._unlocked(lambda: self._connection.execute("BEGIN IMMEDIATE"))
+            self._unlocked(lambda: self._connection.execute("BEGIN EXCLUSIVE"))  # in WAL mode readers go on
             try:
                 result = work(self._execute)
                 self._connection.execute("COMMIT")

@@ -58,10 +58,11 @@ def _asked(call: ToolCall, step: int, key: str) -> ToolCall:
 
 
 class Answers:
-    """Answers of tools by key, in a file of one server."""
+    """Answers of tools by key, in a file that one process has at a time."""
 
     def __init__(self, path: File, who: str = "this program") -> None:
-        self._database = Sqlite(path, who)
+        """Raises ValueError: the file cannot be used there."""
+        self._database = Sqlite(path, who, alone=True)
         self._database.run(lambda execute: execute(TABLE, {}))
 
     def close(self) -> None:

@@ -45,15 +45,26 @@ from metaagentx.workbench import open_workbench
 POLICY = flags.DEFINE_string("policy", None, "Which of the team's policies this server has: main, sub, ...")
 STORE = flags.DEFINE_string("store", None, "What the servers share: sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
 RUN = flags.DEFINE_string("run", "team", "The run's name in the store.")
+JOURNAL = flags.DEFINE_string(
+    "journal", None, "Directory on a disk for what this server keeps to itself, where --workdir is a mounted bucket."
+)
 
 
-def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: str, stop: threading.Event) -> None:
-    """The whole run of one policy.
+def run_server(
+    settings: Settings,
+    workdir: Path,
+    policy: str,
+    url: str,
+    run: str,
+    stop: threading.Event,
+    journal: Path | None = None,
+) -> None:
+    """The whole run of one policy. `journal`: keep what is the server's own in there, and not in `workdir`.
 
     Raises:
       CheckpointError: the work directory is in use, or is another run's.
-      SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
-        run of this name with another config or with this policy in another work directory.
+      SettingsError: the config has no such policy, or cannot be run by servers; or the store or the journal cannot be
+        used, or the store holds a run of this name with another config or with this policy in another work directory.
       Preempted: `stop` was set. All is saved.
       StoreError: the store was locked or away for too long, or a disk is full or fails.
     """
@@ -62,8 +73,9 @@ def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: st
         server = taken(workdir, policy)
         with joined(settings, team, url, run, f"policy {policy!r}") as store:
             own(workdir, policy, server, store)
+            folder = workdir if journal is None else journal / server
             try:
-                with kept(workdir, policy) as own_file, Pulse(store, policy, team.exchange) as pulse:
+                with kept(folder, policy, team) as own_file, Pulse(store, policy, team.exchange) as pulse:
                     _work(settings, team, workdir, policy, server, store, own_file, pulse, stop)
             except Stopped:
                 raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
@@ -76,7 +88,7 @@ def _work(
     policy: str,
     server: str,
     store: Store,
-    own_file: Answers | Journal,
+    own_file: Answers | Journal | None,
     pulse: Pulse,
     stop: threading.Event,
 ) -> None:
@@ -101,12 +113,21 @@ def _work(
 
 
 @contextmanager
-def kept(folder: Path, policy: str) -> Iterator[Answers | Journal]:
-    """What a server keeps to itself, in a file in `folder`."""
+def kept(folder: Path, policy: str, team: TeamOptions) -> Iterator[Answers | Journal | None]:
+    """What a server keeps to itself, in a file in `folder`; a main agent without tools of its own needs none.
+
+    Raises:
+      SettingsError: no file can be used there.
+    """
+    if policy == MAIN and not team.tools:
+        yield None
+        return
     who = f"policy {policy!r}"
-    with closing(
-        Answers(folder / "answers.db", who) if policy == MAIN else Journal(folder / "journal.db", who)
-    ) as found:
+    try:
+        found = Answers(folder / "answers.db", who) if policy == MAIN else Journal(folder / "journal.db", who)
+    except ValueError as error:
+        raise SettingsError(f"{error}; --journal=DIRECTORY, on a disk or a file store, is where to keep it") from error
+    with closing(found):
         yield found
 
 
@@ -172,7 +193,8 @@ def main(settings: Settings, workdir: Path) -> None:
             "--policy=NAME and --store=URL are needed: which policy this server has, and what all share"
         )
     with notice() as stop:
-        run_server(settings, workdir, POLICY.value, STORE.value, RUN.value, stop)
+        journal = Path(JOURNAL.value).expanduser().resolve() if JOURNAL.value else None
+        run_server(settings, workdir, POLICY.value, STORE.value, RUN.value, stop, journal)
     print(f"policy {POLICY.value}: done", file=sys.stderr)
 
 
