@@ -26,7 +26,11 @@ class Tools(Protocol):
     """Runs tools side by side."""
 
     def submit(self, call: ToolCall) -> Future[ToolResult]:
-        """Begin a call, and return at once. The future ends in bounded time and never raises."""
+        """Begin a call, and return at once.
+
+        The future ends in bounded time. What goes wrong with a tool is its result; what this or the future
+        raises ends the run, as where the server of a team is told to stop, or its database fails.
+        """
         ...
 
 

@@ -164,9 +164,9 @@ def main(arguments: Sequence[str]) -> None:
         raise app.UsageError(f"there is no journal {missing[0]}")
     try:
         store = Store(STORE.value, RUN.value)
+        journals = [Journal(Path(path)) for path in JOURNALS.value]
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    journals = [Journal(Path(path)) for path in JOURNALS.value]
     about = store.about()
     if about is None:
         raise app.UsageError(f"the store holds no run {RUN.value!r}")

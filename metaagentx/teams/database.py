@@ -7,8 +7,8 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -25,11 +25,13 @@ ALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-NETWORKED = re.compile(r"nfs\d?|cifs|smb3?|9p|ceph|lustre|glusterfs|fuse\.(gcsfuse|s3fs|sshfs|rclone)")
+# Buckets write a file anew as a whole, some only when it is closed: no transaction is safe there.
+BUCKET = re.compile(r"fuse(\.(gcsfuse|s3fs|rclone))?")
+NETWORKED = re.compile(rf"nfs\d?|cifs|smb3?|9p|ceph|lustre|glusterfs|fuse\.sshfs|{BUCKET.pattern}")
 
 
 class StoreError(RuntimeError):
-    """A database that did not come back; the message says which, who waits for it, and what to do."""
+    """A database that cannot be used, or did not come back; the message says which, who wants it, and what to do."""
 
 
 @dataclass(slots=True)
@@ -104,7 +106,11 @@ def open_database(url: str, who: str) -> Database:
 
 
 class Sqlite:
-    """A file in WAL mode, for processes of one machine. One of them writes at a time; the others wait."""
+    """A file in WAL mode, for processes of one machine. One of them writes at a time; the others wait.
+
+    A file on a network file system is for one process alone, which somebody else has seen to (`alone`). It is locked
+    once, for as long as it is open, and has a rollback journal: WAL mode needs memory that processes share.
+    """
 
     _words: ClassVar = {
         "now": "((julianday('now') - 2440587.5) * 86400.0)",
@@ -114,30 +120,35 @@ class Sqlite:
         "alone": "SELECT 1",  # whoever writes is alone already
     }
 
-    def __init__(self, path: Path, who: str) -> None:
+    def __init__(self, path: Path, who: str, *, alone: bool = False) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         except OSError as error:
             raise ValueError(f"the store {path} cannot be written: {error}") from error
-        if NETWORKED.fullmatch(kind := file_system(path)):
+        networked = NETWORKED.fullmatch(kind := file_system(path))
+        if networked and not alone:
             raise ValueError(f"store {path}: SQLite's locks do not hold on {kind}; use a local disk or postgresql://")
+        if BUCKET.fullmatch(kind):
+            raise ValueError(f"{path} is on {kind}, a mounted bucket, in which no database is safe")
         self._lock = threading.Lock()
         advice = f"another program holds it: see which (fuser {path}), and end its transaction or it"
         self._patience = Patience(f"the database {path}", who, advice)
         self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
-            self._write_ahead()
+            if networked:
+                self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._journaled("TRUNCATE" if networked else "WAL")
             self._connection.execute("PRAGMA synchronous = FULL")  # what was acknowledged survives a power cut
         except sqlite3.DatabaseError as error:
             raise ValueError(f"the store {path} cannot be used: {error}") from error
 
-    def _write_ahead(self) -> None:
-        """WAL mode. Whoever makes a file's first change of mode shuts out others, who are told so without waiting."""
+    def _journaled(self, mode: str) -> None:
+        """Whoever makes a file's first change of mode shuts out others, who are told so without waiting."""
         begun = time.monotonic()
         while True:
             try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute(f"PRAGMA journal_mode = {mode}")
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() - begun > TOLD:
@@ -145,19 +156,31 @@ class Sqlite:
             time.sleep(0.02)
 
     def run(self, work: Callable[[Execute], T]) -> T:
-        with self._lock:
-            self._unlocked(lambda: self._connection.execute("BEGIN IMMEDIATE"))
+        with self._lock, self._in_words():
+            self._unlocked(lambda: self._connection.execute("BEGIN EXCLUSIVE"))  # in WAL mode readers go on
             try:
                 result = work(self._execute)
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite ends it by itself where a disk is full or fails
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
             return result
 
     def look(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._in_words():
             return self._unlocked(lambda: self._execute(statement, values)).found
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """What is wrong with the file or its disk is a StoreError; what is wrong with a statement stays as it is."""
+        try:
+            yield
+        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+            raise
+        except sqlite3.DatabaseError as error:
+            who, name = self._patience.who, self._patience.database
+            raise StoreError(f"{who} cannot use {name}: {error}; mend that, then run the same command again") from error
 
     def _unlocked(self, act: Callable[[], T]) -> T:
         """`act`, which changes nothing, as soon as nobody else holds the database."""

@@ -43,10 +43,11 @@ class Entry:
 
 
 class Journal:
-    """The samples of one server, in a file of its own."""
+    """The samples of one server, in a file that one process has at a time."""
 
     def __init__(self, path: Path, who: str = "this program") -> None:
-        self._database = Sqlite(path, who)
+        """Raises ValueError: the file cannot be used there."""
+        self._database = Sqlite(path, who, alone=True)
         self._database.run(lambda execute: execute(TABLE, {}))
 
     def close(self) -> None:

@@ -49,14 +49,14 @@ class Leader(Learner, Protocol):
 def lead(
     leader: Leader,
     store: Store,
-    answers: Answers,
+    answers: Answers | None,
     pulse: Pulse,
     reward: MainReward,
     options: ExchangeOptions,
     save_every: int,
     stop: threading.Event,
 ) -> None:
-    """Make all steps that there are.
+    """Make all steps that there are. `answers`: of the main agent's own tools; None where it has none.
 
     Raises:
       Stopped: `stop` was set. The weights are saved, and what was under way is made again.
@@ -64,13 +64,14 @@ def lead(
     """
     publish(store, leader.save())
     try:
-        tools = Recalled(leader.tools, answers)
+        tools = leader.tools if answers is None else Recalled(leader.tools, answers)
         with Outbox(store, Watch(store, MAIN, options), tools, options, stop) as outbox:
             while not leader.ended:
                 _step(leader, store, pulse, reward, outbox)
                 if leader.step % save_every == 0:
                     publish(store, leader.save())
-                    answers.forget(leader.kept)
+                    if answers is not None:
+                        answers.forget(leader.kept)
                 if stop.is_set():
                     raise Stopped
     except Stopped:

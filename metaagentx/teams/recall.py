@@ -1,7 +1,7 @@
 """What a main agent's own tools answered, kept by its server until the step is trained and saved.
 
-The web changes, programs draw at random, and a judge may think again. A step that is played again has to come out as it
-did, or its sub-tasks would not be those that are in the store: so a call is answered as it was the first time.
+The web changes, and programs draw at random. A step that is played again has to come out as it did, or its sub-tasks
+would not be those that are in the store: so a call is answered as it was the first time.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ def _asked(call: ToolCall, step: int, key: str) -> ToolCall:
 
 
 class Answers:
-    """Answers of tools by key, in a file of one server."""
+    """Answers of tools by key, in a file that one process has at a time."""
 
     def __init__(self, path: File, who: str = "this program") -> None:
-        self._database = Sqlite(path, who)
+        """Raises ValueError: the file cannot be used there."""
+        self._database = Sqlite(path, who, alone=True)
         self._database.run(lambda execute: execute(TABLE, {}))
 
     def close(self) -> None:
@@ -102,7 +103,8 @@ def _answer(key: str, call: ToolCall, found: tuple) -> ToolResult:
 class Recalled:
     """Tools that answer a call under a key (`ASK`) as they did before, or run it and keep what comes of it.
 
-    A call that was under way when its server was killed had no answer that anybody saw: it is run again.
+    A call that was under way when its server was killed had no answer that anybody saw: it is run again. `submit`
+    and its futures raise where the server must end: what the file raised, or ValueError where a key had another call.
     """
 
     def __init__(self, tools: Tools, answers: Answers) -> None:

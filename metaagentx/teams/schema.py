@@ -39,8 +39,8 @@ SAID = "SELECT body FROM team_tasks WHERE run = :run AND key = :key"
 OPEN = """SELECT count(*) FROM team_tasks
     WHERE run = :run AND policy = :policy AND status IN ('waiting', 'leased')"""
 THERE = """SELECT 1 FROM team_tasks
-    WHERE run = :run AND policy = :policy AND status IN ('waiting', 'leased')
-        AND (status = 'leased' AND until < {now} OR status = 'waiting' AND step <= :last) LIMIT 1"""
+    WHERE run = :run AND policy = :policy AND step <= :last
+        AND status IN ('waiting', 'leased') AND (status = 'waiting' OR until < {now}) LIMIT 1"""
 BURY = """UPDATE team_tasks SET status = 'dead', version = -1, losses = losses + 1
     WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND losses + 1 >= :losses"""
 LEASE = """UPDATE team_tasks

@@ -17,6 +17,8 @@ import json
 import sys
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import jax
@@ -43,26 +45,38 @@ from metaagentx.workbench import open_workbench
 POLICY = flags.DEFINE_string("policy", None, "Which of the team's policies this server has: main, sub, ...")
 STORE = flags.DEFINE_string("store", None, "What the servers share: sqlite:///FILE or postgresql://USER@HOST/DATABASE.")
 RUN = flags.DEFINE_string("run", "team", "The run's name in the store.")
+JOURNAL = flags.DEFINE_string(
+    "journal", None, "Directory on a disk for what this server keeps to itself, where --workdir is a mounted bucket."
+)
 
 
-def run_server(settings: Settings, workdir: Path, policy: str, url: str, run: str, stop: threading.Event) -> None:
-    """The whole run of one policy.
+def run_server(
+    settings: Settings,
+    workdir: Path,
+    policy: str,
+    url: str,
+    run: str,
+    stop: threading.Event,
+    journal: Path | None = None,
+) -> None:
+    """The whole run of one policy. `journal`: keep what is the server's own in there, and not in `workdir`.
 
     Raises:
       CheckpointError: the work directory is in use, or is another run's.
-      SettingsError: the config has no such policy, or cannot be run by servers; or the store cannot be used, or holds a
-        run of this name with another config or with this policy in another work directory.
+      SettingsError: the config has no such policy, or cannot be run by servers; or the store or the journal cannot be
+        used, or the store holds a run of this name with another config or with this policy in another work directory.
       Preempted: `stop` was set. All is saved.
-      StoreError: the store was locked or away for too long.
+      StoreError: the store was locked or away for too long, or a disk is full or fails.
     """
     team = checked(settings, policy)
     with claim(workdir, plain(settings), differences):
         server = taken(workdir, policy)
         with joined(settings, team, url, run, f"policy {policy!r}") as store:
             own(workdir, policy, server, store)
+            folder = workdir if journal is None else journal / server
             try:
-                with Pulse(store, policy, team.exchange) as pulse:
-                    _work(settings, team, workdir, policy, server, store, pulse, stop)
+                with kept(folder, policy, team) as own_file, Pulse(store, policy, team.exchange) as pulse:
+                    _work(settings, team, workdir, policy, server, store, own_file, pulse, stop)
             except Stopped:
                 raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
 
@@ -74,6 +88,7 @@ def _work(
     policy: str,
     server: str,
     store: Store,
+    own_file: Answers | Journal | None,
     pulse: Pulse,
     stop: threading.Event,
 ) -> None:
@@ -89,18 +104,31 @@ def _work(
 
         # ----- Where training begins: a checkpoint, or the cold start, which is the same on every server
         cold = sft.cold_start(bench, workdir, writer, stop)
-        apprentice = Apprentice(bench, policy, team, workdir, cold, writer, progress)
+        with closing(Apprentice(bench, policy, team, workdir, cold, writer, progress)) as apprentice:
+            # ----- Step by step, each role its part
+            if isinstance(own_file, Journal):
+                serve(apprentice, store, own_file, pulse, team.sub_reward, options, server, every, stop)
+            else:
+                lead(apprentice, store, own_file, pulse, team.main_reward, options, every, stop)
 
-        # ----- Step by step, each role its part
-        if policy == MAIN:
-            answers = Answers(workdir / "answers.db", f"policy {policy!r}")
-            lead(apprentice, store, answers, pulse, team.main_reward, options, every, stop)
-            answers.close()
-        else:
-            journal = Journal(workdir / "journal.db", f"policy {policy!r}")
-            serve(apprentice, store, journal, pulse, team.sub_reward, options, server, every, stop)
-            journal.close()
-        apprentice.close()
+
+@contextmanager
+def kept(folder: Path, policy: str, team: TeamOptions) -> Iterator[Answers | Journal | None]:
+    """What a server keeps to itself, in a file in `folder`; a main agent without tools of its own needs none.
+
+    Raises:
+      SettingsError: no file can be used there.
+    """
+    if policy == MAIN and not team.tools:
+        yield None
+        return
+    who = f"policy {policy!r}"
+    try:
+        found = Answers(folder / "answers.db", who) if policy == MAIN else Journal(folder / "journal.db", who)
+    except ValueError as error:
+        raise SettingsError(f"{error}; --journal=DIRECTORY, on a disk or a file store, is where to keep it") from error
+    with closing(found):
+        yield found
 
 
 def taken(workdir: Path, policy: str) -> str:
@@ -165,7 +193,8 @@ def main(settings: Settings, workdir: Path) -> None:
             "--policy=NAME and --store=URL are needed: which policy this server has, and what all share"
         )
     with notice() as stop:
-        run_server(settings, workdir, POLICY.value, STORE.value, RUN.value, stop)
+        journal = Path(JOURNAL.value).expanduser().resolve() if JOURNAL.value else None
+        run_server(settings, workdir, POLICY.value, STORE.value, RUN.value, stop, journal)
     print(f"policy {POLICY.value}: done", file=sys.stderr)
 
 

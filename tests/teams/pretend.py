@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,13 +212,11 @@ def server(
     learner = made(policy, workdir, steps, pause)
     with Pulse(store, policy, exchange) as pulse:
         if policy == "main":
-            answers = Answers(workdir / "answers.db")
-            lead(learner, store, answers, pulse, TEAM.main_reward, exchange, SAVE_EVERY, stop)
-            answers.close()
+            with closing(Answers(workdir / "answers.db")) as answers:
+                lead(learner, store, answers, pulse, TEAM.main_reward, exchange, SAVE_EVERY, stop)
         else:
-            journal = Journal(workdir / "journal.db")
-            serve(learner, store, journal, pulse, TEAM.sub_reward, exchange, f"{policy}@test", SAVE_EVERY, stop)
-            journal.close()
+            with closing(Journal(workdir / "journal.db")) as journal:
+                serve(learner, store, journal, pulse, TEAM.sub_reward, exchange, f"{policy}@test", SAVE_EVERY, stop)
     store.close()
     return learner
 

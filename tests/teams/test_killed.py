@@ -16,9 +16,9 @@ from tests.teams import pretend
 from tests.teams.test_servers import PROCESSES, Thread, audited, wait_for
 
 
-def killed_again_and_again(url, name, tmp_path, kills, steps):
+def killed_again_and_again(url, name, tmp_path, kills, steps, seed):
     """All servers as processes, of which one is killed every now and then and started again."""
-    draw, running, done = random.Random(name), {}, 0
+    draw, running, done = random.Random(seed), {}, 0
     arguments = {policy: (policy, url, name, tmp_path / policy, steps, 0.01) for policy in pretend.ROLES}
 
     def start(policy):
@@ -42,8 +42,8 @@ def killed_again_and_again(url, name, tmp_path, kills, steps):
     assert done == kills, "the run was over before all kills"
 
 
-def check_killed(url, name, tmp_path, kills, steps):
-    killed_again_and_again(url, name, tmp_path, kills, steps)
+def check_killed(url, name, tmp_path, kills, steps, seed):
+    killed_again_and_again(url, name, tmp_path, kills, steps, seed)
     found = audited(url, name, tmp_path)
     assert found.problems == []
     assert (found.steps, found.rollouts) == (steps, steps * 6)
@@ -52,13 +52,15 @@ def check_killed(url, name, tmp_path, kills, steps):
     assert last == pretend.alone(steps), "not what the same run learns when nobody is killed"
 
 
-def test_servers_that_are_killed_lose_repeat_and_mix_up_nothing(url, name, tmp_path):
-    check_killed(url, name, tmp_path, kills=4, steps=12)
+@pytest.mark.parametrize("seed", [0])  # of who is killed, and when
+def test_servers_that_are_killed_lose_repeat_and_mix_up_nothing(url, name, tmp_path, seed):
+    check_killed(url, name, tmp_path, kills=4, steps=12, seed=seed)
 
 
 @pytest.mark.slow
-def test_servers_that_are_killed_twenty_times_lose_repeat_and_mix_up_nothing(url, name, tmp_path):
-    check_killed(url, name, tmp_path, kills=20, steps=40)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_servers_that_are_killed_twenty_times_lose_repeat_and_mix_up_nothing(url, name, tmp_path, seed):
+    check_killed(url, name, tmp_path, kills=20, steps=40, seed=seed)
 
 
 class Waiting(pretend.Pretend):

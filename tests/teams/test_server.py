@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import jax.numpy as jnp
 import pytest
@@ -16,13 +18,15 @@ import pytest
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
 from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import read
+from metaagentx.teams import database, server
 from metaagentx.teams.audit import audit
 from metaagentx.teams.gather import gather
 from metaagentx.teams.joined import joined
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import publish
+from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.records import Pointer
-from metaagentx.teams.server import checked, own, run_server, taken
+from metaagentx.teams.server import checked, kept, own, run_server, taken
 from metaagentx.teams.store import Store
 from metaagentx.train import train
 from tests.flags import flags
@@ -150,6 +154,42 @@ def test_a_policy_is_trained_in_one_work_directory_and_a_work_directory_is_of_on
         own(homes["ours"]["main"], "main", servers["main"], other)
     for each in (store, other):
         each.close()
+
+
+@pytest.mark.parametrize("policy", ["main", "sub"])
+def test_what_a_server_keeps_is_closed_when_it_is_told_to_stop(policy, tmp_path):
+    team = replace(small().team, tools=("search",))
+    with pytest.raises(Stopped), kept(tmp_path, policy, team) as own_file:
+        raise Stopped
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        own_file.forget(0)
+
+
+def mounted(monkeypatch, folder, kind):
+    """A file system of this kind at `folder`."""
+    monkeypatch.setattr(database, "file_system", lambda path: kind if folder in path.parents else "ext4")
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.gcsfuse", "fuse"])
+def test_a_store_on_a_network_file_system_is_refused_before_anything_is_done(kind, tmp_path, monkeypatch):
+    mounted(monkeypatch, tmp_path, kind)
+    monkeypatch.setattr(server, "_work", None)
+    with pytest.raises(SettingsError, match=rf"--store: .* locks do not hold on {kind}; use a local disk or postgres"):
+        run_server(small(), tmp_path / "sub", "sub", f"sqlite:///{tmp_path}/team.db", "team", threading.Event())
+
+
+def test_a_journal_in_a_mounted_bucket_is_refused_before_anything_is_done_and_may_be_elsewhere(tmp_path, monkeypatch):
+    bucket = tmp_path / "bucket"
+    mounted(monkeypatch, bucket, "fuse.gcsfuse")
+    monkeypatch.setattr(server, "_work", lambda *_: began.append(True))
+    run, began = (f"sqlite:///{tmp_path}/team.db", "team", threading.Event()), []
+    with pytest.raises(SettingsError, match=r"on fuse.gcsfuse, a mounted bucket, .*; --journal=DIRECTORY, on a disk"):
+        run_server(small(), bucket / "sub", "sub", *run)
+    assert began == []
+    run_server(small(), bucket / "main", "main", *run)  # has no tools of its own, and so no file
+    run_server(small(), bucket / "sub", "sub", *run, tmp_path / "disk")
+    assert began == [True, True]
+    assert len(list(tmp_path.glob("disk/*/journal.db"))) == 1
 
 
 def test_policies_that_have_not_ended_are_not_gathered(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import resource
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from metaagentx.teams import database
+from metaagentx.teams import database, schema
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import Superseded, publish
 from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
-from metaagentx.teams.schema import SCHEMA
 from metaagentx.teams.store import Store
 
 
@@ -197,7 +197,7 @@ def test_another_schema_is_refused(url, name):
         with pytest.raises(ValueError, match="schema 99"):
             Store(url, name)
     finally:
-        store._database.run(lambda execute: execute(change, {"version": SCHEMA}))
+        store._database.run(lambda execute: execute(change, {"version": schema.SCHEMA}))
         store.close()
 
 
@@ -229,6 +229,15 @@ def test_sub_tasks_of_later_steps_are_not_leased_yet(store):
     assert [lease.task.key for lease in leased(store, last=2)] == ["a", "b"]
     assert leased(store, last=2) == []
     assert [lease.task.key for lease in leased(store, last=3)] == ["c"]
+
+
+def test_an_expired_lease_of_a_later_step_is_no_reason_to_write_at_every_look(store):
+    store.put(tasks("a", step=3), depth=10)
+    assert leased(store, seconds=-1.0, last=3)
+    assert store._ask(schema.THERE, policy="sub", last=2) == []
+    assert leased(store, last=2) == []
+    assert store._ask(schema.THERE, policy="sub", last=3) == [(1,)]
+    assert [lease.fence for lease in leased(store, last=3)] == [2]
 
 
 def test_a_server_that_is_back_has_its_sub_tasks_again_at_once_with_new_fences(store):
@@ -390,6 +399,30 @@ def test_a_database_that_stays_locked_is_an_error_in_words_and_all_threads_lose_
         assert time.monotonic() - begun < 20
     journal.forget(3)
     journal.close()
+
+
+@contextmanager
+def full_at(bytes_):
+    """No file becomes larger than this: SQLite meets it where a transaction is committed."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_is_an_error_in_words_and_no_transaction_stays_open(tmp_path):
+    path = tmp_path / "team.db"
+    store = Store(f"sqlite:///{path}", "run", who="policy 'sub'")
+    with full_at((tmp_path / "team.db-wal").stat().st_size):
+        wanted = rf"^policy 'sub' cannot use the database {path}: (disk I/O error|database or disk is full); mend that"
+        with pytest.raises(database.StoreError, match=wanted):
+            store.put(tasks("a"), depth=10)
+    assert not store._database._connection.in_transaction
+    assert store.put(tasks("a"), depth=10) == 1
+    assert [lease.task.key for lease in leased(store)] == ["a"]
+    store.close()
 
 
 def test_a_server_that_stays_away_is_an_error_in_words_and_without_its_password(postgres, name, monkeypatch):
