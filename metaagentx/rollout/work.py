@@ -10,7 +10,7 @@ from metaagentx.rollout.rows import Place, Prompt
 
 @dataclass(slots=True)
 class Clock:
-    """When anything was last read from a device: engines that share it count no second twice, though all wait for it."""
+    """When anything was last read from a device. Engines that share it count no second twice, though all wait."""
 
     read: float = 0.0
 
