@@ -38,7 +38,7 @@ class Batch:
     weights: Array  # [R, L] float32, the normaliser: the loss is the plain sum of weights * token loss
     sampler: Array  # [R, L] float32, the sampler's log-probability of the target
     kept: Array | None = None  # [R, L] float32, `sampler` minus the log-probability it was drawn with; None: 0
-    old: Array | None = None  # the trainer's when the batch was new, cut by `update.split`; None: it is new
+    old: Array | None = None  # [M, R / M, L] float32, cut as by `update.split`: the trainer's at first; None: it is new
     stems: Stems | None = None  # which segment continues which; None: none does
 
 
