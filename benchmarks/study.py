@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaagentx.metrics import JsonLines
 from metaagentx.report.statistics import mean_interval, paired_difference
 
 SYSTEM = "trained/trained"
@@ -35,10 +40,43 @@ def finished(workdir: Path, job: str, seeds: Iterable[int]) -> bool:
     return all((workdir / f"{job}-{seed}" / "results.json").exists() for seed in seeds)
 
 
-def about(workdir: Path, job: str) -> dict[str, Any]:
-    """Where a study was run, from the results of one job."""
-    found = json.loads((workdir / job / "results.json").read_text())
-    return {key: found[key] for key in ("device", "versions")}
+def about(workdir: Path, jobs: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Where and when a study was run, and how long its jobs took; `jobs`: the seeds of each.
+
+    The date is that of the last line of all `metrics.jsonl`, and a job's seconds are those from its first line to its
+    last: without compilation before and the final table after, with whatever ran beside it. The commit is that of the
+    code that reads the study; "-dirty" where it was changed, and None outside of a git repository.
+    """
+    folders = {job: [workdir / f"{job}-{seed}" for seed in seeds] for job, seeds in jobs.items()}
+    times = {job: np.array([_lasted(folder) for folder in each]) for job, each in folders.items()}
+    seconds = {job: (each[:, 1] - each[:, 0]).round(1) for job, each in times.items()}
+    ended = datetime.fromtimestamp(max(each.max() for each in times.values()), UTC)
+    found = json.loads((next(iter(folders.values()))[0] / "results.json").read_text())
+    return {
+        "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "date": ended.isoformat(timespec="seconds"),
+        "commit": _commit(),
+        **{key: found[key] for key in ("device", "versions")},
+        "seconds": {
+            job: {"mean": round(float(each.mean()), 1), "by_seed": each.tolist()} for job, each in seconds.items()
+        },
+    }
+
+
+def _lasted(folder: Path) -> tuple[float, float]:
+    """When the first and the last line of a run's metrics were written, in seconds since 1970."""
+    lines = JsonLines(folder / "metrics.jsonl").read()
+    if not lines:
+        raise FileNotFoundError(f"{folder} holds no metrics.jsonl: run launch.sweep again")
+    return lines[0]["time"], lines[-1]["time"]
+
+
+def _commit() -> str | None:
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
 
 
 def read_arm(

@@ -44,7 +44,7 @@ def collect(workdir: Path) -> dict[str, Any]:
     return {
         "seeds": seeds,
         "questions": int(correct["team"].shape[1]),
-        **study.about(workdir, f"team-{seeds[0]}"),
+        **study.about(workdir, {job: seeds for job, _ in ARMS.values()}),
         "arms": arms,
         "contrasts": study.contrasts(CONTRASTS, correct),
         "by_kind": by_kind,

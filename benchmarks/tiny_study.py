@@ -66,14 +66,15 @@ def collect(workdir: Path) -> dict[str, Any]:
     left_out = [
         arm for arm, (job, _) in ARMS.items() if arm not in EVERY_SEED and not study.finished(workdir, job, FEW_SEEDS)
     ]
+    jobs = {"cold_start": seeds}
     for arm, (job, name) in ARMS.items():
         if arm not in left_out:
-            own = [seed for seed in seeds if arm in EVERY_SEED or seed in FEW_SEEDS]
+            own = jobs[job] = [seed for seed in seeds if arm in EVERY_SEED or seed in FEW_SEEDS]
             correct[arm], arms[arm] = study.read_arm(workdir, job, name, own, trained=arm not in UNTRAINED)
     return {
         "seeds": seeds,
         "questions": int(correct["stagewise"].shape[1]),
-        **study.about(workdir, f"stagewise-{seeds[0]}"),
+        **study.about(workdir, jobs),
         "left_out": left_out,
         "arms": arms,
         "contrasts": study.contrasts(CONTRASTS, correct),

@@ -58,16 +58,21 @@ def compare(bench: Workbench, workdir: Path, trained: Weights) -> tuple[dict[str
     weights = {"trained": bench.way.bring(trained)}
     if settings.evaluate.compares:
         weights["cold"] = bench.way.bring(sft.finished(bench, workdir, trained.base))
-    engines, lead = bench.engines(weights["trained"], version=0), settings.role_names[0]
-    team, played = settings.team is not None, itertools.count(1)
+    engines: Engines = {}
+    lead, team, played = settings.role_names[0], settings.team is not None, itertools.count(1)
     arms, fill = (team_table.arms, team_table.fill) if team else (design_table.arms, design_table.fill)
 
     def players(first: str, rest: str) -> Engines:
         """The engines with these weights of the first role and of the others."""
-        bench.load(engines, policies.crossed(weights[first], weights[rest], lead), version=0)
+        nonlocal engines
+        acting = policies.crossed(weights[first], weights[rest], lead)
+        if engines:
+            bench.load(engines, acting, version=0)
+        else:
+            engines = bench.engines(acting, version=0)
         if first == rest or settings.policies.layout != "shared":
             return engines
-        return engines | {lead: bench.engines(weights[first], version=0)[lead]}  # one more, for this arm alone
+        return {**engines, lead: bench.engines(weights[first], version=0)[lead]}  # one more, for this arm alone
 
     def arm(number: int, first: str, rest: str, system: System[Any]) -> Score:
         roles, count = players(first, rest), settings.evaluate.questions

@@ -147,17 +147,16 @@ def train_step(
 
 def programs(states: States, base: Params | None, settings: Settings, compute: Compute) -> Iterator[Call]:
     """Those of every policy's update in every phase, on batches of every bucket, largest first."""
-    largest, *others = settings.pack.row_buckets[::-1]
     for policy, state in states.items():
         recipe = _recipe(policy, settings, compute)
-        for rows in (largest, *others):
+        for rows in settings.pack.row_buckets[::-1]:
             batch = blank(settings.pack, settings.loss, settings.reshaped, rows)
             if settings.train.updates > 1:
                 yield score_call(state.params, batch, compute, base)
                 batch = frozen(state.params, batch, compute, base)
             for phase in phases(settings.stages, settings.learners):
                 own = [role for role in served(policy, settings.role_names) if phase.trains.get(role, 0) > 0]
-                if own or rows == largest:  # where nothing trains there are no rows
+                if own or rows == settings.pack.row_buckets[-1]:  # where nothing trains there are no rows
                     yield call(state, dict.fromkeys(own, batch), phase, recipe, base)
 
 

@@ -131,7 +131,7 @@ def _acting(bench: Workbench, states: States, base: Params | None) -> Weights:
 
 
 def _programs(bench: Workbench, states: States, base: Params | None) -> Iterator[Call]:
-    """Those of all steps, largest first: demonstrations fill at most a row each."""
+    """Those of all steps, largest first: demonstrations fill at most a row each, perhaps beyond `pack.row_buckets`."""
     settings = bench.settings
     for rows in buckets(settings.cold_start.batch, settings.pack):
         blank = pack_demonstrations((), replace(settings.pack, row_buckets=(rows,)))

@@ -31,7 +31,7 @@ ROOMS = {
     "tasks": Rule(("tasks", "workflow", "tools"), jax=False),
     "policy": Rule(("policy", "mesh")),
     "rollout": Rule(("rollout", "policy", "workflow", "tasks", "tools", "mesh")),
-    "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory")),
+    "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory", "rollout.compilation")),
     "ahead": Rule(("ahead", "settings", "sections", "memory", "learn", "rollout", "policy", "mesh")),
     "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory", "teams.tree"), jax=False),
     "teams": Rule(

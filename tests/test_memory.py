@@ -73,6 +73,15 @@ def test_the_cold_start_is_planned_as_it_is(layout: str, into: str) -> None:
     assert plan.items["masters"] > 0 or into == "adapters"
 
 
+def test_every_batch_of_a_cold_start_has_its_program_ahead() -> None:
+    """However badly its demonstrations fill rows."""
+    options = small(cold_start__batch=20, pack__row_buckets=(8,), pack__micro_rows=4)
+    with open_workbench(options) as bench:
+        states, base = sft._begin(bench)
+        ahead = [arguments[2].tokens.shape[:2] for _, arguments in sft._programs(bench, states, base)]
+    assert ahead == [(8, 4), (4, 4), (2, 4)]
+
+
 def test_a_cold_start_that_does_not_fit_is_refused_before_its_first_step(tmp_path, monkeypatch) -> None:
     """Its shapes fit, but not what its program needs besides."""
     monkeypatch.setattr(sft, "imitate", lambda *_: pytest.fail("a step was made"))

@@ -133,7 +133,7 @@ class PackOptions:
     """Static shapes of a packed batch."""
 
     row_length: int = 256  # tokens of a row; a trajectory must fit into one
-    row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; beyond the last, it doubled
+    row_buckets: tuple[int, ...] = (8, 32, 128)  # rows of a batch; beyond the last, it doubled (`pack.buckets`)
     micro_rows: int = 32  # rows of one forward and backward pass (gradient accumulation)
     chunk: int = 64  # positions of a row whose logits exist at a time
     remat: Remat = "none"  # what the backward pass recomputes: see `policy.model.forward`

@@ -38,7 +38,7 @@ class Batch:
     weights: Array  # [R, L] float32, the normaliser: the loss is the plain sum of weights * token loss
     sampler: Array  # [R, L] float32, the sampler's log-probability of the target
     kept: Array | None = None  # [R, L] float32, `sampler` minus the log-probability it was drawn with; None: 0
-    old: Array | None = None  # the trainer's when the batch was new, cut by `update.split`; None: it is new
+    old: Array | None = None  # [M, R / M, L] float32, cut as by `update.split`: the trainer's at first; None: it is new
     stems: Stems | None = None  # which segment continues which; None: none does
 
 
@@ -212,19 +212,25 @@ def first_fit(lengths: NDArray[np.int64], row_length: int) -> Places:
 
 
 def buckets(rows: int, options: PackOptions) -> tuple[int, ...]:
-    """The buckets that a batch of up to `rows` rows may take, largest first."""
-    sizes = options.row_buckets
+    """The buckets that a batch of up to `rows` rows may take, largest first.
+
+    Beyond the last of `options` they are that doubled, and doubled again, rounded up to whole micro-batches.
+    """
+    sizes, double = [*options.row_buckets], options.row_buckets[-1]
+    while sizes[-1] < rows:
+        double *= 2
+        micro = min(double, options.micro_rows)
+        sizes.append(-(-double // micro) * micro)
     return tuple(size for size, smaller in zip(sizes, (0, *sizes), strict=False) if smaller < rows)[::-1]
 
 
 def bucket(rows: int, options: PackOptions) -> int:
-    """The smallest bucket that holds `rows` rows; beyond the last, that doubled until it does, which the log says."""
-    last = options.row_buckets[-1]
-    if rows <= last:
-        return next(size for size in options.row_buckets if rows <= size)
-    size = last << (-(-rows // last) - 1).bit_length()
-    logging.warning(
-        "%d rows of a batch are more than pack.row_buckets ends with (%d): programs for %d are compiled now, in the "
-        "middle of the run; give a larger last bucket, passes over empty rows are skipped", rows, last, size,
-    )  # fmt: skip
+    """The smallest bucket that holds `rows` rows. The log says if it is none of `options`."""
+    size, last = buckets(max(rows, 1), options)[0], options.row_buckets[-1]
+    if size > last:
+        logging.warning(
+            "%d rows of a batch are more than pack.row_buckets ends with (%d): a program for %d that is not there yet "
+            "is compiled in the middle of the run; give a larger last bucket, passes over empty rows are skipped",
+            rows, last, size,
+        )  # fmt: skip
     return size

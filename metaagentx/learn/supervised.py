@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from metaagentx.learn.pack import Batch, pack_rows, token_weights
 from metaagentx.learn.state import TrainState, abstract, create
 from metaagentx.learn.update import Compute, Metrics, accumulate, logprobs, rows_over_mesh, split
 from metaagentx.policy.params import Params
+from metaagentx.rollout.compilation import Call
 
 _KEY = "demonstrations"  # of the only optimiser state
 
@@ -63,7 +63,7 @@ def imitate(
 
 def call(
     state: TrainState, batch: Batch, options: OptimizerOptions, compute: Compute, base: Params | None = None
-) -> tuple[Any, tuple[Any, ...]]:
+) -> Call:
     """The program of such an `imitate`, and what it is called with."""
     return _imitate, (state, base, split(batch, compute.micro_rows), options, compute)
 

@@ -32,9 +32,9 @@ from metaagentx.policy.config import Kernel, LoraOptions, ModelConfig, Remat
 from metaagentx.policy.logprobs import token_logprobs, wide_vocabulary
 from metaagentx.policy.model import forward
 from metaagentx.policy.params import Params
+from metaagentx.rollout.compilation import Call
 
 Metrics = dict[str, jax.Array]
-Call = tuple[Any, tuple[Any, ...]]  # a jitted function, and what it is called with
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def call(
 def split(batch: Batch, micro_rows: int) -> Batch:
     """Arrays [R, L] as [micro-batches, rows, L]; a batch of fewer rows than `micro_rows` is one micro-batch.
 
-    `old` is cut already.
+    `old` is cut already, and [micro-batches, rows, L] in an uncut batch too.
     """
     rows = batch.tokens.shape[0]
     micro = min(micro_rows, rows)

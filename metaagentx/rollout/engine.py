@@ -32,7 +32,7 @@ from metaagentx.rollout.rows import Rows
 from metaagentx.rollout.sampled import Ask, Sampled
 from metaagentx.rollout.state import Report, Weights
 from metaagentx.rollout.stop import StopFinder
-from metaagentx.rollout.work import Work
+from metaagentx.rollout.work import Clock, Work
 from metaagentx.workflow.protocol import Outcome
 
 _stack = jax.jit(stack)
@@ -92,7 +92,7 @@ class Engine:
         self._queue: deque[Request] = deque()
         self._refused: list[int] = []  # tickets of prompts that do not fit
         self._flights: deque[Flight] = deque()
-        self._read = 0.0  # when the last flight was read
+        self._clock = Clock()
         self._cancel = np.zeros(options.slots, bool)  # slots that the device has still to be told of
         self._forget()
 
@@ -180,6 +180,10 @@ class Engine:
             done += self._land()
         return done
 
+    def watch(self, clock: Clock) -> None:
+        """Count what is done from now on. `clock`: that of all engines whose work is added up."""
+        self.work, self._clock = Work(), clock
+
     def take_work(self) -> Work:
         """What was done since the last time this was asked."""
         work, self.work = self.work, Work()
@@ -254,14 +258,14 @@ class Engine:
     def _land(self) -> list[tuple[int, Sampled]]:
         """Read the oldest chunk; the calls that ended in it."""
         flight = self._flights.popleft()
-        begun = max(self._read, flight.begun)
+        begun = max(self._clock.read, flight.begun)
         if flight.first is not None:
             flight.first.block_until_ready()
         filled = time.perf_counter() if flight.first is not None else begun
         report = jax.device_get(flight.report)
-        self._read = time.perf_counter()
+        self._clock.read = time.perf_counter()
         self.work.prefill_seconds += filled - begun
-        self.work.decode_seconds += self._read - filled
+        self.work.decode_seconds += self._clock.read - filled
         self.work.slot_steps += int(report.steps) * self.options.slots
         self.work.busy_slot_steps += int(np.sum(report.count))
         known = self._replies.length.copy()

@@ -95,7 +95,7 @@ def measure_trajectories(trajectories: Sequence[Trajectory]) -> dict[str, float]
 
 
 def measure_work(total: Work, seconds: float) -> dict[str, float]:
-    """What engines did in `seconds` of wall time, all together."""
+    """What engines did in `seconds` of wall time, all together, their own seconds by one `work.Clock`."""
     return {
         "rollout/seconds": seconds,
         "rollout/calls": float(total.calls),

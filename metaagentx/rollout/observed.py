@@ -17,7 +17,7 @@ from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sampled import distinct
 from metaagentx.rollout.scheduler import Spent, run
 from metaagentx.rollout.trajectory import Trajectory
-from metaagentx.rollout.work import Work
+from metaagentx.rollout.work import Clock, Work
 from metaagentx.workflow.protocol import Process
 
 T = TypeVar("T")
@@ -47,9 +47,9 @@ def observe(
     share: Share,
 ) -> Observed[T]:
     """`scheduler.run`, watched. What the engines did before is forgotten."""
-    several = distinct(engines)
+    several, clock = distinct(engines), Clock()
     for engine in several:
-        engine.take_work()
+        engine.watch(clock)
     begun = time.perf_counter()
     with count_compilations() as compilations:
         value, trajectories, spent = run(process, engines, chat, toolbox, sampling, seed=seed, step=step, share=share)

@@ -22,7 +22,7 @@ import numpy as np
 from metaagentx.rollout.at_work import Share, alone
 from metaagentx.rollout.options import SamplingOptions, ServerOptions
 from metaagentx.rollout.sampled import Ask, Sampled
-from metaagentx.rollout.work import Work
+from metaagentx.rollout.work import Clock, Work
 from metaagentx.tools.exchange import Unanswered, exchange, secret
 from metaagentx.workflow.protocol import Message, Outcome
 
@@ -105,6 +105,10 @@ class Remote:
     def step(self) -> list[tuple[int, Sampled]]:
         """Send what may be sent, wait a moment; (ticket, reply) of every call that ended."""
         return [(ticket, self._sampled(ticket, text, cut)) for ticket, text, cut in self.share(self._take)]
+
+    def watch(self, clock: Clock) -> None:
+        """Count what is done from now on; a server's seconds are none of a device."""
+        self.work = Work()
 
     def take_work(self) -> Work:
         """What was done since the last time this was asked."""

@@ -72,6 +72,12 @@ class Task:
     open: int = 0  # branches or tools still running
     value: Any = None  # what the root returned
 
+    def hold(self) -> None:
+        """Its last conversation goes on when what it asks for is done."""
+        if self.speaking is not None:
+            sampler, number = self.speaking
+            sampler.hold(number)
+
     def wait(self, count: int) -> None:
         """Expect `count` results."""
         self.results, self.open = [None] * count, count
@@ -123,13 +129,13 @@ class Table:
             except StopIteration as stop:
                 return self.finish(task, stop.value)
             if isinstance(request, ToolCalls):
-                if task.speaking is not None:  # before a fork, too: sub-agents may do what tools would
-                    sampler, number = task.speaking
-                    sampler.hold(number)
+                task.hold()
                 if request.calls:
                     return self.use_tools(task, request)
                 value = ()
             elif isinstance(request, Fork):
+                if request.amid:
+                    task.hold()
                 if request.branches:
                     return self.fork(task, request)
                 value = ()

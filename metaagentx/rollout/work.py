@@ -9,6 +9,13 @@ from metaagentx.rollout.rows import Place, Prompt
 
 
 @dataclass(slots=True)
+class Clock:
+    """When anything was last read from a device. Engines that share it count no second twice, though all wait."""
+
+    read: float = 0.0
+
+
+@dataclass(slots=True)
 class Work:
     """What an engine did since it was last asked."""
 
@@ -20,8 +27,8 @@ class Work:
     generated_tokens: int = 0
     slot_steps: int = 0  # slots x decode steps
     busy_slot_steps: int = 0  # of these, with an active call
-    prefill_seconds: float = 0.0  # in which the device was at prompts
-    decode_seconds: float = 0.0  # in which it decoded
+    prefill_seconds: float = 0.0  # in which the device was at prompts, and not counted by an engine of the same clock
+    decode_seconds: float = 0.0  # in which it decoded, likewise
 
     @property
     def forked_tokens(self) -> int:

@@ -109,7 +109,7 @@ class _Foreman(Ledger):
     def use_tools(self, calls: Sequence[ToolCall]) -> Process[tuple[ToolResult, ...]]:
         """The main agent's own tools first, side by side; then its sub-tasks."""
         own = [call for call in calls if call.name in self.team.tools]
-        ran = iter((yield from Ledger.use_tools(self, own)))
+        ran = iter((yield from Ledger.use_tools(self, own)) if own else ())
         told = iter((yield from self._delegate([call for call in calls if call.name not in self.team.tools])))
         return tuple(next(ran if call.name in self.team.tools else told) for call in calls)
 
@@ -165,7 +165,7 @@ def in_this_process(team: Team, settings: Mapping[str, Setting], marker: Marker)
 
     def delegate(asked: Sequence[tuple[SubAgent, str]], axis: str) -> Process[tuple[Errand, ...]]:
         branches = tuple(run_errand(sub, task, team, settings[sub.role], marker) for sub, task in asked)
-        done: tuple[Errand, ...] = yield Fork(branches, axis)
+        done: tuple[Errand, ...] = yield Fork(branches, axis, amid=True)
         return done
 
     return delegate

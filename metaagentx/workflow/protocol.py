@@ -100,8 +100,7 @@ class ToolResult:
 class ToolCalls:
     """Run several tools side by side; the result is the tuple of their `ToolResult`s, in the order of the calls.
 
-    It also says that the conversation of the last `Call` goes on when this is done. An agent who has others do all of
-    it, in a `Fork` that follows, asks for no tools.
+    It also says that the conversation of the last `Call` goes on when this is done.
     """
 
     calls: tuple[ToolCall, ...]
@@ -114,11 +113,12 @@ class Fork:
     `axis` names what the branches are: "question", "design" and "execution" in a rollout tree, "member" inside a
     workflow ("member#2" where the same generator forks a second time, and so on: no generator uses an axis twice).
     So the path of (axis, index) pairs from the root, with the count of a generator's own calls, identifies every
-    call and seeds its randomness.
+    call and seeds its randomness. `amid` says that the conversation of the last `Call` goes on when this is done.
     """
 
     branches: tuple[Process[Any], ...]
     axis: str = "member"
+    amid: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ def write(folder, accuracy, seed):
     table = [{"arm": name, "by_kind": {"one": accuracy, "two": accuracy / 2}} for name in NAMES]
     found = {"train_tokens": 1000, "device": "cpu", "versions": {}, "table": table}
     (folder / "results.json").write_text(json.dumps(found))
+    times = (1e9 + seed, 1e9 + 10 * seed + 7)  # 2001-09-09
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": 1, "phase": "p", "time": t}) + "\n" for t in times)
+    )
 
 
 @pytest.fixture
@@ -42,6 +46,14 @@ def test_contrasts_are_paired_and_hold_the_difference(workdir):
     assert gap["difference"] == pytest.approx(0.3, abs=0.1)
     assert gap["low"] > 0.15
     assert found["by_kind"]["team"] == pytest.approx({"one": 0.7, "two": 0.35})
+
+
+def test_a_study_says_when_it_was_run_from_what_and_how_long_each_job_took(workdir):
+    found = team_study.collect(workdir)
+    assert found["seconds"] == {job: {"mean": 16.0, "by_seed": [7.0, 16.0, 25.0]} for job in ACCURACY}
+    assert found["date"] == "2001-09-09T01:47:07+00:00"
+    assert found["command"].startswith("python -m benchmarks.")
+    assert found["commit"] is None or len(found["commit"].removesuffix("-dirty")) == 40
 
 
 def test_tables_name_every_arm_and_contrast(workdir):

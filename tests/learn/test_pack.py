@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaagentx.learn.options import LossOptions, PackOptions
-from metaagentx.learn.pack import first_fit, of_one_bucket, pack
+from metaagentx.learn.pack import blank, bucket, buckets, first_fit, of_one_bucket, pack
+from metaagentx.learn.update import split
 from tests.learn.examples import PACK, random_trajectories, trajectory
 
 
@@ -89,6 +90,27 @@ def test_more_rows_than_the_last_bucket_take_it_doubled_and_that_is_said(rows: i
     assert batch.tokens.shape == (taken, 16)
     assert int(batch.segments.any(axis=1).sum()) == rows
     assert (f"{rows} rows of a batch are more than pack.row_buckets ends with (16)" in caplog.text) == (rows > 16)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(micro=st.integers(1, 40), sizes=st.sets(st.integers(1, 100), min_size=1, max_size=3), most=st.integers(1, 900))
+def test_every_bucket_of_options_that_are_accepted_is_known_ahead_and_can_be_cut(micro, sizes, most) -> None:
+    sizes = {size if size < micro else -(-size // micro) * micro for size in sizes}
+    options = PackOptions(row_length=2, row_buckets=tuple(sorted(sizes)), micro_rows=micro)
+    taken = {rows: bucket(rows, options) for rows in range(most + 1)}
+    assert all(rows <= size for rows, size in taken.items())
+    ahead = buckets(most, options)
+    assert [*ahead] == sorted(set(list(taken.values())[1:]), reverse=True)
+    assert ahead[0] <= max(2 * most + micro, *options.row_buckets)
+    for size in ahead[:2]:
+        cut = split(blank(options, LossOptions(), False, size), micro)
+        assert cut.tokens.shape[0] * cut.tokens.shape[1] == size
+
+
+def test_a_bucket_below_micro_rows_is_doubled_to_whole_micro_batches() -> None:
+    options = PackOptions(row_length=16, row_buckets=(24,), micro_rows=32)
+    batch = pack([trajectory([1] * 16, 1)] * 30, np.ones(30, np.float32), options, LossOptions(), False)
+    assert split(batch, options.micro_rows).tokens.shape == (2, 32, 16)
 
 
 def test_batches_of_one_bucket_differ_from_their_own_by_empty_rows_alone() -> None:

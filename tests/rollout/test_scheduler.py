@@ -105,6 +105,18 @@ def test_a_sampler_is_shown_the_whole_dialogue_and_told_when_a_tool_works_for_it
     assert (first.messages, second.messages, third.messages) == (told[:1], told, user("other"))
 
 
+def test_a_dialogue_waits_for_the_branches_of_a_fork_that_is_amid_it_and_of_no_other():
+    def talk(amid):
+        yield Call("executor", "a", user("1"))
+        yield Fork((ask("2"), ask("3")), "member", amid)
+        yield Call("executor", "a", user("4"), turn=1)
+
+    for amid in (False, True):
+        engine = Scripted(lambda p: "done")
+        drive(talk(amid), engine)
+        assert engine.held == [engine.asked[0].conversation] * amid
+
+
 def test_a_dialogue_is_released_when_its_task_ends_whether_or_not_it_was_refused():
     engine, seen = Scripted(lambda p: p), []
 
