@@ -150,7 +150,7 @@ def test_a_frozen_role_keeps_its_bits(trains, tmp_path):
     ],
 )
 def test_a_team_trains_in_every_layout(more, tmp_path):
-    train(small(**more, cold_start__steps=0, train__steps=1, evaluate__final=False), tmp_path)
+    train(small(**more, cold_start__steps=0, train__steps=1, train__questions=16, evaluate__final=False), tmp_path)
     (step,) = steps(tmp_path)
     for role in ("main", "sub"):
         assert step[f"train/{role}/tokens"] > 0

@@ -13,7 +13,7 @@ from launch.sweep import jobs, load
 
 QUESTIONS = 40
 ACCURACY = {"cold_start": 0.2, "team": 0.7, "frozen_sub": 0.4, "single": 0.3}
-NAMES = (study.SYSTEM, "vote/trained")
+NAMES = (study.SYSTEM, "vote/trained", "trained/cold", "cold/trained")
 
 
 def write(folder, accuracy, seed):

@@ -174,8 +174,8 @@ def test_a_reply_ends_with_the_token_that_completes_a_stop_string(expected):
 
 def test_every_program_is_compiled_at_warmup(made):
     engine = made(SHARED)
-    # Blocks that read two widths, and copies of these, each for 2 numbers of rows; starts; decoding.
-    assert len(engine.warmup()) == (2 + 2) * 2 + 2 + 2
+    # Blocks that read two widths, for 3 numbers of rows (one: the longest prompt's); copies and starts for 2; decoding.
+    assert len(engine.warmup()) == (3 + 2) * 2 + 2 + 2
     with count_compilations() as compilations:
         for seed in range(5):
             serve(engine, dialogues(seed, 50), np.random.default_rng(seed))

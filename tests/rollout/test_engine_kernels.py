@@ -19,7 +19,7 @@ from tests.rollout.test_engine import EOS, prompts, sample
 
 @pytest.fixture(autouse=True)
 def on_any_device(monkeypatch):
-    monkeypatch.setattr(kernels, "for_decoding", lambda choice, config: choice)
+    monkeypatch.setattr(kernels, "for_decoding", lambda choice, config, platform: choice)
     monkeypatch.setattr(cache_paged, "attend", functools.partial(cache_paged.attend_by, anywhere))
     monkeypatch.setattr(cache_cudnn, "attend", by_xla)
 
