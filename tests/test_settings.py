@@ -18,6 +18,7 @@ from metaagentx.policy.config import Experts, Llama3Scaling, ModelConfig, YarnSc
 from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import Settings, read
 from metaagentx.teams.options import SubAgentOptions, TeamOptions
+from tests.changed import changed
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,18 +111,7 @@ def test_settings_survive_json():
 )
 def test_a_wrong_key_or_value_is_named(change, message):
     with pytest.raises(SettingsError, match=message):
-        read(changed(plain(read(tiny.get_config())), change))
-
-
-def changed(config: dict, change: dict) -> dict:
-    """The config with other values at some keys."""
-    for key, value in change.items():
-        *path, last = key.split(".")
-        section = config
-        for name in path:
-            section = section[name]
-        section[last] = value
-    return config
+        changed(read(tiny.get_config()), change)
 
 
 def test_a_model_constant_that_is_not_given_is_named():
@@ -226,7 +216,7 @@ def test_what_a_team_cannot_be_asked_for_is_named(change, message):
     config.pretrained.path = "somewhere"
     config.stages.mode = "joint"
     with pytest.raises(SettingsError, match=message):
-        read(changed(plain(read(config)), change))
+        changed(read(config), change)
 
 
 @pytest.mark.parametrize("changes", [{"steps": 3}, {"kinds": ("one",)}])

@@ -13,10 +13,10 @@ import pytest
 
 from configs import tiny_team
 from metaagentx import evaluate, solve
-from metaagentx.sections import plain
 from metaagentx.settings import Settings, read
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
+from tests.changed import changed
 from tests.test_train import MODEL
 
 STEPS = 2
@@ -52,16 +52,16 @@ OVERRIDES = MODEL | {
 
 
 def small(variant: str = "team", **more) -> Settings:
-    config = plain(read(tiny_team.get_config(variant)))
-    if variant != "single":
-        config["roles"]["sub"]["entropy"] = 0.01
-    for key, value in (OVERRIDES | {key.replace("__", "."): value for key, value in more.items()}).items():
-        *path, last = key.split(".")
-        section = config
-        for name in path:
-            section = section[name]
-        section[last] = value
-    return read(config)
+    entropy = {} if variant == "single" else {"roles.sub.entropy": 0.01}
+    values = entropy | OVERRIDES | {key.replace("__", "."): value for key, value in more.items()}
+    return changed(read(tiny_team.get_config(variant)), values)
+
+
+def test_what_one_test_asks_for_is_not_asked_for_by_the_next():
+    """Curricula are sections in a section: whoever wrote to the shared one chose the questions of every later run."""
+    before = small()
+    assert small(train__curriculum__steps=0, train__curriculum__kinds=()) != before
+    assert small() == before
 
 
 def lines(workdir: Path, name: str) -> list[dict]:

@@ -24,6 +24,7 @@ from metaagentx.sections import plain
 from metaagentx.settings import Settings, read
 from metaagentx.train import train
 from metaagentx.workbench import open_workbench
+from tests.changed import changed
 from tests.flags import flags
 
 ROOT = Path(__file__).parent.parent
@@ -67,14 +68,7 @@ OVERRIDES = MODEL | {
 
 
 def small(**more) -> Settings:
-    config = plain(read(tiny.get_config()))
-    for key, value in (OVERRIDES | {key.replace("__", "."): value for key, value in more.items()}).items():
-        *path, last = key.split(".")
-        section = config
-        for name in path:
-            section = section[name]
-        section[last] = value
-    return read(config)
+    return changed(read(tiny.get_config()), OVERRIDES | {key.replace("__", "."): value for key, value in more.items()})
 
 
 @pytest.fixture(scope="module")
