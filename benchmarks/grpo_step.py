@@ -36,7 +36,8 @@ class Ours:
 
     def step(self, samples: Sequence[Sample], options: PackOptions) -> float:
         """One update on all samples, packed as `options` says. The norm of its gradients."""
-        attention = for_packed(options.attention, self.config, options.row_length)
+        stems = options.prompt_length > 0
+        attention = for_packed(options.attention, self.config, options.width, stems=stems)
         compute = Compute(
             self.config, options.micro_rows, options.chunk, options.remat, attention, unroll=options.unroll
         )
