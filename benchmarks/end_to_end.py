@@ -3,8 +3,9 @@
     make peers && .venv/peers/bin/python -m benchmarks.end_to_end
 
 First one tree of four designs and four executions each, recorded and ragged, with SmolLM2-135M-Instruct: rollout, then
-a GRPO update on every call of it, by `metaagentx`, by `torch` (transformers' `generate` in waves, a padded step in
-torch) and by `tunix` (its sampler in waves, its trainer). Then steps of `metaagentx.train` itself: configs/tiny.py and
+a GRPO update on every call of it, by `metaagentx`, by `metaagentx, int8` (which samples with a copy of the weights in 8
+bits), by `torch` (transformers' `generate` in waves, a padded step in torch) and by `tunix` (its sampler in waves, its
+trainer). Then steps of `metaagentx.train` itself: configs/tiny.py and
 SmolLM2 on reasoning-gym, with the share of each part.
 """
 
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import timing
+from benchmarks.decode import INT8
 from benchmarks.peaks import PEAKS
 from benchmarks.tree import cadence
 from benchmarks.workload import read_workload, totals
@@ -67,6 +69,7 @@ def main() -> None:
     options = cadence(bench.device)
     contestants = {
         "metaagentx": bench.start("metaagentx", f"{STEPS}:OursStep", **workload, options=options),
+        INT8: bench.start(INT8, f"{STEPS}:OursStep", **workload, options=options | {"weights": "int8"}),
         "torch": bench.start("torch", f"{STEPS}:TorchStep", **workload),
         "tunix": bench.start("tunix", f"{STEPS}:TunixStep", **workload),
     }
@@ -79,9 +82,13 @@ def main() -> None:
     )
     bench.facts["steps"] = {name: [turn.value for turn in found] for name, found in turns.items()}
     taken = {name: [bench.seconds(turn) for turn in found] for name, found in turns.items()}
-    for name in ("torch", "tunix"):
-        if {name, "metaagentx"} <= taken.keys():
-            bench.ratio(f"E1/{name}", taken[name], taken["metaagentx"])
+    for key, name, ours in (
+        ("E1/torch", "torch", "metaagentx"),
+        ("E1/int8", "torch", INT8),
+        ("E1/tunix", "tunix", "metaagentx"),
+    ):
+        if {name, ours} <= taken.keys():
+            bench.ratio(key, taken[name], taken[ours])
     if bench.device.kind in PEAKS and "metaagentx" in turns:
         peak = PEAKS[bench.device.kind].flops
         bench.ratio("G2/update", [turn.value["update_flops"] / peak for turn in turns["metaagentx"]])

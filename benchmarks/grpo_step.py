@@ -36,12 +36,13 @@ class Ours:
 
     def step(self, samples: Sequence[Sample], options: PackOptions) -> float:
         """One update on all samples, packed as `options` says. The norm of its gradients."""
-        attention = for_packed(options.attention, self.config, options.row_length)
+        stems = options.prompt_length > 0
+        attention = for_packed(options.attention, self.config, options.width, stems=stems)
         compute = Compute(
             self.config, options.micro_rows, options.chunk, options.remat, attention, unroll=options.unroll
         )
         recipe = Recipe(compute, self.loss, tuple(self.roles.items()), "per_role", gap_bound=np.inf)
-        trajectories = [_trajectory(sample, number) for number, sample in enumerate(samples)]
+        trajectories = [trajectory(sample, number) for number, sample in enumerate(samples)]
         advantages = np.array([sample.advantage for sample in samples], np.float32)
         batch = pack(trajectories, advantages, options, self.loss, keep_zero=True)
         self.state, metrics = update(self.state, {ROLE: batch}, self.phase, recipe)
@@ -49,7 +50,8 @@ class Ours:
         return float(metrics[f"{ROLE}/gradient_norm"])
 
 
-def _trajectory(sample: Sample, number: int) -> Trajectory:
+def trajectory(sample: Sample, number: int) -> Trajectory:
+    """A sample as the trajectory of execution `number`."""
     tokens = np.array(sample.prompt + sample.completion, np.int32)
     return Trajectory(
         tokens=tokens,

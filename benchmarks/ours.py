@@ -18,6 +18,7 @@ from metaagentx.policy.config import ModelConfig
 from metaagentx.policy.gguf import read_gguf_config
 from metaagentx.policy.hub import find_smollm2
 from metaagentx.policy.load import load
+from metaagentx.policy.params import Params
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import EngineOptions, SamplingOptions
@@ -39,10 +40,18 @@ class Ours:
       questions, shrink: of the workload.
       options: of the engine, beside its shapes.
       stand_in: a model of one narrow layer instead of SmolLM2: what the host decides does not depend on the weights.
+      weights: to begin with; None: those of the file.
     """
 
     def __init__(
-        self, dtype: str, questions: int, shrink: float, slots: int, options: dict[str, Any], stand_in: bool = False
+        self,
+        dtype: str,
+        questions: int,
+        shrink: float,
+        slots: int,
+        options: dict[str, Any],
+        stand_in: bool = False,
+        weights: Params | None = None,
     ) -> None:
         self.calls = read_workload(questions, shrink)
         lengths = prompt_lengths(self.calls)
@@ -53,7 +62,9 @@ class Ours:
         if stand_in:
             config = dataclasses.replace(config, layers=1, d_model=16, d_ff=16, heads=1, kv_heads=1, head_dim=16)
             config = dataclasses.replace(config, vocab_size=4096)
-        self.params = params.initialise(config, jax.random.key(0)) if stand_in else load(path, config)
+        if weights is None:
+            weights = params.initialise(config, jax.random.key(0)) if stand_in else load(path, config)
+        self.params = weights
         shapes = EngineOptions(
             slots=slots,
             capacity=widths[-1],

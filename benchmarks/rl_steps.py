@@ -5,20 +5,25 @@ Each has compiled its programs and run them once, on a few tokens, when it has b
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from benchmarks.grpo import CLIP, LEARNING_RATE, Sample
 from benchmarks.ours import UNIT, Ours
 from benchmarks.peaks import update_flops
 from benchmarks.waves import TransformersWaves, TunixWaves
-from benchmarks.workload import Replay, prompt_lengths
+from benchmarks.workload import Call, Replay, prompt_lengths, read_workload
+from metaagentx.learn.options import PackOptions
+from metaagentx.learn.share import grow
 
 MICRO = 4  # samples of one pass of a peer, forward and backward; ours is a row, of about as many tokens
-
+WIDEST = 1536  # tokens of a row of ours
+KEY = 1 / 1200  # what one more key costs a token of SmolLM2's update, as a share of its products with weights, on a CPU
 
 TRIAL = [Sample([1] * 8, [1] * 8, 1.0)] * MICRO  # of the update that comes before the first turn
 
@@ -38,24 +43,54 @@ def timed(replay: Callable[[], dict[str, Any]], update: Callable[[], object]) ->
     return found | {"rollout_seconds": middle - begun, "update_seconds": time.perf_counter() - middle}
 
 
+def as_recorded(calls: Sequence[Call]) -> list[Sample]:
+    """Samples of the recorded lengths and prompts, whose replies have nothing in common."""
+    trees, fresh = Replay(calls), itertools.count()
+    ready = trees.begin()
+    while ready:
+        asked = ready.pop()
+        ready += trees.hear(asked, [next(fresh) for _ in range(asked.call.reply)])
+    return samples_of(trees)
+
+
+def layout(samples: Sequence[Sample], unit: int = 64) -> PackOptions:
+    """The rows, of parts that are multiples of `unit`, in which these samples with shared prompts cost least."""
+    tokens = [np.array(sample.prompt + sample.completion, np.int32) for sample in samples]
+    masks = [np.arange(sample.tokens) >= len(sample.prompt) for sample in samples]
+    found: list[tuple[float, int, int, int, int]] = []
+    for trunk, branch, branches in itertools.product(*[range(unit, WIDEST, unit)] * 2, (1, 2, 3, 4)):
+        width = trunk + branches * branch
+        # A prompt that is too long for the trunk stays in front of its reply.
+        longest = max(len(s.completion) + (1 if len(s.prompt) <= trunk else len(s.prompt)) for s in samples)
+        if longest <= branch and width <= WIDEST:
+            rows = grow(tokens, masks, trunk, branches, branch).rows
+            found.append((rows * width * (1 + KEY * (trunk + branch / 2)), rows, trunk, branch, branches))
+    _, rows, trunk, branch, branches = min(found)
+    return PackOptions(
+        row_length=branch,
+        row_buckets=(rows,),
+        micro_rows=1,
+        chunk=-(-(trunk + branches * branch) // 4),  # all that is sampled is in the branches
+        remat="none",
+        attention="auto",
+        unroll=True,
+        prompt_length=trunk,
+        sample_rows=branches,
+    )
+
+
 class OursStep:
-    """Our engine and our update, of packed rows; what is sampled with is what was trained."""
+    """Our engine and our update, of packed rows with shared prompts; what is sampled with is what was trained."""
 
     def __init__(self, dtype: str, questions: int, shrink: float, slots: int, options: dict[str, Any]) -> None:
         from benchmarks import grpo_step
-        from metaagentx.learn.options import PackOptions
 
+        samples = as_recorded(read_workload(questions, shrink))
+        self.tokens, self.pack = sum(sample.tokens for sample in samples), layout(samples)
         self.trainer = grpo_step.Ours(dtype, LEARNING_RATE, CLIP)
-        self.rollout = Ours(dtype, questions, shrink, slots, options)
-        calls = self.rollout.calls
-        lengths = [before + call.reply for before, call in zip(prompt_lengths(calls), calls, strict=True)]
-        self.tokens = sum(lengths)
-        width = -(-max(lengths) // UNIT) * UNIT
-        rows = -(-self.tokens // width) + 3  # packing leaves gaps; a row that nothing came into is skipped
-        self.pack = PackOptions(width, (rows,), micro_rows=1, chunk=width, remat="none", attention="auto")
         self.trainer.step(TRIAL, self.pack)
-        self.rollout.params = self.trainer.state.params
-        self.rollout.rehearse()  # to JAX, weights that are committed to a device are another input
+        # Weights that an update returns are committed to a device: to JAX another input than those of a file.
+        self.rollout = Ours(dtype, questions, shrink, slots, options, weights=self.trainer.state.params)
 
     def step(self) -> dict[str, Any]:
         """One step. Seconds are wall time."""

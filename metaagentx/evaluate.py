@@ -2,19 +2,21 @@
 
     python -m metaagentx.evaluate --workdir=runs/tiny
 
-Reads the settings and the newest checkpoint of a work directory and prints the final table again.
+Reads the settings and the newest checkpoint of a work directory and prints the final table again. With `--save` it is
+kept as the end of training keeps it: in `results.json`, `scores.npz` and the report.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app
+from absl import app, flags
 
 from metaagentx import command_line, design_table, policies, report, sft, team_table
 from metaagentx.checkpoint import Checkpoints, claimed
@@ -26,6 +28,7 @@ from metaagentx.settings import read
 from metaagentx.system import Engines, System
 from metaagentx.workbench import Workbench, open_workbench
 
+SAVE = flags.DEFINE_bool("save", False, "Keep the table: in results.json, scores.npz and report.html.")
 VALIDATION_STEP, TEST_STEP = 1 << 30, 1 << 31  # far from any training step, so no random key is shared with one
 
 
@@ -97,11 +100,21 @@ def _reference(bench: Workbench, engines: Engines) -> dict[str, dict[str, dict[s
     return found
 
 
-def save_scores(path: Path, scores: Mapping[str, Score]) -> None:
-    """Every arm's grades and tokens, [Q, S], for paired comparisons between runs."""
-    arrays = {f"{arm}:correct": score.correct for arm, score in scores.items()}
-    arrays |= {f"{arm}:tokens": score.tokens for arm, score in scores.items()}
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+def save(workdir: Path, results: Mapping[str, Any], scores: Mapping[str, Score]) -> None:
+    """Write `results.json`, keeping what it holds of other things, `scores.npz` and the report.
+
+    `scores.npz` has every arm's grades and tokens, [Q, S], for paired comparisons between runs. Without any it stays.
+    """
+    if scores:
+        arrays = {f"{arm}:correct": score.correct for arm, score in scores.items()}
+        arrays |= {f"{arm}:tokens": score.tokens for arm, score in scores.items()}
+        np.savez_compressed(workdir / "scores.npz", **arrays)  # type: ignore[arg-type]
+    path = workdir / "results.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(json.dumps({**kept, **results}, indent=1) + "\n")
+    draft.replace(path)
+    report.write(workdir)
 
 
 def newest(bench: Workbench, workdir: Path) -> Weights:
@@ -124,8 +137,10 @@ def main(arguments: list[str]) -> None:
         command_line.join()
         with open_workbench(read(claimed(workdir))) as bench:
             bench.expect("test")
-            results, _ = compare(bench, workdir, newest(bench, workdir))
+            results, scores = compare(bench, workdir, newest(bench, workdir))
         if is_primary():
+            if SAVE.value:
+                save(workdir, results, scores)
             report.show(results)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import platform
 import threading
 from collections import deque
@@ -26,7 +25,7 @@ import jax
 import metaagentx
 from metaagentx import command_line, policies, report, sft
 from metaagentx.checkpoint import Checkpoints, claim, forget
-from metaagentx.evaluate import compare, save_scores, validate
+from metaagentx.evaluate import compare, save, validate
 from metaagentx.hosts import anywhere
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import JsonLines, MetricWriter, Progress
@@ -61,15 +60,10 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
         trained, spent = reinforce(bench, workdir, cold, writer, stop)
 
         # ----- The final table, on questions that no training step has seen
-        results = _about(settings) | spent
-        if settings.evaluate.final:
-            found, scores = compare(bench, workdir, trained)
-            results |= found
+        found, scores = compare(bench, workdir, trained) if settings.evaluate.final else ({}, {})
+        results = _about(settings) | spent | found
         if is_primary():
-            if settings.evaluate.final:
-                save_scores(workdir / "scores.npz", scores)
-            _write_json(workdir / "results.json", results)
-            report.write(workdir)
+            save(workdir, results, scores)
     return results
 
 
@@ -205,12 +199,6 @@ def _about(settings: Settings) -> dict[str, Any]:
         "device": f"{jax.device_count()} x {device.device_kind}",
         "versions": versions,
     }
-
-
-def _write_json(path: Path, value: Any) -> None:
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(json.dumps(value, indent=1) + "\n")
-    draft.replace(path)
 
 
 def main(settings: Settings, workdir: Path) -> None:

