@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -30,7 +29,7 @@ from metaagentx.teams.server import checked, kept, own, run_server, taken
 from metaagentx.teams.store import Store
 from metaagentx.train import train
 from tests.flags import flags
-from tests.test_team_train import OVERRIDES, small
+from tests.test_team_train import small
 
 
 def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
@@ -211,40 +210,3 @@ def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
     store.close()
     with pytest.raises(SettingsError, match="--store: the store has schema 1, this program writes 2"):
         run_server(small(), tmp_path / "main", "main", url, "team", threading.Event())
-
-
-@pytest.mark.slow
-def test_servers_on_the_command_line_survive_being_killed(tmp_path):
-    url = f"sqlite:///{tmp_path}/team.db"
-    changed = OVERRIDES | {"train.steps": 3, "cold_start.steps": 40}
-    options = [f"--config.{key}={value}" for key, value in changed.items()]
-    options = ["--config=configs/tiny_team.py", f"--store={url}", *options]
-    environment = os.environ | {"XLA_FLAGS": flags(1)}
-    running = {}
-
-    def start(policy):
-        command = [sys.executable, "-m", "metaagentx.teams.server", f"--policy={policy}", *options]
-        running[policy] = subprocess.Popen([*command, f"--workdir={tmp_path}/{policy}"], env=environment)
-
-    store, policies = Store(url, "team"), ("main", "sub")
-    try:
-        for policy in policies:
-            start(policy)
-        for policy in policies:
-            while not store.steps():
-                time.sleep(0.05)
-                assert [server.poll() for server in running.values()] == [None, None]
-            running[policy].kill()
-            running[policy].wait()
-            start(policy)
-        assert [running[policy].wait(300) for policy in policies] == [0, 0]
-    finally:
-        for server in running.values():
-            server.kill()
-    journal = Journal(tmp_path / "sub" / "journal.db")
-    result = audit(store, [journal], small().team)
-    assert result.problems == []
-    assert result.steps == 3
-    assert result.done > 0
-    store.close()
-    journal.close()
