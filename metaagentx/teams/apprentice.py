@@ -26,8 +26,9 @@ from metaagentx.teams.errands import Order, across
 from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import TeamOptions
 from metaagentx.teams.play import play, scene
-from metaagentx.teams.recall import placed
+from metaagentx.teams.recall import Answers, placed
 from metaagentx.teams.records import Pointer
+from metaagentx.teams.repeat import Repeating
 from metaagentx.teams.reward import marker
 from metaagentx.teams.team import Errand, run_errand
 from metaagentx.teams.tree import TeamTree
@@ -91,14 +92,14 @@ class Apprentice:
     def tools(self) -> Tools:
         return self._bench.toolbox
 
-    def play(self, tools: Tools) -> tuple[list[TeamTree], float]:
+    def play(self, tools: Tools, answers: Answers) -> tuple[list[TeamTree], float]:
         """The main agent's: the rollouts of the next step."""
         bench, settings, place = self._bench, self._bench.settings, self._place
         with bench.sampling():
             played = play(
                 bench.questions(place.cursor),
                 self._scene,
-                self._engines,
+                {role: Repeating(engine, answers) for role, engine in self._engines.items()},
                 bench.chat,
                 tools,
                 settings.sampling,

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 
 import jax.numpy as jnp
 import pytest
@@ -157,8 +156,7 @@ def test_a_policy_is_trained_in_one_work_directory_and_a_work_directory_is_of_on
 
 @pytest.mark.parametrize("policy", ["main", "sub"])
 def test_what_a_server_keeps_is_closed_when_it_is_told_to_stop(policy, tmp_path):
-    team = replace(small().team, tools=("search",))
-    with pytest.raises(Stopped), kept(tmp_path, policy, team) as own_file:
+    with pytest.raises(Stopped), kept(tmp_path, policy) as own_file:
         raise Stopped
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         own_file.forget(0)
@@ -185,10 +183,10 @@ def test_a_journal_in_a_mounted_bucket_is_refused_before_anything_is_done_and_ma
     with pytest.raises(SettingsError, match=r"on fuse.gcsfuse, a mounted bucket, .*; --journal=DIRECTORY, on a disk"):
         run_server(small(), bucket / "sub", "sub", *run)
     assert began == []
-    run_server(small(), bucket / "main", "main", *run)  # has no tools of its own, and so no file
-    run_server(small(), bucket / "sub", "sub", *run, tmp_path / "disk")
+    for policy in ("main", "sub"):
+        run_server(small(), bucket / policy, policy, *run, tmp_path / "disk")
     assert began == [True, True]
-    assert len(list(tmp_path.glob("disk/*/journal.db"))) == 1
+    assert sorted(path.name for path in tmp_path.glob("disk/*/*.db")) == ["answers.db", "journal.db"]
 
 
 def test_policies_that_have_not_ended_are_not_gathered(tmp_path):
