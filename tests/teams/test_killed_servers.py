@@ -18,7 +18,7 @@ from metaagentx.teams.journal import Journal
 from metaagentx.teams.store import Store
 from tests.flags import flags
 from tests.teams.twins import bits
-from tests.test_team_train import OVERRIDES, small
+from tests.test_team_train import OVERRIDES, small, steps
 
 POLICIES = ("main", "sub")
 PHASES = ("starting", "sampling", "waiting", "learning", "saving")
@@ -46,11 +46,11 @@ def started(story: str, workdir: Path, *more: str) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def unkilled(tmp_path_factory):
-    """The last checkpoint of one process that has both policies, and that nobody kills."""
+    """The work directory of one process that has both policies, and that nobody kills."""
     workdir = tmp_path_factory.mktemp("unkilled") / "one"
     with started("metaagentx.train", workdir) as training:
         assert training.wait(600) == 0, workdir.with_suffix(".log").read_text()[-4000:]
-    return workdir / "checkpoints" / str(STEPS)
+    return workdir
 
 
 def planned(draw: random.Random) -> list[tuple[str, str]]:
@@ -126,6 +126,11 @@ def killed_again_and_again(servers: Servers, draw: random.Random) -> Counter[tup
     return found
 
 
+def measured(workdir: Path, policy: str) -> list[dict[str, float]]:
+    """What is written of a policy about each step."""
+    return [{name: value for name, value in line.items() if f"/{policy}/" in name} for line in steps(workdir)]
+
+
 @pytest.mark.slow
 def test_servers_that_are_killed_twenty_times_train_the_bits_of_a_run_without_a_failure(url, name, tmp_path, unkilled):
     with contextlib.closing(Servers(url, name, tmp_path)) as servers:
@@ -140,6 +145,9 @@ def test_servers_that_are_killed_twenty_times_train_the_bits_of_a_run_without_a_
     assert (result.steps, result.rollouts, result.dead, result.masked) == (STEPS, STEPS * 12, 0, 0)
     assert result.done > STEPS
     for policy in POLICIES:
-        expected = bits(unkilled, policy)
+        expected = bits(unkilled / "checkpoints" / str(STEPS), policy)
         assert len(expected) > 20
         assert bits(tmp_path / policy / "checkpoints" / str(STEPS), policy) == expected, policy
+        assert measured(tmp_path / policy, policy) == measured(unkilled, policy)
+    tokens = [line["rollout/sub/tokens"] for line in steps(unkilled)]
+    assert steps(tmp_path / "sub")[-1]["train/tokens"] == sum(tokens)

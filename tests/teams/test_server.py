@@ -46,6 +46,8 @@ def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
         assert [line["step"] for line in steps] == [1, 2, 3]
         assert all(0 <= line["time/idle_share"] < 1 for line in steps)
         assert all(line["train/staleness_max"] == 0 for line in steps)
+        team = "team/replies" in steps[0]  # a main agent's tokens are the whole team's
+        assert team or steps[-1]["train/tokens"] == sum(line["rollout/sub/tokens"] for line in steps)
 
     store, journal = Store(url, "twins"), Journal(tmp_path / "sub" / "journal.db")
     result = audit(store, [journal], small().team)
