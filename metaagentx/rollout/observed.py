@@ -5,22 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from metaagentx.rollout.at_work import Share, Tools
 from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.conversation import Dialogue
 from metaagentx.rollout.division import add
-from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.options import SamplingOptions
-from metaagentx.rollout.remote import Remote
-from metaagentx.rollout.sampled import distinct
+from metaagentx.rollout.sampled import Sampler, distinct
 from metaagentx.rollout.scheduler import Spent, run
 from metaagentx.rollout.trajectory import Trajectory
 from metaagentx.rollout.work import Clock, Work
 from metaagentx.workflow.protocol import Process
 
 T = TypeVar("T")
+
+
+class Watched(Sampler, Protocol):
+    """A sampler that counts its work."""
+
+    def watch(self, clock: Clock) -> None:
+        """Count what is done from now on. `clock`: that of all whose work is added up."""
+        ...
+
+    def take_work(self) -> Work:
+        """What was done since the last time this was asked."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class Observed(Generic[T]):
 
 def observe(
     process: Process[T],
-    engines: Mapping[str, Engine | Remote],
+    engines: Mapping[str, Watched],
     chat: Dialogue,
     toolbox: Tools,
     sampling: Mapping[str, SamplingOptions],

@@ -26,8 +26,9 @@ from metaagentx.teams.errands import Order, across
 from metaagentx.teams.learner import Sample
 from metaagentx.teams.options import TeamOptions
 from metaagentx.teams.play import play, scene
-from metaagentx.teams.recall import placed
+from metaagentx.teams.recall import Answers, placed
 from metaagentx.teams.records import Pointer
+from metaagentx.teams.repeat import Repeating
 from metaagentx.teams.reward import marker
 from metaagentx.teams.team import Errand, run_errand
 from metaagentx.teams.tree import TeamTree
@@ -91,14 +92,14 @@ class Apprentice:
     def tools(self) -> Tools:
         return self._bench.toolbox
 
-    def play(self, tools: Tools) -> tuple[list[TeamTree], float]:
+    def play(self, tools: Tools, answers: Answers) -> tuple[list[TeamTree], float]:
         """The main agent's: the rollouts of the next step."""
         bench, settings, place = self._bench, self._bench.settings, self._place
         with bench.sampling():
             played = play(
                 bench.questions(place.cursor),
                 self._scene,
-                self._engines,
+                {role: Repeating(engine, answers) for role, engine in self._engines.items()},
                 bench.chat,
                 tools,
                 settings.sampling,
@@ -127,6 +128,7 @@ class Apprentice:
             _, _, spent = run(work, *arguments, seed=settings.seed, step=self.step)
         seconds = time.perf_counter() - begun
         found = measure_work(add([engine.take_work() for engine in distinct(self._engines)]), seconds)
+        del found["rollout/generated_tokens"]  # of samples they are counted, whichever process made these
         self._found = found | _without_tools(measure_spent(spent, settings.train.questions))
         return spent.idle_seconds
 
@@ -154,13 +156,15 @@ class Apprentice:
         self._states, measured = policies.train_step(self._states, self._base, batches, now, settings, bench.compute)
         self._pipeline = self._pipeline.after(place.step + 1, policies.acting(self._states, self._base))
         bench.load(self._engines, *self._pipeline.newest)
-        tokens = place.tokens + int(self._found["rollout/generated_tokens"])
+        own = {"rollout/generated_tokens": float(sum(row.trajectory.generated for row in rows))}
+        found = own | self._found  # in which a main agent's are the whole team's
+        tokens = place.tokens + int(found["rollout/generated_tokens"])
         sizes = {policy: assigned.sizes} if assigned.sizes else {}
         self._place = Place(place.step + 1, place.cursor + settings.train.questions, tokens, sizes)
 
         # ----- Log
         ages = [place.step - row.trajectory.version for row in rows] or [0]
-        found = self._found | {f"credit/{policy}/{name}": value for name, value in assigned.metrics.items()}
+        found |= {f"credit/{policy}/{name}": value for name, value in assigned.metrics.items()}
         found |= measure_trajectories([row.trajectory for row in rows])
         found |= {"train/staleness_mean": sum(ages) / len(ages), "train/staleness_max": float(max(ages))}
         found |= {"train/tokens": float(tokens), "team/samples": float(len(samples))}

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 T = TypeVar("T")
 PATIENCE = 600.0  # seconds in which a database that is locked or away may come back
@@ -92,17 +91,18 @@ def open_database(url: str, who: str) -> Database:
     """`sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/database`, for `who` to use.
 
     Raises:
-      ValueError: neither, or an SQLite file on a network file system, where its locks do not hold.
+      ValueError: neither, or an SQLite file on a network file system, where its locks do not hold; or nobody is let in.
+        No message repeats the URL, in which a password may stand.
     """
-    kind = urlsplit(url).scheme
+    kind = url.partition("://")[0]
     if kind == "sqlite":
         path = url.removeprefix("sqlite:///")
         if path == url or not path:
-            raise ValueError(f"store {url!r}: write sqlite:///relative.db or sqlite:////absolute.db")
+            raise ValueError("a store in SQLite is sqlite:///relative.db or sqlite:////absolute.db")
         return Sqlite(Path(path), who)
     if kind in ("postgresql", "postgres"):
         return Postgres(url, who)
-    raise ValueError(f"store {url!r} must begin with sqlite:/// or postgresql://")
+    raise ValueError("a store's URL must begin with sqlite:/// or postgresql://")
 
 
 class Sqlite:
@@ -221,10 +221,9 @@ class Postgres:
         except ModuleNotFoundError as error:
             raise ValueError("a postgresql:// store needs psycopg: pip install 'metaagentx[postgres]'") from error
         self._psycopg, self._url, self._lock = psycopg, url, threading.Lock()
+        host, name = self._whereabouts()
+        self._patience = Patience(f"the database {name!r} at {host}", who, "see that it runs and lets us in")
         try:
-            about = psycopg.conninfo.conninfo_to_dict(url)
-            name = f"the database {about.get('dbname', '')!r} at {about.get('host', 'this machine')}"
-            self._patience = Patience(name, who, "see that it runs and lets us in")
             self._connection = self._connect()
         except psycopg.Error as error:
             raise ValueError(f"the store does not let us in: {str(error).strip()}") from error
@@ -247,6 +246,18 @@ class Postgres:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _whereabouts(self) -> tuple[str, str]:
+        """The server and the database that the URL names."""
+        with suppress(self._psycopg.Error):  # it quotes what it cannot read, perhaps a password
+            about = self._psycopg.conninfo.conninfo_to_dict(self._url)
+            host, name = str(about.get("host", "this machine")), str(about.get("dbname", ""))
+            if "@" not in host + name:  # or the end of a password would stand there
+                return host, name
+        raise ValueError(
+            "the store's URL cannot be read: see that its parameters exist, and that in names and passwords all but "
+            "letters and digits is written like %40 (for @)"
+        )
 
     def _connect_again(self) -> None:
         self._connection.close()

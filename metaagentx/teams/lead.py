@@ -1,9 +1,8 @@
 """The main agent's server: rollouts whose sub-tasks are done elsewhere, one step after the other.
 
-Killed at any moment, it goes on from its last checkpoint and plays the steps after it again: its own tokens are the
-same by their keys, what its tools answered is in its journal, and reports that came are in the store, so every sub-task
-is the same again. Grades may not be (a sandbox fails now and then): what was recorded of a rollout first is what
-everybody trains on.
+Killed at any moment, it goes on from its last checkpoint and plays the steps after it again: what its policy and its
+tools answered is in its journal, and reports that came are in the store, so every sub-task is the same again. Grades
+may not be (a sandbox fails now and then): what was recorded of a rollout first is what everybody trains on.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ class Leader(Learner, Protocol):
         """What the main agent uses itself."""
         ...
 
-    def play(self, tools: Tools) -> tuple[list[TeamTree], float]:
+    def play(self, tools: Tools, answers: Answers) -> tuple[list[TeamTree], float]:
         """The rollouts of the next step, and the seconds in which nothing but tools was under way.
 
-        Calls of tools are `placed`.
+        Calls of tools are `placed`; the policy is `repeat.Repeating` what `answers` hold.
         """
         ...
 
@@ -49,14 +48,14 @@ class Leader(Learner, Protocol):
 def lead(
     leader: Leader,
     store: Store,
-    answers: Answers | None,
+    answers: Answers,
     pulse: Pulse,
     reward: MainReward,
     options: ExchangeOptions,
     save_every: int,
     stop: threading.Event,
 ) -> None:
-    """Make all steps that there are. `answers`: of the main agent's own tools; None where it has none.
+    """Make all steps that there are. `answers`: of the main agent's policy and of its own tools.
 
     Raises:
       Stopped: `stop` was set. The weights are saved, and what was under way is made again.
@@ -64,14 +63,13 @@ def lead(
     """
     publish(store, leader.save())
     try:
-        tools = leader.tools if answers is None else Recalled(leader.tools, answers)
+        tools = Recalled(leader.tools, answers)
         with Outbox(store, Watch(store, MAIN, options), tools, options, stop) as outbox:
             while not leader.ended:
-                _step(leader, store, pulse, reward, outbox)
+                _step(leader, store, answers, pulse, reward, outbox)
                 if leader.step % save_every == 0:
                     publish(store, leader.save())
-                    if answers is not None:
-                        answers.forget(leader.kept)
+                    answers.forget(leader.kept)
                 if stop.is_set():
                     raise Stopped
     except Stopped:
@@ -81,10 +79,10 @@ def lead(
     store.end(leader.step)
 
 
-def _step(leader: Leader, store: Store, pulse: Pulse, reward: MainReward, outbox: Outbox) -> None:
+def _step(leader: Leader, store: Store, answers: Answers, pulse: Pulse, reward: MainReward, outbox: Outbox) -> None:
     step = leader.step
     pulse.say(f"playing step {step}")
-    trees, idle = leader.play(outbox)
+    trees, idle = leader.play(outbox, answers)
     made = outcomes_of(step, trees)
     outcomes = store.put_outcomes(made)
     for ours, known in zip(made, outcomes, strict=True):

@@ -13,7 +13,7 @@ from metaagentx.rollout.at_work import Share, Tools, alone
 from metaagentx.rollout.conversation import Dialogue
 from metaagentx.rollout.engine import Engine
 from metaagentx.rollout.measure import measure_spent, measure_trajectories, measure_work
-from metaagentx.rollout.observed import observe
+from metaagentx.rollout.observed import Watched, observe
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.remote import Remote
 from metaagentx.rollout.sample import digest, prompt_room
@@ -139,7 +139,7 @@ class Played:
 def play(
     questions: Sequence[Question],
     scene: Scene,
-    engines: Mapping[str, Engine | Remote],
+    engines: Mapping[str, Watched],
     chat: Dialogue,
     toolbox: Tools,
     sampling: Mapping[str, SamplingOptions],

@@ -1,4 +1,4 @@
-"""What a main agent's own tools answered, kept by its server until the step is trained and saved.
+"""What a main agent's policy and tools answered, kept by its server until the step is trained and saved.
 
 The web changes, and programs draw at random. A step that is played again has to come out as it did, or its sub-tasks
 would not be those that are in the store: so a call is answered as it was the first time.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path as File
 from typing import TypeVar
 
@@ -57,8 +59,18 @@ def _asked(call: ToolCall, step: int, key: str) -> ToolCall:
     return call if call.name == PUT else ToolCall(ASK, {"call": call, "step": step, "key": key}, call.agent)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call under a key was answered in a step, both as text."""
+
+    key: str
+    step: int
+    call: str
+    result: str
+
+
 class Answers:
-    """Answers of tools by key, in a file that one process has at a time."""
+    """Answers by key, in a file that one process has at a time."""
 
     def __init__(self, path: File, who: str = "this program") -> None:
         """Raises ValueError: the file cannot be used there."""
@@ -68,21 +80,21 @@ class Answers:
     def close(self) -> None:
         self._database.close()
 
-    def get(self, key: str, call: ToolCall) -> ToolResult | None:
+    def get(self, key: str, call: str) -> str | None:
         """What `call` was answered; None if it was not. Raises ValueError if another call was made under `key`."""
         found = self._database.look(KNOWN, {"key": key})
-        return _answer(key, call, found[0]) if found else None
+        return _result(key, call, found[0]) if found else None
 
-    def keep(self, key: str, step: int, call: ToolCall, result: ToolResult) -> ToolResult:
-        """Keep an answer, unless there is one; returns what is kept."""
-        said = json.dumps([result.text, result.ok])  # of ASCII: what a page holds need not be text to a database
-        values = {"key": key, "step": step, "call": _text(call), "result": said}
+    def keep(self, answers: Sequence[Answer]) -> list[str]:
+        """Keep answers, but those whose calls have one; returns the results that are kept. Raises as `get` does."""
 
-        def work(execute: Execute) -> ToolResult:
-            execute(KEEP, values)
-            return _answer(key, call, execute(KNOWN, {"key": key}).found[0])
+        def work(execute: Execute) -> list[str]:
+            for answer in answers:
+                execute(KEEP, dataclasses.asdict(answer))
+            found = [execute(KNOWN, {"key": answer.key}).found[0] for answer in answers]
+            return [_result(answer.key, answer.call, row) for answer, row in zip(answers, found, strict=True)]
 
-        return self._database.run(work)
+        return self._database.run(work) if answers else []
 
     def forget(self, step: int) -> None:
         """Let go of all steps before `step`, which are not played again."""
@@ -93,11 +105,11 @@ def _text(call: ToolCall) -> str:
     return json.dumps([call.name, call.arguments, call.agent], sort_keys=True)
 
 
-def _answer(key: str, call: ToolCall, found: tuple) -> ToolResult:
-    said, result = found
-    if said != _text(call):
-        raise ValueError(f"call {key} was {said} when this step was played before; now it is {_text(call)}")
-    return ToolResult(*json.loads(result))
+def _result(key: str, call: str, found: tuple) -> str:
+    known, result = found
+    if known != call:
+        raise ValueError(f"call {key} was {known} when this step was played before; now it is {call}")
+    return result
 
 
 class Recalled:
@@ -116,14 +128,18 @@ class Recalled:
             return self._tools.submit(call)
         key, step, asked = call.arguments["key"], call.arguments["step"], call.arguments["call"]
         future: Future[ToolResult] = Future()
-        known = self._answers.get(key, asked)
+        known = self._answers.get(key, _text(asked))
         if known is not None:
-            future.set_result(known)
+            future.set_result(ToolResult(*json.loads(known)))
             return future
 
         def keep(ended: Future[ToolResult]) -> None:
             try:
-                future.set_result(self._answers.keep(key, step, asked, ended.result()))
+                result = ended.result()
+                # ASCII: what a page holds need not be text to a database.
+                said = json.dumps([result.text, result.ok])
+                (kept,) = self._answers.keep([Answer(key, step, _text(asked), said)])
+                future.set_result(ToolResult(*json.loads(kept)))
             except BaseException as error:  # the thread that waits has to know
                 future.set_exception(error)
 

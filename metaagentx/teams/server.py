@@ -75,7 +75,7 @@ def run_server(
             own(workdir, policy, server, store)
             folder = workdir if journal is None else journal / server
             try:
-                with kept(folder, policy, team) as own_file, Pulse(store, policy, team.exchange) as pulse:
+                with kept(folder, policy) as own_file, Pulse(store, policy, team.exchange) as pulse:
                     _work(settings, team, workdir, policy, server, store, own_file, pulse, stop)
             except Stopped:
                 raise command_line.Preempted(f"policy {policy}: preempted, saved; run the same command again") from None
@@ -88,7 +88,7 @@ def _work(
     policy: str,
     server: str,
     store: Store,
-    own_file: Answers | Journal | None,
+    own_file: Answers | Journal,
     pulse: Pulse,
     stop: threading.Event,
 ) -> None:
@@ -113,15 +113,12 @@ def _work(
 
 
 @contextmanager
-def kept(folder: Path, policy: str, team: TeamOptions) -> Iterator[Answers | Journal | None]:
-    """What a server keeps to itself, in a file in `folder`; a main agent without tools of its own needs none.
+def kept(folder: Path, policy: str) -> Iterator[Answers | Journal]:
+    """What a server keeps to itself, in a file in `folder`.
 
     Raises:
       SettingsError: no file can be used there.
     """
-    if policy == MAIN and not team.tools:
-        yield None
-        return
     who = f"policy {policy!r}"
     try:
         found = Answers(folder / "answers.db", who) if policy == MAIN else Journal(folder / "journal.db", who)

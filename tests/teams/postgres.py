@@ -21,8 +21,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(*, fsync: bool) -> Iterator[str]:
-    """Its URL. `fsync`: whether what it acknowledges would survive a power cut."""
+def running(*, fsync: bool, password: str = "") -> Iterator[str]:
+    """Its URL, in which no password is. `fsync`: whether what it acknowledges would survive a power cut.
+
+    `password`: what it asks for (SCRAM-SHA-256); "": it trusts everybody.
+    """
     # Not below pytest's own folder, which every pytest of this user shuts to other users again.
     home = Path(tempfile.mkdtemp(prefix="metaagentx-postgres-"))
     account = []  # it refuses to run as root
@@ -31,7 +34,9 @@ def running(*, fsync: bool) -> Iterator[str]:
         account = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     run = {"check": True, "cwd": "/", "stdout": subprocess.DEVNULL, "timeout": 60}
     port, data = free_port(), home / "data"
-    subprocess.run([*account, BINARIES[-1] / "initdb", "-A", "trust", "-U", "team", "-N", "-D", data], **run)
+    (home / "password").write_text(password)
+    access = ["-A", "scram-sha-256", "--pwfile", home / "password"] if password else ["-A", "trust"]
+    subprocess.run([*account, BINARIES[-1] / "initdb", *access, "-U", "team", "-N", "-D", data], **run)
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home}"
     options += "" if fsync else " -c fsync=off"
     control = [*account, BINARIES[-1] / "pg_ctl", "-D", data, "-w"]

@@ -32,6 +32,7 @@ from metaagentx.teams.play import Scene, attach, forest
 from metaagentx.teams.pulse import Pulse
 from metaagentx.teams.recall import Answers, placed
 from metaagentx.teams.records import Pointer
+from metaagentx.teams.repeat import Repeating
 from metaagentx.teams.reward import marker
 from metaagentx.teams.serve import serve
 from metaagentx.teams.store import Store
@@ -169,11 +170,12 @@ class Pretend:
 
     # ----- As the main agent's, and as the sub-agents'
 
-    def play(self, tools):
+    def play(self, tools, answers):
         cursor = self.step * QUESTIONS
         scene, step = self.scene, self.step
         work = placed(forest(questions(cursor), scene, lambda q, k, _: across(step, cursor, q, k)), step)
-        trees, rows, spent = run(work, {"main": self.sampler()}, Letters(), tools, SAMPLING, seed=0, step=self.step)
+        engines = {"main": Repeating(self.sampler(), answers)}
+        trees, rows, spent = run(work, engines, Letters(), tools, SAMPLING, seed=0, step=self.step)
         attach(trees, rows)
         return trees, spent.idle_seconds
 

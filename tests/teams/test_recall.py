@@ -1,4 +1,4 @@
-"""A main agent whose tools do not repeat themselves: a step that is played again is the same all the same."""
+"""A main agent whose policy and tools never say a thing twice: a step that is played again is the same all the same."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
+from metaagentx.rollout.options import SamplingOptions
+from metaagentx.rollout.sampled import Ask, Sampled
 from metaagentx.teams.recall import ASK, Answers, Recalled, placed
-from metaagentx.workflow.protocol import Fork, ToolCall, ToolCalls, ToolResult
+from metaagentx.teams.repeat import Repeating
+from metaagentx.workflow.protocol import Fork, Outcome, ToolCall, ToolCalls, ToolResult
 from tests.teams import pretend
 from tests.teams.test_servers import PROCESSES, audited, wait_for
 
@@ -40,13 +44,13 @@ class Coin:
 
 
 class Bound(pretend.Dice):
-    """First throws the coin, then delegates what it said, and answers so."""
+    """First throws the coin, then delegates what it said, and answers so; as if every draw were within rounding."""
 
     def reply(self, ask):
         if ask.role != "main":
             return super().reply(ask)
         said = [message.content for message in ask.messages if message.role == "tool"]
-        draw = random.Random(f"{self.weights}/{ask.ids}")
+        draw = random.SystemRandom()
         thrown = [re.findall("([0-9]+) of", text)[0] for text in said if " of " in text]
         if not thrown:
             text = pretend.called("coin", "") * draw.choice((1, 2))
@@ -58,7 +62,7 @@ class Bound(pretend.Dice):
 
 
 class Gambler(pretend.Pretend):
-    """A main agent with a coin of its own, which writes down what it was told in every step that it played whole."""
+    """A main agent with a coin of its own, which writes down what it said and was told in every step played whole."""
 
     tools = Coin()
     scene = replace(
@@ -68,16 +72,18 @@ class Gambler(pretend.Pretend):
     def sampler(self):
         return Bound(self.weights, self.step, self.pause)
 
-    def play(self, tools):
+    def play(self, tools, answers):
         step = self.step
-        trees, idle = super().play(tools)
+        trees, idle = super().play(tools, answers)
         turns = [
             [[result.text for result in turn.tool_results] for turn in graded.rollout.turns]
             for tree in trees
             for graded in tree.rollouts
         ]
+        rows = [graded.trajectory for tree in trees for graded in tree.rollouts]
+        said = [[array.tolist() for array in (row.tokens, row.logprobs, row.loss_mask)] for row in rows]
         with open(self._folder / "played", "a") as file:
-            file.write(json.dumps([step, turns]) + "\n")
+            file.write(json.dumps([step, turns, said]) + "\n")
         return trees, idle
 
 
@@ -91,7 +97,7 @@ def answers_in(folder):
         return dict(database.execute("SELECT key, result FROM answers"))
 
 
-def test_a_step_is_the_same_again_though_its_tools_answer_otherwise(name, tmp_path):
+def test_a_step_is_the_same_again_though_its_policy_and_tools_would_answer_otherwise(name, tmp_path):
     """The main agent's server is killed again and again, between and within steps."""
     url, had, draw = f"sqlite:///{tmp_path}/team.db", {}, random.Random(3)
     main = tmp_path / "main"
@@ -123,11 +129,13 @@ def test_a_step_is_the_same_again_though_its_tools_answer_otherwise(name, tmp_pa
 
     played = [json.loads(line) for line in (main / "played").read_text().splitlines()]
     by_step = {}
-    for step, turns in played:
-        assert by_step.setdefault(step, turns) == turns, "played again, and came out otherwise"
-    said = {text for turns in by_step.values() for rollout in turns for turn in rollout for text in turn}
-    assert had
-    assert {json.loads(result)[0] for result in had.values()} <= said, "what it had was forgotten"
+    for step, *found in played:
+        assert by_step.setdefault(step, found) == found, "played again, and came out otherwise"
+    assert len(played) > len(by_step), "no step was played again"
+    told = {text for turns, _ in by_step.values() for rollout in turns for turn in rollout for text in turn}
+    tools = {json.loads(result)[0] for key, result in had.items() if "reply" not in key}
+    assert tools
+    assert tools <= told, "what it had was forgotten"
     assert all(key >= f"{STEPS // 3 * 3 - 3:07}" for key in answers_in(main)), "what is saved twice need not be known"
 
 
@@ -181,6 +189,77 @@ def test_a_call_is_run_once_and_recalled_until_its_step_is_forgotten(answers, tm
     assert Recalled(coin, again).submit(asked("a", 0)).result() != first[0]
     assert coin.asked == 3
     again.close()
+
+
+class Restless:
+    """A sampler that says something else whenever it is asked."""
+
+    version = 3
+
+    def __init__(self):
+        self.queue = []
+
+    def submit(self, ask):
+        self.queue.append(ask.ticket)
+
+    def step(self):
+        now, self.queue = self.queue[:2], self.queue[2:]
+        count = secrets.randbelow(9)
+        floats = np.random.default_rng().standard_normal((2, count)).astype(np.float32)
+        kept = floats[1] if count % 2 else None
+        return [(ticket, Sampled(np.arange(count, dtype=np.int32), floats[0], Outcome.CUT, kept)) for ticket in now]
+
+    def drop(self):
+        self.queue.clear()
+
+
+def asks(*numbers, step=0, prompt=(1, 2)):
+    ids = [(7, step, number, 0, -1, 123) for number in numbers]
+    return [Ask(place, np.array(prompt, np.int32), own, SamplingOptions(), "main") for place, own in enumerate(ids)]
+
+
+def spoken(answers, *numbers, steps=9, **more):
+    """What is replied to these calls, by number, of which `steps` are made."""
+    sampler = Repeating(Restless(), answers)
+    for ask in asks(*numbers, **more):
+        sampler.submit(ask)
+    return {numbers[ticket]: reply for _ in range(steps) for ticket, reply in sampler.step()}
+
+
+def bits(replies):
+    """Every bit of what was sampled."""
+    found = {number: [getattr(reply, field.name) for field in fields(Sampled)] for number, reply in replies.items()}
+    return {
+        key: [(x.dtype, x.tobytes()) if isinstance(x, np.ndarray) else x for x in all] for key, all in found.items()
+    }
+
+
+def test_a_reply_is_what_it_was_bit_for_bit_until_its_step_is_forgotten(answers):
+    first = bits(spoken(answers, *range(5), steps=2))
+    assert sorted(first) == [0, 1, 2, 3], "two a step, and then the server was killed"
+    again = bits(spoken(answers, *range(4, -1, -1)))
+    assert {number: again[number] for number in first} == first
+    assert bits(spoken(answers, *range(5))) == again
+    assert bits(spoken(answers, *range(5), step=1)) != again
+    answers.forget(1)
+    assert bits(spoken(answers, *range(5))) != again
+
+
+def test_a_reply_to_another_prompt_is_an_error(answers):
+    spoken(answers, 0, 1)
+    with pytest.raises(
+        ValueError, match=r"call 0000000/reply 1 0 -1 123 was main \w+ when this step was played before"
+    ):
+        spoken(answers, 1, prompt=(1, 3))
+
+
+def test_what_is_dropped_is_replied_to_no_more(answers):
+    spoken(answers, 0)
+    sampler = Repeating(Restless(), answers)
+    for ask in asks(0, 1, 2, 3):
+        sampler.submit(ask)
+    sampler.drop()
+    assert sampler.step() == []
 
 
 def test_what_is_no_call_under_a_key_goes_to_the_tools(answers):

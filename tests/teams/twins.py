@@ -71,9 +71,9 @@ def two_servers(settings: Settings, workdir: Path, url: str) -> None:
     store.close()
 
 
-def bits(checkpoints: Path, policy: str) -> dict[str, int]:
-    """The sums of all bits of a policy's arrays: weights, moments and counts."""
-    record = json.loads((checkpoints / str(STEPS) / "record" / "metadata").read_text())
+def bits(checkpoint: Path, policy: str) -> dict[str, int]:
+    """The sums of all bits of a policy's arrays in a checkpoint: weights, moments and counts."""
+    record = json.loads((checkpoint / "record" / "metadata").read_text())
     return {name: value for name, value in record["bit_sums"].items() if name.startswith(f"['{policy}']")}
 
 
@@ -85,9 +85,9 @@ def main(folder: Path, url: str) -> None:
     gather(settings, folder / "all", url, "twins")
     found = {
         policy: {
-            "one": bits(folder / "one" / "checkpoints", policy),
-            "two": bits(folder / policy / "checkpoints", policy),
-            "gathered": bits(folder / "all" / "checkpoints", policy),
+            "one": bits(folder / "one" / "checkpoints" / str(STEPS), policy),
+            "two": bits(folder / policy / "checkpoints" / str(STEPS), policy),
+            "gathered": bits(folder / "all" / "checkpoints" / str(STEPS), policy),
             "metrics": JsonLines(folder / policy / "metrics.jsonl").read(),
         }
         for policy in POLICIES
