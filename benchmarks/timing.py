@@ -1,8 +1,9 @@
 """What all benchmarks share: contestants take turns, and what was found is written down with all that it depends on.
 
 A `Bench` starts each contestant as a process of its own (`benchmarks.worker`) on the same cores, lets them take turns
-(the order is reversed every other time), and writes `benchmarks/results/<device>/<name>.json`: medians, quartiles and
-every value; ratios made turn by turn, with their median and range; versions, device, date, cores, threads and load.
+(the order is reversed every other time), and writes `benchmarks/results/<device>/<name>.json`, or `<name>-<part>.json`:
+medians, quartiles and every value; ratios made turn by turn, with their median and range; versions, device, date,
+cores, threads and load.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ def arguments(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--cores", type=int, default=1, help="CPU cores that all contestants share")
     parser.add_argument("--clock", choices=("wall", "cpu"), help="default: cpu on one core of a CPU, else wall")
     parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
+    parser.add_argument(
+        "--part", help="ends the record's name: of a run of some contestants, since all need more memory"
+    )
     parser.add_argument("--limit", type=float, default=3600, help="seconds; who is not ready then is left out")
     return parser
 
@@ -195,7 +199,8 @@ class Bench:
         """End the contestants, write the record and show it."""
         for worker in self.workers:
             worker.close()
-        path = RESULTS / self.device.folder / f"{self.name}.json"
+        name = f"{self.name}-{self.given.part}" if self.given.part else self.name
+        path = RESULTS / self.device.folder / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.record(), indent=1) + "\n", encoding="utf-8")
         show(self.record(), Console())
