@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -182,6 +183,7 @@ class Bench:
             "benchmark": self.name,
             "command": " ".join(["python", "-m", f"benchmarks.{self.name}", *sys.argv[1:]]),
             "date": self.date,
+            "commit": commit(),
             "device": {"platform": self.device.platform, "kind": self.device.kind, "count": self.device.count}
             | {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()},
             "versions": versions,
@@ -231,6 +233,19 @@ def installed(packages: Sequence[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def commit() -> str | None:
+    """The code that runs: a commit, and "-dirty" if any file but records and pages differs. None without git."""
+    if shutil.which("git") is None:
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(RESULTS.parents[1]), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!docs")
+    return f"{git('rev-parse', 'HEAD')}{'-dirty' if changed else ''}".removeprefix("-dirty") or None
 
 
 def processor() -> str:
