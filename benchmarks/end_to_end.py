@@ -80,6 +80,9 @@ def main() -> None:
         "seconds",
         warmups=0,  # all programs have been compiled and have run
     )
+    for name in {"metaagentx", INT8} & turns.keys():
+        if sum(turn.value["compilations"] for turn in turns[name]):
+            raise RuntimeError(f"{name} compiled in a turn, so its seconds are not those of a step: {turns[name]}")
     bench.facts["steps"] = {name: [turn.value for turn in found] for name, found in turns.items()}
     taken = {name: [bench.seconds(turn) for turn in found] for name, found in turns.items()}
     for key, name, ours in (

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEARNING_RATE, CLIP = 1e-6, (0.2, 0.28)
+CLIP = (0.2, 0.28)
+LEARNING_RATE = 1e-9  # so small that whoever has taken a step more still has the same gradients
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from metaagentx.learn.options import PackOptions
 from metaagentx.learn.share import grow
 
 MICRO = 4  # samples of one pass of a peer, forward and backward; ours is a row, of about as many tokens
-WIDEST = 1536  # tokens of a row of ours
+WIDEST = 1024  # tokens of a row of ours
 KEY = 1 / 1200  # what one more key costs a token of SmolLM2's update, as a share of its products with weights, on a CPU
 
 TRIAL = [Sample([1] * 8, [1] * 8, 1.0)] * MICRO  # of the update that comes before the first turn

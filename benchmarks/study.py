@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.timing import commit
 from metaagentx.metrics import JsonLines
 from metaagentx.report.statistics import mean_interval, paired_difference
 
@@ -55,7 +54,7 @@ def about(workdir: Path, jobs: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     return {
         "command": " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "date": ended.isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         **{key: found[key] for key in ("device", "versions")},
         "seconds": {
             job: {"mean": round(float(each.mean()), 1), "by_seed": each.tolist()} for job, each in seconds.items()
@@ -69,14 +68,6 @@ def _lasted(folder: Path) -> tuple[float, float]:
     if not lines:
         raise FileNotFoundError(f"{folder} holds no metrics.jsonl: run launch.sweep again")
     return lines[0]["time"], lines[-1]["time"]
-
-
-def _commit() -> str | None:
-    if shutil.which("git") is None:
-        return None
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
 
 
 def read_arm(

@@ -55,7 +55,8 @@ def about(record: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     left_out = "".join(f"; without {name}" for name in record["skipped"])
     load = record["load_average"]["before"][0]
-    return f"{record['date'][:10]}, {where}, {record['clock']} time, load {load:.1f}; {versions}{left_out}"
+    code = f" of {record['commit'][:9]}" if record.get("commit") else ""
+    return f"{record['date'][:10]}{code}, {where}, {record['clock']} time, load {load:.1f}; {versions}{left_out}"
 
 
 def main() -> None:

@@ -5,7 +5,8 @@
 A sub-task is put, leased, finished and reported: four transactions, of which the store acknowledges each when it is
 safe on disk. Workers are processes with a connection each, as servers are, and do nothing but lease (up to four
 sub-tasks at once) and finish. Then the main agent's and the sub-agents' server of configs/tiny_team.py train side by
-side, on a core each if there are two: they measure for how much of a step each has nothing to do but wait.
+side, on a core each if there are two: they measure for how much of a step each has nothing to do but wait. That takes a
+quarter of an hour, most of it a cold start, before which a team hardly asks for anything.
 """
 
 from __future__ import annotations
@@ -121,14 +122,15 @@ def through_the_store(bench: Bench, urls: dict[str, str]) -> None:
             worker.close()
 
 
-def idle_shares(bench: Bench, urls: dict[str, str], steps: int, cold_start: int) -> None:
+def idle_shares(bench: Bench, urls: dict[str, str], steps: int, cold_start: int | None) -> None:
     """The share of a step in which each server has nothing to do, as its own metrics tell; the first step compiles."""
+    own = [f"--config.train.steps={steps}"]
+    if cold_start is not None:
+        own += [f"--config.cold_start.steps={cold_start}", f"--config.cold_start.optimizer.decay_steps={cold_start}"]
     with tempfile.TemporaryDirectory() as folder:
         begin = ""  # a work directory whose cold start is used
         for name, url in urls.items():
-            flags = [f"--config.train.steps={steps}", f"--config.cold_start.steps={cold_start}"]
-            flags += [f"--config.cold_start.optimizer.decay_steps={cold_start}"]
-            flags += [f"--config.cold_start.weights_from={begin}"] if begin else []
+            flags = own + ([f"--config.cold_start.weights_from={begin}"] if begin else [])
             lines = train(Path(folder) / name, url, flags, bench.environment)
             begin = f"{folder}/{name}/main"
             for case, key, unit in (
@@ -138,6 +140,8 @@ def idle_shares(bench: Bench, urls: dict[str, str], steps: int, cold_start: int)
                 bench.results[f"{case}, {name}"] = {
                     policy: {"unit": unit, **summary([line[key] for line in found])} for policy, found in lines.items()
                 }
+            asked = {"unit": "a rollout", **summary([line["team/errands"] for line in lines["main"]])}
+            bench.results[f"sub-tasks, {name}"] = {"main": asked}
 
 
 def train(folder: Path, url: str, flags: list[str], environment: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
@@ -159,7 +163,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(clock="wall")  # a store's work is done by disks and by other processes
     parser.add_argument("--steps", type=int, default=8, help="of the tiny team")
-    parser.add_argument("--cold-start", type=int, default=100, help="steps of its cold start")
+    parser.add_argument("--cold-start", type=int, help="steps of its cold start; else as many as it has")
     bench = Bench("team_store", parser.parse_args())
     with contextlib.ExitStack() as stack:
         urls = {"sqlite": f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/team.db"}

@@ -1,8 +1,9 @@
 """What all benchmarks share: contestants take turns, and what was found is written down with all that it depends on.
 
 A `Bench` starts each contestant as a process of its own (`benchmarks.worker`) on the same cores, lets them take turns
-(the order is reversed every other time), and writes `benchmarks/results/<device>/<name>.json`: medians, quartiles and
-every value; ratios made turn by turn, with their median and range; versions, device, date, cores, threads and load.
+(the order is reversed every other time), and writes `benchmarks/results/<device>/<name>.json`, or `<name>-<part>.json`:
+medians, quartiles and every value; ratios made turn by turn, with their median and range; versions, device, date,
+cores, threads and load.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -58,6 +60,9 @@ def arguments(text: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--cores", type=int, default=1, help="CPU cores that all contestants share")
     parser.add_argument("--clock", choices=("wall", "cpu"), help="default: cpu on one core of a CPU, else wall")
     parser.add_argument("--without", nargs="*", default=[], help="contestants to leave out")
+    parser.add_argument(
+        "--part", help="ends the record's name: of a run of some contestants, since all need more memory"
+    )
     parser.add_argument("--limit", type=float, default=3600, help="seconds; who is not ready then is left out")
     return parser
 
@@ -178,6 +183,7 @@ class Bench:
             "benchmark": self.name,
             "command": " ".join(["python", "-m", f"benchmarks.{self.name}", *sys.argv[1:]]),
             "date": self.date,
+            "commit": commit(),
             "device": {"platform": self.device.platform, "kind": self.device.kind, "count": self.device.count}
             | {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()},
             "versions": versions,
@@ -195,7 +201,8 @@ class Bench:
         """End the contestants, write the record and show it."""
         for worker in self.workers:
             worker.close()
-        path = RESULTS / self.device.folder / f"{self.name}.json"
+        name = f"{self.name}-{self.given.part}" if self.given.part else self.name
+        path = RESULTS / self.device.folder / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.record(), indent=1) + "\n", encoding="utf-8")
         show(self.record(), Console())
@@ -226,6 +233,19 @@ def installed(packages: Sequence[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def commit() -> str | None:
+    """The code that runs: a commit, and "-dirty" if any file but records and pages differs. None without git."""
+    if shutil.which("git") is None:
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(RESULTS.parents[1]), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!docs")
+    return f"{git('rev-parse', 'HEAD')}{'-dirty' if changed else ''}".removeprefix("-dirty") or None
 
 
 def processor() -> str:

@@ -1,15 +1,15 @@
 """Rollouts: recorded trees with ragged replies and tools, replayed (targets D4, P1, C1).
 
-    make peers && .venv/peers/bin/python -m benchmarks.tree          # two of the eight questions, short replies
-    .venv/peers/bin/python -m benchmarks.tree --full                 # all of it
+    make peers && .venv/peers/bin/python -m benchmarks.tree          # two of the eight questions
+    .venv/peers/bin/python -m benchmarks.tree --questions 8          # all of it
 
 Everybody generates exactly as many tokens for exactly the same calls of SmolLM2-135M-Instruct: lengths are recorded,
 and nothing else ends a reply. Contestants: `metaagentx` (continuous batching, shared prefixes), `waves` (the same
 engine in batch-synchronous mode that shares nothing), `transformers` (`generate` in waves) and `tunix` (its sampler in
 waves). Useful tokens are those of replies; a wave also computes what it throws away.
 
-Occupancy and shared tokens are measured on all eight questions at full length in 16 slots too, with a stand-in of one
-narrow layer: they depend on lengths alone.
+Prefill is timed on all eight questions, with replies of one token. Occupancy and shared tokens are counted on all of
+them at full length in 16 slots, with a stand-in of one narrow layer: they depend on lengths alone.
 """
 
 from __future__ import annotations
@@ -25,19 +25,16 @@ from benchmarks.workload import read_workload, totals
 
 PEERS = {"transformers": "benchmarks.waves:TransformersWaves", "tunix": "benchmarks.waves:TunixWaves"}
 WAVES = {"share": "none", "waves": True}
+BRIEF = 1e6  # replies so many times as short have one token
 
 
 def arguments() -> argparse.Namespace:
     parser = timing.arguments(__doc__)
     parser.add_argument("--questions", type=int, default=2, help="trees, of 8")
-    parser.add_argument("--shrink", type=float, default=8.0, help="replies are so many times as short as recorded")
+    parser.add_argument("--shrink", type=float, default=1.0, help="replies are so many times as short as recorded")
     parser.add_argument("--slots", type=int, default=16, help="calls side by side")
-    parser.add_argument("--full", action="store_true", help="8 questions, replies as recorded")
     parser.set_defaults(repetitions=1)
-    given = parser.parse_args()
-    if given.full:
-        given.questions, given.shrink = 8, 1.0
-    return given
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -49,6 +46,7 @@ def main() -> None:
     hidden = cadence(bench.device)
 
     stand_in(bench, hidden)
+    prefill(bench, workload, hidden)
     contestants = {
         "metaagentx": bench.start("metaagentx", "benchmarks.ours:Ours", **workload, options=hidden),
         "waves": bench.start("waves", "benchmarks.ours:Ours", **workload, options=hidden | WAVES),
@@ -85,10 +83,29 @@ def judge(bench: timing.Bench, turns: dict[str, list[Turn]]) -> None:
     for name, key in (("transformers", "D4/hf"), ("tunix", "D4/tunix"), ("waves", "D4/waves")):
         if name in turns and "metaagentx" in turns:
             bench.ratio(key, seconds[name], seconds["metaagentx"])
-    if {"metaagentx", "waves"} <= turns.keys():
-        ours, waves = ([turn.value for turn in turns[name]] for name in ("metaagentx", "waves"))
-        bench.ratio("P1", *([found["prefill_seconds"] for found in values] for values in (waves, ours)))
-        bench.ratio("C1/compilations", [found["compilations"] for found in ours])
+    if "metaagentx" in turns:
+        bench.ratio("C1/compilations", [turn.value["compilations"] for turn in turns["metaagentx"]])
+
+
+def prefill(bench: timing.Bench, workload: dict[str, Any], options: dict[str, Any]) -> None:
+    """What sharing prefixes saves of all questions' prefill."""
+    asked = workload | {"questions": 8, "shrink": BRIEF}
+    ways = {"shared": options, "unshared": options | {"share": "none"}}
+    workers = {
+        name: bench.start(f"prefill, {name}", "benchmarks.ours:Ours", **asked, options=given)
+        for name, given in ways.items()
+    }
+    turns = bench.compare(
+        "prefill",
+        {name: partial(worker.turn, "replay") for name, worker in workers.items() if worker},
+        lambda turn: turn.value["prompt_tokens"] / bench.seconds(turn),
+        "prompt tokens/s",
+        warmups=0,
+    )
+    bench.ratio("P1", *([bench.seconds(turn) for turn in turns[name]] for name in ("unshared", "shared")))
+    for worker in bench.workers:
+        worker.close()
+    bench.workers.clear()
 
 
 def stand_in(bench: timing.Bench, options: dict[str, Any]) -> None:

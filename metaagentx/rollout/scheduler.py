@@ -33,23 +33,6 @@ Rows: TypeAlias = list[tuple[tuple[int, ...], int, Conversation]]
 """Conversations that ended: where their task stands among all, and their number in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one `run` may spend in all; None: no bound. Calls beyond it get an OVER_BUDGET reply.
-
-    Which calls those are depends on the order in which calls come, and so on when tools end: training sets no bounds.
-    """
-
-    calls: int | None = None
-    tokens: int | None = None  # generated tokens
-
-    def __post_init__(self) -> None:
-        for name in ("calls", "tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"bounds.{name} must be None or 0 and above, not {value}")
-
-
 @dataclass(slots=True, eq=False)
 class Task:
     """One running generator."""
@@ -99,7 +82,7 @@ class Spent:
     tool_failures: int = 0  # tools that ended with an error
     tool_seconds: float = 0.0  # from the start of each tool to its result, all together
     idle_seconds: float = 0.0  # in which nothing but tools was under way
-    refused: int = 0  # calls that got no sample: too long or over budget
+    refused: int = 0  # calls that got no sample: too long
     failed: int = 0  # calls that got none by our own fault: a server that does not answer
 
 
@@ -112,7 +95,6 @@ class Table:
     tools: AtWork
     sampling: Mapping[str, SamplingOptions]
     seed: int
-    bounds: Bounds
     ready: deque[tuple[Task, Any]] = field(default_factory=deque)
     waiting: dict[int, tuple[Task, Call, Conversation, NDArray[np.int32]]] = field(default_factory=dict)
     calling: dict[int, tuple[Task, int]] = field(default_factory=dict)  # by a tool's number: whose, and which of it
@@ -142,10 +124,7 @@ class Table:
             elif isinstance(request, Graft):
                 return self.graft(task, request)
             elif isinstance(request, Call):
-                reply = self.call(task, request)
-                if reply is None:
-                    return None
-                value = reply
+                return self.call(task, request)
             else:
                 raise TypeError(f"a process may yield Call, ToolCalls, Fork or Graft, not {type(request).__name__}")
 
@@ -207,13 +186,8 @@ class Table:
         if patient:
             self.spent.idle_seconds += time.perf_counter() - begun
 
-    def call(self, task: Task, request: Call) -> Reply | None:
-        """Submit a call; None, or the reply where it is refused at once."""
-        over_calls = self.bounds.calls is not None and self.spent.calls >= self.bounds.calls
-        over_tokens = self.bounds.tokens is not None and self.spent.tokens >= self.bounds.tokens
-        if over_calls or over_tokens:
-            self.spent.refused += 1
-            return Reply("", Outcome.OVER_BUDGET)
+    def call(self, task: Task, request: Call) -> None:
+        """Submit a call."""
         engine = self.engines[request.role]
         conversation = task.conversations.get(request.conversation)
         if conversation is None:
@@ -240,7 +214,6 @@ class Table:
         self.tickets += 1
         self.spent.calls += 1
         task.calls += 1
-        return None
 
     def encode(self, messages: tuple[Message, ...]) -> NDArray[np.int32]:
         """A first prompt; the M designs of a question and the N runs of a design ask the same, so it is kept."""
@@ -278,7 +251,6 @@ def run(
     *,
     seed: int,
     step: int,
-    bounds: Bounds | None = None,
     share: Share = alone,
 ) -> tuple[T, list[Trajectory], Spent]:
     """Run `process` to its end.
@@ -289,7 +261,7 @@ def run(
     the same time. Where anything raises, the engines forget what they were asked.
     """
     root = Task(process, (), (), step, [])
-    table = Table(engines, chat, AtWork(toolbox, share), sampling, seed, bounds or Bounds())
+    table = Table(engines, chat, AtWork(toolbox, share), sampling, seed)
     table.ready.append((root, None))
     several = distinct(engines)
     try:

@@ -54,7 +54,7 @@ HERE = f"{__name__}:Counter"
 
 
 def bench(**given: object) -> Bench:
-    options = {"repetitions": 2, "cores": 1, "clock": None, "without": [], "limit": 100.0} | given
+    options = {"repetitions": 2, "cores": 1, "clock": None, "without": [], "part": None, "limit": 100.0} | given
     return Bench("try_out", argparse.Namespace(**options), Device("cpu", "cpu", 1))
 
 
@@ -143,11 +143,15 @@ def test_records_become_tables(monkeypatch, tmp_path):
     run = bench()
     run.ratio("D2", [1.6])
     run.finish()
+    other = bench(part="tunix")
+    other.ratio("D4/tunix", [4.5])
+    assert other.finish().name == "try_out-tunix.json"
     (tmp_path / "page.md").write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     monkeypatch.setattr("sys.argv", ["table", "--write"])
     table.main()
     page = Path(tmp_path / "page.md").read_text()
     assert "| D2 |" in page
+    assert "| D4/tunix |" in page
     assert "old" not in page
     assert page.startswith("before\n")
     assert page.endswith("after\n")

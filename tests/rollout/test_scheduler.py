@@ -9,16 +9,16 @@ from metaagentx.policy.chat import Chat
 from metaagentx.policy.tokenizer import build
 from metaagentx.rollout.options import SamplingOptions
 from metaagentx.rollout.sampled import Sampled
-from metaagentx.rollout.scheduler import Bounds, run
+from metaagentx.rollout.scheduler import run
 from metaagentx.workflow.protocol import Call, Fork, Graft, Message, Outcome, ToolCall, ToolCalls
 from tests.rollout.scripted import END, Adder, Letters, Scripted, user
 
 SAMPLING = {"designer": SamplingOptions(), "executor": SamplingOptions()}
 
 
-def drive(process, engine, bounds=None, **engines):
+def drive(process, engine, **engines):
     engines = engines or {"designer": engine, "executor": engine}
-    return run(process, engines, Letters(), Adder(), SAMPLING, seed=3, step=5, bounds=bounds)
+    return run(process, engines, Letters(), Adder(), SAMPLING, seed=3, step=5)
 
 
 def ask(text, agent="a", role="executor", **more):
@@ -118,20 +118,20 @@ def test_a_dialogue_waits_for_the_branches_of_a_fork_that_is_amid_it_and_of_no_o
 
 
 def test_a_dialogue_is_released_when_its_task_ends_whether_or_not_it_was_refused():
-    engine, seen = Scripted(lambda p: p), []
+    engine, seen = Scripted(lambda p: None if "3" in p else p), []
 
-    def talk():
+    def talk(more):
         yield Call("executor", "a", user("1"))
         yield ToolCalls((ToolCall("add", {"numbers": [1]}, "a"),))
-        reply = yield Call("executor", "a", user("2"), turn=1)
+        reply = yield Call("executor", "a", user(more), turn=1)
         seen.append([*engine.released])
         return reply.outcome
 
     def root():
-        return (yield Fork((talk(), talk())))
+        return (yield Fork((talk("2"), talk("3"))))
 
-    outcomes, _, _ = drive(root(), engine, Bounds(calls=3))
-    assert sorted(outcomes) == [Outcome.OK, Outcome.OVER_BUDGET]
+    outcomes, _, _ = drive(root(), engine)
+    assert outcomes == (Outcome.OK, Outcome.TOO_LONG)
     assert seen[0] == []
     assert sorted(engine.released) == sorted(engine.held) == [0, 1]
 
@@ -198,20 +198,6 @@ def test_a_prompt_that_no_longer_fits_leaves_the_turns_before_it():
     reply, (row,), _ = drive(flow(), Scripted(lambda p: None if "y" in p else "fine"))
     assert reply.outcome == Outcome.TOO_LONG
     assert "".join(map(chr, row.tokens)) == "ux>fine" + chr(END)
-
-
-@pytest.mark.parametrize(("bounds", "sampled"), [(Bounds(calls=2), 2), (Bounds(tokens=4), 2), (Bounds(calls=0), 0)])
-def test_beyond_the_bounds_calls_end_over_budget(bounds, sampled):
-    def flow():
-        replies = []
-        for i in range(5):
-            replies.append((yield Call("executor", "a", user(f"{i}"), conversation=i)))
-        return replies
-
-    engine = Scripted(lambda p: "x")
-    replies, rows, spent = drive(flow(), engine, bounds)
-    assert [reply.outcome for reply in replies] == [Outcome.OK] * sampled + [Outcome.OVER_BUDGET] * (5 - sampled)
-    assert (len(rows), spent.calls, spent.refused) == (sampled, sampled, 5 - sampled)
 
 
 def test_roles_go_to_their_own_engines():
