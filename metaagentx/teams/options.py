@@ -66,7 +66,7 @@ class ExchangeOptions:
     workers: int = 32  # sub-tasks that a server works on side by side
     lease_seconds: float = 60.0  # after which a server that says nothing has lost its sub-tasks to whoever comes next
     attempts: int = 3  # failures that servers report of a sub-task before it is a dead letter
-    losses: int = 20  # leases of it that end without a word (its server was killed, or hung) before it is one
+    losses: int = 20  # leases of it that end without a word (its server was killed) before it is one
     staleness: int = 0  # updates that the weights which do a sub-task may be behind its step; 0: servers go in step
     beat_seconds: float = 2.0  # between two signs of life; a server without one for three times as long is missed
 
