@@ -44,6 +44,11 @@ class Weights:
         """The frozen weights under the adapters; None where full weights train."""
         return self.full.get(BASE)
 
+    @property
+    def parts(self) -> dict[str, Params]:
+        """All of it by name."""
+        return self.full | self.adapters
+
 
 def around(
     params: Params, settings: Settings, here: Sequence[str], model: ModelConfig, key: jax.Array, mesh: Mesh | None

@@ -133,6 +133,12 @@ class Settings:
             raise ValueError("generation.per_host is of designs: all processes sample the rollouts of a team as one")
         if self.evaluate.reference_designs:
             raise ValueError("evaluate.reference_designs are of a run with designs, not of one with a team")
+        verifies = self.team.local == "verifier" and self.team.sub_reward.local > 0
+        if self.team.subs and verifies and self.task.kind in ("tiny", "gym"):
+            raise ValueError(
+                f"team.local must not be 'verifier' with task.kind {self.task.kind!r}, which knows no sub-tasks: give "
+                f"'judge', or team.sub_reward.local 0 (not {self.team.sub_reward.local})"
+            )
 
     def _check_weights(self) -> None:
         if (self.model is None) == (not self.pretrained.path):

@@ -175,7 +175,7 @@ PAIR = TeamOptions(subs={"writer": SubAgentOptions(role="words"), "solver": SubA
 )
 def test_a_run_has_the_roles_of_its_team_each_with_sections_of_its_own(team, roles):
     config = base.get_config(team)
-    config.pretrained.path = "somewhere"
+    config.pretrained.path, config.task.kind = "somewhere", "files"
     found = read(config)
     assert found.team == team
     assert read(plain(found)) == found
@@ -217,6 +217,16 @@ def test_what_a_team_cannot_be_asked_for_is_named(change, message):
     config.stages.mode = "joint"
     with pytest.raises(SettingsError, match=message):
         changed(read(config), change)
+
+
+@pytest.mark.parametrize("kind", ["tiny", "gym"])
+def test_a_task_that_knows_no_sub_tasks_does_not_mark_reports_of_them(kind):
+    config = base.get_config(PAIR)
+    config.pretrained.path, config.task.kind = "somewhere", kind
+    with pytest.raises(SettingsError, match=f"team.local must not be 'verifier' with task.kind '{kind}'"):
+        read(config)
+    config.team.sub_reward.local = 0.0
+    assert read(config).team.local == "verifier"
 
 
 @pytest.mark.parametrize("changes", [{"steps": 3}, {"kinds": ("one",)}])

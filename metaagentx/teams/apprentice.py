@@ -180,7 +180,7 @@ class Apprentice:
         record = {"place": dataclasses.asdict(self._place), "seed": self._bench.settings.seed, "policy": self.policy}
         self._checkpoints.save(self.step, self._states, record | {"history": self._writer.history()})
         where = str(self._checkpoints.directory / str(self.step))
-        return Pointer(self.policy, self.step, where, digest(policies.acting(self._states, None).full))
+        return Pointer(self.policy, self.step, where, digest(policies.acting(self._states, self._base).parts))
 
     def close(self) -> None:
         self._checkpoints.close()

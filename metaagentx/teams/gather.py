@@ -17,12 +17,13 @@ from typing import Any
 
 from absl import flags
 
-from metaagentx import command_line, policies
+from metaagentx import command_line, policies, sft
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, digest, forget
 from metaagentx.policies import States
-from metaagentx.sections import SettingsError, differences, plain
+from metaagentx.policy.params import Params
+from metaagentx.sections import SettingsError, plain
 from metaagentx.settings import Settings
-from metaagentx.teams.joined import joined
+from metaagentx.teams.joined import joined, unlike
 from metaagentx.teams.records import Pointer
 from metaagentx.workbench import open_workbench
 
@@ -46,11 +47,12 @@ def gather(settings: Settings, workdir: Path, url: str, run: str) -> None:
     if settings.cold_start.steps and not settings.cold_start.weights_from:
         beginning = dataclasses.replace(settings.cold_start, weights_from=str(_workdir(pointers[0])))
         settings = dataclasses.replace(settings, cold_start=beginning)
-    with claim(workdir, plain(settings), differences), open_workbench(settings) as bench:
-        states: States = policies.states(bench.fresh_weights(), settings)
+    with claim(workdir, plain(settings), unlike), open_workbench(settings) as bench:
+        cold = sft.finished(bench, workdir)
+        states: States = policies.states(cold, settings)
         records: list[dict[str, Any]] = []
         for pointer in pointers:
-            states[pointer.policy], record = _restored(pointer, states)
+            states[pointer.policy], record = _restored(pointer, states, cold.base)
             records.append(record)
         _save(workdir, pointers[0].version, states, records)
 
@@ -60,11 +62,19 @@ def _workdir(pointer: Pointer) -> Path:
     return Path(pointer.uri).parent.parent
 
 
-def _restored(pointer: Pointer, states: States) -> tuple[Any, dict[str, Any]]:
+def _restored(pointer: Pointer, states: States, base: Params | None) -> tuple[Any, dict[str, Any]]:
     own = {pointer.policy: states[pointer.policy]}
     restored, record = Checkpoints(Path(pointer.uri).parent, keep=1).restore(forget(own), pointer.version)
-    if digest(policies.acting(restored, None).full) != pointer.digest:
-        raise CheckpointError(f"the checkpoint {pointer.uri} is not the one that its server published")
+    if digest(policies.acting(restored, base).parts) != pointer.digest:
+        where = (
+            ""
+            if base is None
+            else (
+                ", or its base is not the one here: servers with adapters want one base, by the same "
+                "config.cold_start.weights_from (or cold_start.into 'adapters')"
+            )
+        )
+        raise CheckpointError(f"the checkpoint {pointer.uri} is not the one that its server published{where}")
     return restored[pointer.policy], record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,10 +161,13 @@ def play(
     found = observe(process, engines, chat, toolbox, sampling, seed=seed, step=step, share=share)
     trees = found.value
     trajectories = attach(trees, [row for row in found.trajectories if row.agent != JUDGE])
+    teams = measure_teams(trees)
+    if teams["team/errands"] and teams["team/unmarked"] == 1 and scene.options.sub_reward.local:
+        logging.warning("nobody could mark any report of step %d: team.sub_reward.local was earned by none", step)
     metrics = {
         **measure_trajectories(trajectories),
         **measure_work(found.work, found.seconds),
-        **measure_teams(trees),
+        **teams,
         **measure_spent(found.spent, len(trees)),
         "rollout/compilations": float(found.compilations),
     }

@@ -203,6 +203,14 @@ def test_what_was_lost_to_our_own_faults_is_masked_as_a_whole():
     assert played.metrics["rollout/masked_executions"] == 2
 
 
+@pytest.mark.parametrize(("task", "local", "told"), [("hi", 0.5, True), ("3+4", 0.5, False), ("hi", 0.0, False)])
+def test_a_step_in_which_no_report_can_be_marked_is_warned_of(task, local, told, caplog):
+    replies = {"5+2>": call("echo", task), f"u{task}>": "=7", "t=7>": "=7"}
+    played, _ = drive(replies, replace(OPTIONS, sub_reward=SubReward(local=local)))
+    assert played.metrics["team/errands"] == 1
+    assert ("nobody could mark any report of step" in caplog.text) == told
+
+
 def test_a_team_of_one_answers_alone():
     played, _ = drive({"5+2>": "=7"}, TeamOptions("Lead.", rollouts=3))
     assert [rollout.reward for rollout in played.trees[0].rollouts] == [pytest.approx(1.0)] * 3

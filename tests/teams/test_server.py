@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -10,30 +11,39 @@ import subprocess
 import sys
 import threading
 
+import jax
 import jax.numpy as jnp
 import pytest
 
-from metaagentx.checkpoint import CheckpointError, Checkpoints, claim
+from metaagentx import policies
+from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, digest
 from metaagentx.sections import SettingsError, differences, plain
 from metaagentx.settings import read
+from metaagentx.step import Place
 from metaagentx.teams import database, server
 from metaagentx.teams.audit import audit
 from metaagentx.teams.gather import gather
-from metaagentx.teams.joined import joined
+from metaagentx.teams.joined import agree, joined, unlike
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import publish
+from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.server import checked, kept, own, run_server, taken
 from metaagentx.teams.store import Store
 from metaagentx.train import train
+from metaagentx.workbench import open_workbench
 from tests.flags import flags
+from tests.teams.twins import made
 from tests.test_team_train import small
 
+SLOW = ("adapters", "three")  # variants of the twins
 
-def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
+
+@pytest.mark.parametrize("variant", ["split", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_servers_learn_what_one_process_learns_bit_for_bit_where_each_policy_has_its_own_weights(variant, tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
-    command = [sys.executable, "-m", "tests.teams.twins", str(tmp_path), url]
+    command = [sys.executable, "-m", "tests.teams.twins", str(tmp_path), url, variant]
     done = subprocess.run(
         command, env=os.environ | {"XLA_FLAGS": flags(1)}, capture_output=True, text=True, check=False, timeout=300
     )
@@ -41,22 +51,25 @@ def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
     found = json.loads(done.stdout.splitlines()[-1])
     for policy, both in found.items():
         assert len(both["one"]) > 20
-        assert both["one"] == both["two"] == both["gathered"], policy
+        assert both["two"] == both["gathered"], policy
+        assert both["one"] == both["two"] or variant == "adapters", policy
         steps = [line for line in both["metrics"] if "time/idle_share" in line]
         assert [line["step"] for line in steps] == [1, 2, 3]
+        for name in (f"train/{policy}/gradient_norm", f"credit/{policy}/reward"):
+            assert [line[name] for line in steps] == pytest.approx([line[name] for line in both["alone"]], rel=1e-5)
         assert all(0 <= line["time/idle_share"] < 1 for line in steps)
         assert all(line["train/staleness_max"] == 0 for line in steps)
         team = "team/replies" in steps[0]  # a main agent's tokens are the whole team's
-        assert team or steps[-1]["train/tokens"] == sum(line["rollout/sub/tokens"] for line in steps)
+        assert team or steps[-1]["train/tokens"] == sum(line.get(f"rollout/{policy}/tokens", 0) for line in steps)
 
-    store, journal = Store(url, "twins"), Journal(tmp_path / "sub" / "journal.db")
-    result = audit(store, [journal], small().team)
+    store, journals = Store(url, "twins"), [Journal(path) for path in tmp_path.glob("*/journal.db")]
+    result = audit(store, journals, made(variant).team)
     assert result.problems == []
     assert result.rollouts == 18
     assert result.done > 0, "nobody delegated anything"
     assert store.pointer("sub").version == 3
-    store.close()
-    journal.close()
+    for each in (store, *journals):
+        each.close()
 
 
 @pytest.mark.parametrize(
@@ -99,6 +112,7 @@ def test_a_server_with_another_config_is_refused_and_one_on_another_machine_is_n
     def join(**more):
         ours = small(**more)
         with joined(ours, ours.team, url, name, "a test") as store:
+            agree(ours, store)
             return store.about()
 
     join()
@@ -107,6 +121,41 @@ def test_a_server_with_another_config_is_refused_and_one_on_another_machine_is_n
         join(train__questions=5)
     with pytest.raises(SettingsError, match=r"config.team.errands: 2 asked for, 8 in"):
         join(team__errands=2)
+
+
+OPERATION = {"depth": 9, "workers": 2, "lease_seconds": 5.0, "attempts": 1, "losses": 2, "beat_seconds": 1.0}
+
+
+def test_how_servers_work_together_may_change_while_a_run_goes_on(name, tmp_path, monkeypatch):
+    url, workdir, began = f"sqlite:///{tmp_path}/team.db", tmp_path / "sub", []
+
+    def work(settings, team, workdir, policy, server, store, *_):
+        agree(settings, store)
+        own(workdir, policy, server, store)
+        (workdir / "cold_start").mkdir(exist_ok=True)  # something is saved: the work directory is bound
+        began.append(team.exchange)
+
+    def serve(**changed):
+        changes = {f"team__exchange__{key}": value for key, value in changed.items()}
+        run_server(small(**changes, loss__importance_cap=2.0), workdir, "sub", url, name, threading.Event())
+
+    monkeypatch.setattr(server, "_work", work)
+    serve()
+    serve(**OPERATION)
+    assert [began[1]] == [ExchangeOptions(**OPERATION)] != [began[0]]
+    with pytest.raises(CheckpointError, match=r"another config; .*\n  config.team.exchange.staleness: 1 asked for, 0"):
+        serve(staleness=1)
+
+
+def test_a_first_try_that_fails_binds_no_run(name, tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    wrong = small(team__tools=("calculater",), train__questions=5)
+    with pytest.raises(SettingsError, match=r"team.tools: there is no tool 'calculater'"):
+        run_server(wrong, tmp_path / "main", "main", url, name, threading.Event())
+    ours = small()
+    with claim(tmp_path / "main", plain(ours), unlike), joined(ours, ours.team, url, name, "a test") as store:
+        agree(ours, store)
+        own(tmp_path / "elsewhere", "main", "another", store)
 
 
 def test_a_work_directory_of_another_policy_is_refused_in_words(tmp_path):
@@ -201,6 +250,29 @@ def test_policies_that_have_not_ended_are_not_gathered(tmp_path):
     with pytest.raises(CheckpointError, match="/nowhere/checkpoints holds no checkpoint of step 3"):
         gather(small(cold_start__steps=0), tmp_path / "all", url, "team")
     store.close()
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_adapters_are_gathered_over_the_base_that_all_were_trained_over(shift, tmp_path):
+    settings, url = small(policies__layout="adapters", cold_start__steps=0), f"sqlite:///{tmp_path}/team.db"
+    store = Store(url, "team")
+    with open_workbench(settings) as bench:
+        fresh = bench.fresh_weights()
+        states = policies.states(fresh, settings)
+        for policy, add in (("main", 0), ("sub", shift)):
+            own, base = {policy: states[policy]}, jax.tree.map(lambda x, add=add: x + add, fresh.base)
+            checkpoints = Checkpoints(tmp_path / policy / "checkpoints", keep=1)
+            checkpoints.save(3, own, {"place": dataclasses.asdict(Place(3)), "seed": 0, "history": []})
+            checkpoints.close()
+            bits = digest(policies.acting(own, base).parts)
+            publish(store, Pointer(policy, 3, f"{tmp_path}/{policy}/checkpoints/3", bits))
+    store.close()
+    if shift:
+        with pytest.raises(CheckpointError, match=r"sub/checkpoints/3 is not .*, or its base is not the one here"):
+            gather(settings, tmp_path / "all", url, "team")
+    else:
+        gather(settings, tmp_path / "all", url, "team")
+        assert Checkpoints(tmp_path / "all" / "checkpoints", keep=1).latest() == 3
 
 
 def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
