@@ -43,14 +43,16 @@ THERE = """SELECT 1 FROM team_tasks
         AND status IN ('waiting', 'leased') AND (status = 'waiting' OR until < {now}) LIMIT 1"""
 BURY = """UPDATE team_tasks SET status = 'dead', version = -1, losses = losses + 1
     WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND losses + 1 >= :losses"""
-LEASE = """UPDATE team_tasks
-    SET status = 'leased', fence = fence + 1, until = {now} + :seconds, holder = :holder,
-        losses = losses + CASE WHEN status = 'leased' THEN 1 ELSE 0 END
-    WHERE number IN (
+# Chosen before anything is changed: a planner may run a mere sub-select again for each row, with its LIMIT.
+LEASE = """WITH chosen AS MATERIALIZED (
         SELECT number FROM team_tasks
         WHERE run = :run AND policy = :policy AND step <= :last
             AND (status = 'waiting' OR (status = 'leased' AND until < {now}))
         ORDER BY number LIMIT :most {skip_locked})
+    UPDATE team_tasks
+    SET status = 'leased', fence = fence + 1, until = {now} + :seconds, holder = :holder,
+        losses = losses + CASE WHEN status = 'leased' THEN 1 ELSE 0 END
+    WHERE number IN (SELECT number FROM chosen)
     RETURNING number, key, policy, step, rollout, body, fence"""
 RENEW = """UPDATE team_tasks SET until = {now} + :seconds
     WHERE run = :run AND key = :key AND status = 'leased' AND fence = :fence AND until >= {now}"""

@@ -53,6 +53,16 @@ def test_a_policy_gets_its_own_sub_tasks_oldest_first_and_one_server_each(store)
         store.put([*tasks("x"), *tasks("y", policy="critic")], depth=10)
 
 
+def test_no_more_are_leased_than_asked_for_whatever_a_planner_thinks_of_the_table(store):
+    """That it has one row lets PostgreSQL look the sub-tasks up by number, and choose them anew for each."""
+    store._database.run(lambda execute: execute("DELETE FROM team_tasks", {}))  # those of other tests
+    store.put(tasks("0"), depth=99)
+    store._database.run(lambda execute: execute("ANALYZE team_tasks", {}))
+    store.put(tasks(*map(str, range(1, 20))), depth=99)
+    assert [lease.task.key for lease in leased(store, most=2)] == ["0", "1"]
+    assert [lease.task.key for lease in leased(store, most=3)] == ["2", "3", "4"]
+
+
 def test_runs_in_one_database_do_not_see_each_other(url, store):
     other = Store(url, "another run")
     store.put(tasks("a"), depth=10)
