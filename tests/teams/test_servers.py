@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -332,6 +333,18 @@ def test_a_journal_of_another_run_is_noticed_before_anything_of_it_is_handed_in(
     assert "it is of another run" in str(sub.error)
     assert store.tasks(0, "sub")[0][1] is None
     store.close()
+
+
+def test_a_server_without_its_checkpoints_does_not_train_on_tokens_that_were_let_go(url, name, tmp_path):
+    together(url, name, tmp_path, 3)
+    with closing(Journal(tmp_path / "sub" / "journal.db")) as journal:
+        journal.forget(2)
+    for checkpoint in (tmp_path / "sub").glob("*.json"):
+        checkpoint.unlink()
+    sub = Thread("sub", url, name, tmp_path, 3)
+    sub.join(20)
+    assert "the tokens of step 0 were let go" in str(sub.error)
+    assert "restore a checkpoint of step 1 or later" in str(sub.error)
 
 
 def test_what_nobody_can_do_is_a_failed_tool_and_a_masked_sample_and_is_counted(url, name, tmp_path):
