@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA = 2
+SCHEMA = 3
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS team_schema (version INTEGER NOT NULL)",
@@ -27,7 +27,7 @@ TABLES = (
         run TEXT NOT NULL, policy TEXT NOT NULL, server TEXT NOT NULL, PRIMARY KEY (run, policy))""",
     """CREATE TABLE IF NOT EXISTS team_trained (
         run TEXT NOT NULL, policy TEXT NOT NULL, step BIGINT NOT NULL, key TEXT NOT NULL, reward DOUBLE PRECISION,
-        PRIMARY KEY (run, policy, step, key))""",
+        digest BIGINT NOT NULL, PRIMARY KEY (run, policy, step, key))""",
     """CREATE TABLE IF NOT EXISTS team_beats (
         run TEXT NOT NULL, server TEXT NOT NULL, at DOUBLE PRECISION NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (run, server))""",
@@ -90,9 +90,9 @@ AGREE = "INSERT INTO team_runs (run, about) VALUES (:run, :about) ON CONFLICT (r
 ABOUT = "SELECT about FROM team_runs WHERE run = :run"
 END = "UPDATE team_runs SET ended = :steps WHERE run = :run"
 HAS_ENDED = "SELECT ended FROM team_runs WHERE run = :run AND ended IS NOT NULL"
-TRAIN = """INSERT INTO team_trained (run, policy, step, key, reward) VALUES (:run, :policy, :step, :key, :reward)
-    ON CONFLICT (run, policy, step, key) DO NOTHING"""
-TRAINED_IN = "SELECT key, reward FROM team_trained WHERE run = :run AND policy = :policy AND step = :step"
-TRAINED = "SELECT step, key, reward FROM team_trained WHERE run = :run AND policy = :policy ORDER BY step, key"
+TRAIN = """INSERT INTO team_trained (run, policy, step, key, reward, digest)
+    VALUES (:run, :policy, :step, :key, :reward, :digest) ON CONFLICT (run, policy, step, key) DO NOTHING"""
+TRAINED_IN = "SELECT key, reward, digest FROM team_trained WHERE run = :run AND policy = :policy AND step = :step"
+TRAINED = "SELECT step, key, reward, digest FROM team_trained WHERE run = :run AND policy = :policy ORDER BY step, key"
 STEPS = "SELECT step FROM team_steps WHERE run = :run ORDER BY step"
 POLICIES = "SELECT DISTINCT policy FROM team_tasks WHERE run = :run ORDER BY policy"

@@ -17,7 +17,7 @@ from typing import Any
 from metaagentx.teams import schema
 from metaagentx.teams.database import Execute, open_database
 from metaagentx.teams.options import ExchangeOptions
-from metaagentx.teams.records import Beat, Lease, Outcome, Pointer, Report, SubTask
+from metaagentx.teams.records import Beat, Lease, Outcome, Pointer, Report, SubTask, Trained
 
 
 class Store:
@@ -177,8 +177,8 @@ class Store:
 
     # ----- What was trained on, for whoever audits a run
 
-    def trained(self, policy: str, step: int, rewards: Mapping[str, float | None]) -> None:
-        """Record the samples that a policy's step was made of: reward by key, None where a sample was masked.
+    def trained(self, policy: str, step: int, samples: Mapping[str, Trained]) -> None:
+        """Record the samples that a policy's step was made of, by key.
 
         Raises:
           ValueError: the same step of the same policy was made of other samples before.
@@ -186,17 +186,17 @@ class Store:
 
         def work(execute: Execute) -> None:
             own = {"run": self._run, "policy": policy, "step": step}
-            before = dict(execute(schema.TRAINED_IN, own).found)
-            if before and before != dict(rewards):
+            before = {key: Trained(*told) for key, *told in execute(schema.TRAINED_IN, own).found}
+            if before and before != dict(samples):
                 raise ValueError(f"step {step} of policy {policy!r} was made of other samples before: {before}")
-            for key, reward in rewards.items():
-                execute(schema.TRAIN, {**own, "key": key, "reward": reward})
+            for key, told in samples.items():
+                execute(schema.TRAIN, {**own, "key": key, "reward": told.reward, "digest": told.digest})
 
         self._database.run(work)
 
-    def samples(self, policy: str) -> list[tuple[int, str, float | None]]:
-        """(step, key, reward) of every sample that a policy's steps were made of."""
-        return [(step, key, reward) for step, key, reward in self._ask(schema.TRAINED, policy=policy)]
+    def samples(self, policy: str) -> list[tuple[int, str, Trained]]:
+        """Step and key of every sample that a policy's steps were made of, and what it was told of it."""
+        return [(step, key, Trained(*told)) for step, key, *told in self._ask(schema.TRAINED, policy=policy)]
 
     # ----- The run itself
 

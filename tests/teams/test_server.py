@@ -208,5 +208,5 @@ def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
     store = Store(url, "team")
     store._database.run(lambda execute: execute("UPDATE team_schema SET version = 1", {}))
     store.close()
-    with pytest.raises(SettingsError, match="--store: the store has schema 1, this program writes 2"):
+    with pytest.raises(SettingsError, match="--store: the store has schema 1, this program writes 3"):
         run_server(small(), tmp_path / "main", "main", url, "team", threading.Event())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import random
+import re
 import subprocess
 import sys
 import threading
@@ -87,14 +89,19 @@ def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
     sample = {"run": name, "key": key}
     (lost,) = wrong(f"DELETE FROM team_trained {of_sub}", sample)
     assert lost == f"{key} is lost: policy 'sub' did not train on it in step 1"
-    twice = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 2, :key, 0)", sample)
+    twice = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 2, :key, 0, 0)", sample)
     assert f"{key} is a sample of 2 steps of policy 'sub'" in twice
     (mixed,) = wrong(f"UPDATE team_trained SET reward = 17 {of_sub}", sample)
     assert f"{key} was trained on with reward 17.0" in mixed
+    (others,) = wrong(f"UPDATE team_trained SET digest = digest + 1 {of_sub}", sample)
+    assert f"{key} was trained on with other tokens than those that earned" in others
+    of_main = "WHERE run = :run AND key = :key AND policy = 'main'"
+    (others,) = wrong(f"UPDATE team_trained SET digest = digest + 1 {of_main}", {"run": name, "key": key[:18]})
+    assert f"{key[:18]} was trained on with other tokens" in others
     changed = wrong(f"UPDATE team_tasks SET version = 0 {of_sub}", sample)
     assert any("another task, reply or version" in problem for problem in changed)
     assert any("weights of version 0, in step 1" in problem for problem in changed)
-    unsealed = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 3, 'x', 0)", sample)
+    unsealed = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 3, 'x', 0, 0)", sample)
     assert unsealed == ["policy 'sub' trained step 3, which was not sealed"]
     dead, *_ = wrong(f"UPDATE team_tasks SET status = 'dead' {of_sub}", sample)
     assert "a dead letter, but its rollout" in dead
@@ -311,7 +318,7 @@ def test_what_was_recorded_of_a_rollout_first_is_what_all_train_on(tmp_path):
         store = Store(url, name)
         store.put_outcomes([replace(first, values={**first.values, **values})])
         together(url, name, tmp_path / name, 2)
-        rewards = {key: reward for policy in pretend.ROLES for _, key, reward in store.samples(policy)}
+        rewards = {key: told.reward for policy in pretend.ROLES for _, key, told in store.samples(policy)}
         store.close()
         assert audited(url, name, tmp_path / name).problems == []
         return {reward for key, reward in rewards.items() if key.startswith(first.rollout)}
@@ -320,6 +327,54 @@ def test_what_was_recorded_of_a_rollout_first_is_what_all_train_on(tmp_path):
     assert None not in again("other grade", correct=1 - first.values["correct"])
     with pytest.raises(ValueError, match="was played before, and came out otherwise"):
         again("other words", answered=1 - first.values["answered"])
+
+
+class Moody(pretend.Pretend):
+    """A main agent whose answers are others than those that `Pretend` gives."""
+
+    def sampler(self):
+        dice = super().sampler()
+        usual = dice.reply
+
+        def reply(ask):
+            said = usual(ask)
+            return pretend.spoken("=999", random.Random(0)) if said.tokens[0] == ord("=") else said
+
+        dice.reply = reply
+        return dice
+
+
+class Killed(Exception):
+    pass
+
+
+class Doomed(pretend.Pretend):
+    """Dies when what its rollouts earned is in the store, and nothing else of the step."""
+
+    def learn(self, samples, lost, idle):
+        raise Killed
+
+
+@pytest.mark.parametrize("answers", ["kept", "lost"])
+def test_a_reply_is_never_trained_on_with_what_another_one_earned(url, name, tmp_path, answers):
+    subs = [Thread(policy, url, name, tmp_path, 1) for policy in ("guess", "sub")]
+    main = Thread("main", url, name, tmp_path, 1, made=Doomed)
+    main.join(60)
+    assert isinstance(main.error, Killed)
+    if answers == "lost":
+        (tmp_path / "main" / "answers.db").unlink()
+    again = Thread("main", url, name, tmp_path, 1, made=Moody)
+    if answers == "kept":
+        assert [again.end(), *(sub.end() for sub in subs)] == list(pretend.alone(1).values())
+    else:
+        again.join(60)
+        assert re.search("was played before, and came out otherwise: .*'digest': ", str(again.error))
+        store = Store(url, name)
+        assert store.samples("main") == []
+        store.close()
+    for sub in subs:
+        sub.stop.set()
+        sub.join(60)
 
 
 def test_a_journal_of_another_run_is_noticed_before_anything_of_it_is_handed_in(url, name, tmp_path):
@@ -358,7 +413,7 @@ def test_what_nobody_can_do_is_a_failed_tool_and_a_masked_sample_and_is_counted(
     assert found.dead == len(dead) > 0
     assert all("7" in json.loads(task.body)["task"] for task in dead)
     lost = {task.rollout for task in dead}
-    rewards = {key: reward for policy in pretend.ROLES for _, key, reward in store.samples(policy)}
+    rewards = {key: told.reward for policy in pretend.ROLES for _, key, told in store.samples(policy)}
     assert {task.key for task in dead}.isdisjoint(rewards)
     assert all((reward is None) == (key[:18] in lost) for key, reward in rewards.items())
     store.close()

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from metaagentx.teams import database, schema
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import Superseded, publish
 from metaagentx.teams.options import ExchangeOptions
-from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
+from metaagentx.teams.records import Outcome, Pointer, Report, SubTask, Trained
 from metaagentx.teams.store import Store
 
 
@@ -285,14 +286,20 @@ def test_a_policy_is_its_first_servers(store):
 
 
 def test_what_was_trained_on_is_recorded_once_and_cannot_change(store):
-    store.trained("sub", 3, {"a": 0.5, "b": None})
-    store.trained("sub", 3, {"b": None, "a": 0.5})
-    store.trained("main", 3, {"a": 1.0})
-    assert store.samples("sub") == [(3, "a", 0.5), (3, "b", None)]
-    for other in ({"a": 0.25, "b": None}, {"a": 0.5}, {"a": 0.5, "b": None, "c": 0.0}):
+    a, b = Trained(0.5, 2**32 - 1), Trained(None, 0)
+    store.trained("sub", 3, {"a": a, "b": b})
+    store.trained("sub", 3, {"b": b, "a": a})
+    store.trained("main", 3, {"a": Trained(1.0, 7)})
+    assert store.samples("sub") == [(3, "a", a), (3, "b", b)]
+    for other in (
+        {"a": replace(a, reward=0.25), "b": b},
+        {"a": replace(a, digest=7), "b": b},
+        {"a": a},
+        {"a": a, "b": b, "c": b},
+    ):
         with pytest.raises(ValueError, match="step 3 of policy 'sub' was made of other samples"):
             store.trained("sub", 3, other)
-    assert store.samples("sub") == [(3, "a", 0.5), (3, "b", None)]
+    assert store.samples("sub") == [(3, "a", a), (3, "b", b)]
 
 
 def test_the_first_server_says_what_a_run_is_about_and_the_last_step_ends_it(store):
