@@ -51,14 +51,15 @@ Expected: TypeAlias = tuple[float | None, int | None]
 """Of a sample: its reward, None where it was lost to our own faults; the digest of its tokens, None if nobody knows."""
 
 
-def audit(store: Store, journals: Sequence[Journal], options: TeamOptions) -> Audit:
-    """Look over a run that has ended.
+def audit(store: Store, journals: Sequence[Journal], options: TeamOptions, questions: int) -> Audit:
+    """Look over a run that has ended, of so many questions a step.
 
     That is: every sealed step was trained by every policy, and no other step was; each of its rollouts and sub-tasks
     that was done is a sample of that step and of no other, with the reward that its outcome and its mark give, and
     with the tokens that earned it (those of sub-tasks as long as a journal has them); a rollout with a dead letter is
-    masked; every sub-task is the one that its key names; texts and versions are the same in the store and in the
-    journals; nothing was done by weights that are too old.
+    masked; every sub-task is the one that its key names, and of the question that its rollout is of, as are all
+    rollouts of that question; texts and versions are the same in the store and in the journals; nothing was done by
+    weights that are too old.
     """
     found = Audit()
     entries = {entry.task.key: entry for journal in journals for entry in journal.entries()}
@@ -78,7 +79,7 @@ def audit(store: Store, journals: Sequence[Journal], options: TeamOptions) -> Au
             continue
         _compare(MAIN, step, _mains(outcomes, options.main_reward, found), trained[MAIN], found)
         for policy in policies:
-            expected = _subs(store.tasks(step, policy), outcomes, entries, options, found)
+            expected = _subs(store.tasks(step, policy), outcomes, entries, options, questions, found)
             _compare(policy, step, expected, trained[policy], found)
     return found
 
@@ -98,8 +99,14 @@ def _trained(policy: str, store: Store, found: Audit) -> dict[int, dict[str, Tra
 def _mains(outcomes: Sequence[Outcome], weights: MainReward, found: Audit) -> dict[str, Expected]:
     """By rollout."""
     expected: dict[str, Expected] = {}
+    names: dict[str, str] = {}  # of questions, by what the keys of their rollouts begin with
     for outcome in outcomes:
         values = outcome.values
+        name = names.setdefault(outcome.rollout.rpartition("/")[0], outcome.question)
+        if name != outcome.question:
+            found.problems.append(
+                f"{outcome.rollout} is of question {outcome.question!r}, others beside it of {name!r}"
+            )
         found.rollouts += 1
         reward = main_reward(bool(values["answered"]), values["correct"], weights)
         expected[outcome.rollout] = None if values["masked"] else reward, int(values["digest"])
@@ -111,6 +118,7 @@ def _subs(
     outcomes: Sequence[Outcome],
     entries: Mapping[str, Entry],
     options: TeamOptions,
+    questions: int,
     found: Audit,
 ) -> dict[str, Expected]:
     """By sub-task, of those that were done."""
@@ -128,6 +136,7 @@ def _subs(
         else:
             found.done += 1
             entry = entries.get(task.key)
+            _ordered(task, questions, found)
             _same(task, report, entry, options.exchange.staleness, found)
             values = by_rollout[task.rollout]
             found.masked += bool(values["masked"])
@@ -137,12 +146,21 @@ def _subs(
     return expected
 
 
-def _same(task: SubTask, report: Report, entry: Entry | None, staleness: int, found: Audit) -> None:
-    """Whether a sub-task is what its key says, and store and journal tell the same of it."""
+def _ordered(task: SubTask, questions: int, found: Audit) -> None:
+    """Whether a sub-task is what its key says, and of its rollout's question."""
     try:
-        Order.of(task)
+        order = Order.of(task)
     except ValueError as error:
         found.problems.append(str(error))
+        return
+    _, place = order.path[0]
+    number = task.step * questions + place
+    if order.question != number:
+        found.problems.append(f"{task.key} is of question {order.question} of the run, but its rollout of {number}")
+
+
+def _same(task: SubTask, report: Report, entry: Entry | None, staleness: int, found: Audit) -> None:
+    """Whether store and journal tell the same of a sub-task."""
     if entry is None:
         found.problems.append(f"{task.key}: done, but in no journal")
     elif (entry.task, entry.reply, entry.version) != (task, report.text, report.version):
@@ -181,10 +199,12 @@ def main(arguments: Sequence[str]) -> None:
         journals = [Journal(Path(path)) for path in JOURNALS.value]
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    about = store.about()
-    if about is None:
+    said = store.about()
+    if said is None:
         raise app.UsageError(f"the store holds no run {RUN.value!r}")
-    result = audit(store, journals, build(TeamOptions, json.loads(about)["team"], "config.team"))
+    about = json.loads(said)
+    team = build(TeamOptions, about["team"], "config.team")
+    result = audit(store, journals, team, about["train"]["questions"])
     print(result)
     sys.exit(bool(result.problems))
 

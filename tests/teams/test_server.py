@@ -50,7 +50,7 @@ def test_two_servers_learn_bit_for_bit_what_one_process_learns(tmp_path):
         assert team or steps[-1]["train/tokens"] == sum(line["rollout/sub/tokens"] for line in steps)
 
     store, journal = Store(url, "twins"), Journal(tmp_path / "sub" / "journal.db")
-    result = audit(store, [journal], small().team)
+    result = audit(store, [journal], small().team, small().train.questions)
     assert result.problems == []
     assert result.rollouts == 18
     assert result.done > 0, "nobody delegated anything"

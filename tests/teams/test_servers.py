@@ -59,7 +59,7 @@ def test_servers_learn_what_one_process_learns(url, name, tmp_path):
 
 def audited(url, name, tmp_path, options=pretend.TEAM):
     store, journals = Store(url, name), [Journal(path) for path in tmp_path.glob("*/journal.db")]
-    found = audit(store, journals, options)
+    found = audit(store, journals, options, pretend.QUESTIONS)
     for each in (store, *journals):
         each.close()
     return found
@@ -76,14 +76,15 @@ def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
         store._database._connection.execute("SAVEPOINT before")
         assert store._database._execute(statement, values).changed == 1
         journals = [Journal(path) for path in tmp_path.glob("*/journal.db")]
-        found = audit(store, journals, pretend.TEAM)
+        found = audit(store, journals, pretend.TEAM, pretend.QUESTIONS)
         store._database._connection.execute("ROLLBACK TO before")
         for each in (store, *journals):
             each.close()
         return found.problems
 
     store = Store(url, name)
-    key = store.tasks(1, "sub")[0][0].key
+    task = store.tasks(1, "sub")[0][0]
+    key, number = task.key, json.loads(task.body)["question"]
     store.close()
     of_sub = "WHERE run = :run AND key = :key AND policy = 'sub'"
     sample = {"run": name, "key": key}
@@ -108,6 +109,14 @@ def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
     assert any(
         "is another's order" in problem for problem in wrong(f"UPDATE team_tasks SET key = 'x' {of_sub}", sample)
     )
+    body = {"body": json.dumps(json.loads(task.body) | {"question": number + 1})}
+    (question, _) = wrong(f"UPDATE team_tasks SET body = :body {of_sub}", sample | body)
+    assert question == f"{key} is of question {number + 1} of the run, but its rollout of {number}"
+    (question,) = wrong(
+        "UPDATE team_outcomes SET question = 'x' WHERE run = :run AND rollout = :key",
+        {"run": name, "key": "0000001/00000/0001"},
+    )
+    assert question == f"0000001/00000/0001 is of question 'x', others beside it of '{pretend.QUESTIONS}'"
     (waits, _) = wrong(f"UPDATE team_tasks SET status = 'leased' {of_sub}", sample)
     assert "nobody ended it" in waits
 
