@@ -41,17 +41,19 @@ OPEN = """SELECT count(*) FROM team_tasks
 THERE = """SELECT 1 FROM team_tasks
     WHERE run = :run AND policy = :policy AND step <= :last
         AND status IN ('waiting', 'leased') AND (status = 'waiting' OR until < {now}) LIMIT 1"""
-BURY = """UPDATE team_tasks SET status = 'dead', version = -1, losses = losses + 1
-    WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND losses + 1 >= :losses"""
+EXPIRE = """UPDATE team_tasks SET losses = losses + 1, version = -1,
+        status = CASE WHEN losses + 1 >= :losses THEN 'dead' ELSE 'waiting' END
+    WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now}"""
+HELD = """SELECT losses FROM team_tasks
+    WHERE run = :run AND policy = :policy AND status = 'leased' AND holder = :holder AND until >= {now}"""
 # Chosen before anything is changed: a planner may run a mere sub-select again for each row, with its LIMIT.
 LEASE = """WITH chosen AS MATERIALIZED (
         SELECT number FROM team_tasks
-        WHERE run = :run AND policy = :policy AND step <= :last
-            AND (status = 'waiting' OR (status = 'leased' AND until < {now}))
-        ORDER BY number LIMIT :most {skip_locked})
+        WHERE run = :run AND policy = :policy AND step <= :last AND status = 'waiting'
+            AND losses >= :least AND losses < :below
+        ORDER BY losses, number LIMIT :most {skip_locked})
     UPDATE team_tasks
-    SET status = 'leased', fence = fence + 1, until = {now} + :seconds, holder = :holder,
-        losses = losses + CASE WHEN status = 'leased' THEN 1 ELSE 0 END
+    SET status = 'leased', fence = fence + 1, until = {now} + :seconds, holder = :holder
     WHERE number IN (SELECT number FROM chosen)
     RETURNING number, key, policy, step, rollout, body, fence"""
 RENEW = """UPDATE team_tasks SET until = {now} + :seconds

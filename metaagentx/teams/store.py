@@ -10,6 +10,7 @@ database's.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,8 @@ from metaagentx.teams import schema
 from metaagentx.teams.database import Execute, open_database
 from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.records import Beat, Lease, Outcome, Pointer, Report, SubTask, Trained
+
+ALONE = 2  # leases of a sub-task that were lost, after which it is done with nothing beside it
 
 
 class Store:
@@ -71,20 +74,28 @@ class Store:
         return self._database.run(work)
 
     def lease(self, policy: str, most: int, seconds: float, holder: str, last: int) -> list[Lease]:
-        """Take up to `most` sub-tasks, oldest first, each for `seconds`; those whose lease expired are taken again.
+        """Take up to `most` sub-tasks, each for `seconds`; those whose lease expired are taken again.
+
+        Oldest first, of those that lost the fewest leases. One that lost `ALONE` may be what kills its servers: it is
+        taken before the others where the holder has none, and then none is taken beside it.
 
         `last`: the last step whose sub-tasks may be taken.
         """
-
         if not self._ask(schema.THERE, policy=policy, last=last):
+            return []
+        held = [losses for (losses,) in self._ask(schema.HELD, policy=policy, holder=holder)]
+        if any(losses >= ALONE for losses in held):
             return []
 
         def work(execute: Execute) -> list[Lease]:
-            values = {"run": self._run, "policy": policy}
-            execute(schema.BURY, {**values, "losses": self._options.losses})
-            found = execute(
-                schema.LEASE, {**values, "most": most, "seconds": seconds, "holder": holder, "last": last}
-            ).found
+            own = {"run": self._run, "policy": policy}
+            execute(schema.EXPIRE, {**own, "losses": self._options.losses})
+            values = {**own, "seconds": seconds, "holder": holder, "last": last}
+            found = []
+            if not held:
+                found = execute(schema.LEASE, {**values, "most": 1, "least": ALONE, "below": sys.maxsize}).found
+            if not found:
+                found = execute(schema.LEASE, {**values, "most": most, "least": 0, "below": ALONE}).found
             return [
                 Lease(SubTask(key, policy, step, rollout, body), fence)
                 for _, key, policy, step, rollout, body, fence in sorted(found)

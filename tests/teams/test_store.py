@@ -140,16 +140,55 @@ def test_what_nobody_can_do_becomes_a_dead_letter(url, name):
 
 def test_servers_that_die_use_up_no_attempts_and_failures_no_losses(url, name):
     store = Store(url, name, ExchangeOptions(attempts=3, losses=6))
-    store.put(tasks("lost", "failed"), depth=10)
+    store.put(tasks("failed", "lost"), depth=10)
+    for _ in range(3):
+        (failed,) = store.lease("sub", 1, 60.0, "another", 9)
+        assert failed.task.key == "failed"
+        assert store.release(failed)
     for fence in range(1, 6):
-        lost, *failed = leased(store)
-        assert (lost.task.key, lost.fence, len(failed)) == ("lost", fence, int(fence < 4))
-        assert all(store.release(lease) for lease in failed)
+        (lost,) = leased(store)
+        assert (lost.task.key, lost.fence) == ("lost", fence)
         store.reclaim("server")
     (lost,) = leased(store)
     assert store.finish(lost, "at last", 0)
-    assert store.reports(["lost", "failed"]) == [Report("lost", "at last", 0), Report("failed", None, -1)]
+    assert store.reports(["lost", "failed"]) == [Report("failed", None, -1), Report("lost", "at last", 0)]
     store.close()
+
+
+def test_what_kills_its_servers_takes_nothing_with_it(url, name):
+    """Of 32 sub-tasks side by side one is the cause, and each time all that are leased with it are lost."""
+    store = Store(url, name, ExchangeOptions(losses=20))
+    store.put(tasks(*(f"{number:02}" for number in range(32))), depth=99)
+    deaths = 0
+    while batch := leased(store, most=32):
+        if any(lease.task.key == "07" for lease in batch):
+            store.reclaim("server")
+            deaths += 1
+        else:
+            assert all(store.finish(lease, "done", 0) for lease in batch)
+    assert deaths == 20
+    reports = store.reports(f"{number:02}" for number in range(32))
+    assert [report.key for report in reports if report.text is None] == ["07"]
+    assert len(reports) == 32
+    store.close()
+
+
+def test_what_lost_two_leases_is_leased_with_nothing_beside_it_and_no_other_is(store):
+    store.put(tasks("a", "b"), depth=99)
+    for _ in range(2):
+        assert len(leased(store)) == 2
+        store.reclaim("server")
+    store.put(tasks("c", "d"), depth=99)
+    (first,) = leased(store)
+    assert (first.task.key, leased(store)) == ("a", [])
+    assert store.finish(first, "done", 0)
+    (second,) = leased(store)
+    assert (second.task.key, leased(store)) == ("b", [])
+    store.give_back("server")
+    others = store.lease("sub", 1, 60.0, "another", 9)
+    assert [lease.task.key for lease in others] == ["b"], "and it is still one to be done alone"
+    assert store.finish(others[0], "done", 0)
+    assert [lease.task.key for lease in leased(store)] == ["c", "d"]
 
 
 def test_a_step_is_whole_when_it_is_sealed_and_every_outcome_is_in(store):
