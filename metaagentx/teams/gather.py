@@ -20,9 +20,9 @@ from absl import flags
 from metaagentx import command_line, policies
 from metaagentx.checkpoint import CheckpointError, Checkpoints, claim, digest, forget
 from metaagentx.policies import States
-from metaagentx.sections import SettingsError, differences, plain
+from metaagentx.sections import SettingsError, plain
 from metaagentx.settings import Settings
-from metaagentx.teams.joined import joined
+from metaagentx.teams.joined import joined, unlike
 from metaagentx.teams.records import Pointer
 from metaagentx.workbench import open_workbench
 
@@ -46,7 +46,7 @@ def gather(settings: Settings, workdir: Path, url: str, run: str) -> None:
     if settings.cold_start.steps and not settings.cold_start.weights_from:
         beginning = dataclasses.replace(settings.cold_start, weights_from=str(_workdir(pointers[0])))
         settings = dataclasses.replace(settings, cold_start=beginning)
-    with claim(workdir, plain(settings), differences), open_workbench(settings) as bench:
+    with claim(workdir, plain(settings), unlike), open_workbench(settings) as bench:
         states: States = policies.states(bench.fresh_weights(), settings)
         records: list[dict[str, Any]] = []
         for pointer in pointers:

@@ -117,8 +117,11 @@ class Inbox:
                 if time.monotonic() - self._renewed > self._options.lease_seconds / 3:
                     self._renew()
                 moved = self._give()
+                if moved:
+                    self._watch.came(MAIN)
                 if not moved and not self.leases and self._asking:
                     if self._is_over():
+                        self._watch.came(MAIN)
                         return self._close()
                     self._watch.look({MAIN})
                 pause = SOONEST if moved else min(2 * pause, LATEST)

@@ -10,6 +10,7 @@ from metaagentx.learn.align import AlignOptions
 
 MAIN = "main"  # the main agent's name, and its role
 JUDGE = "judge"  # the name of the agent that marks reports
+MOST = 999  # sub-tasks of a rollout: their names have three digits for the number, so that they sort
 
 
 def _not_negative(section: str, options: object, *keys: str) -> None:
@@ -28,11 +29,12 @@ class SubAgentOptions:
     tools: tuple[str, ...] = ()  # of the task's toolbox
     max_turns: int = 4  # replies that may call tools; one more gives the report
 
-    def __post_init__(self) -> None:
-        if self.role == MAIN:
-            raise ValueError(f"team.subs: role must not be {MAIN!r}: that is the main agent's")
+    def check(self, name: str) -> None:
+        """Raises ValueError, naming the key, where the sub-agent of this name cannot have these."""
+        if self.role in ("", MAIN):
+            raise ValueError(f"team.subs.{name}.role must name a role other than the main agent's, not {self.role!r}")
         if self.max_turns < 1:
-            raise ValueError(f"team.subs: max_turns must be at least 1, not {self.max_turns}")
+            raise ValueError(f"team.subs.{name}.max_turns must be at least 1, not {self.max_turns}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class ExchangeOptions:
     workers: int = 32  # sub-tasks that a server works on side by side
     lease_seconds: float = 60.0  # after which a server that says nothing has lost its sub-tasks to whoever comes next
     attempts: int = 3  # failures that servers report of a sub-task before it is a dead letter
-    losses: int = 20  # leases of it that end without a word (its server was killed, or hung) before it is one
+    losses: int = 20  # leases of it that end without a word (its server was killed) before it is one
     staleness: int = 0  # updates that the weights which do a sub-task may be behind its step; 0: servers go in step
     beat_seconds: float = 2.0  # between two signs of life; a server without one for three times as long is missed
 
@@ -103,16 +105,19 @@ class TeamOptions:
     exchange: ExchangeOptions = ExchangeOptions()
 
     def __post_init__(self) -> None:
-        for name in self.subs:
+        for name, sub in self.subs.items():
             if not name.isidentifier() or name in (MAIN, JUDGE):
                 raise ValueError(
                     f"team.subs: a name has letters, digits and '_', and is not {MAIN!r} or {JUDGE!r}: {name!r}"
                 )
+            sub.check(name)
         if both := sorted(self.subs.keys() & set(self.tools)):
             raise ValueError(f"team.subs.{both[0]}: {both[0]!r} is among team.tools too; a name calls one of them")
         for key in ("rollouts", "rounds", "errands", "calls", "tool_calls"):
             if getattr(self, key) < 1:
                 raise ValueError(f"team.{key} must be at least 1, not {getattr(self, key)}")
+        if self.errands > MOST:
+            raise ValueError(f"team.errands must be at most {MOST}, not {self.errands}")
         if self.prompt_tokens < 0:
             raise ValueError(f"team.prompt_tokens must be 0 or above, not {self.prompt_tokens}")
         if not self.judge_role:

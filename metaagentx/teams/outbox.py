@@ -102,7 +102,8 @@ class Outbox:
         """Resolve what has ended; how many."""
         reports = self._store.reports(awaited)
         for report in reports:
-            _, future = awaited.pop(report.key)
+            policy, future = awaited.pop(report.key)
+            self._watch.came(policy)
             future.set_result(ToolResult(report.text or "", ok=report.text is not None))
         return len(reports)
 

@@ -11,6 +11,7 @@ from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.store import Store
 
 MISSED = 3  # beats without one, after which a server is missed
+IDLE = 30  # beats in which nothing comes of a server that lives, after which whoever waits for it says so
 
 
 class Pulse:
@@ -46,12 +47,22 @@ class Pulse:
 
 
 class Watch:
-    """Notices that partners are gone and that they are back, and says so; asked as often as one likes."""
+    """Notices that partners are gone, that they are back, and that nothing comes of them; asked as often as one likes.
+
+    Signs of life come from a thread that nothing holds up: of a server whose work hangs they are as regular as ever.
+    """
 
     def __init__(self, store: Store, policy: str, options: ExchangeOptions) -> None:
         self._store, self._policy, self._seconds = store, policy, options.beat_seconds
         self._looked = time.monotonic()
         self._missed: dict[str, float] = {}  # partner -> the silence, in seconds, at which it is mentioned again
+        self._since: dict[str, float] = {}  # partner -> when the wait for it began
+        self._patience: dict[str, float] = {}  # partner -> the wait, in seconds, at which it is mentioned again
+
+    def came(self, partner: str) -> None:
+        """Something came of the server of this policy: what is waited for now is waited for from now on."""
+        self._since.pop(partner, None)
+        self._patience.pop(partner, None)
 
     def look(self, partners: set[str]) -> None:
         """Have an eye on the servers of these policies, which somebody waits for now."""
@@ -66,6 +77,12 @@ class Watch:
             if beat is not None and beat.age < MISSED * self._seconds:
                 if self._missed.pop(partner, None) is not None:
                     logging.warning("%s: the server of policy %r is back: %s", self._policy, partner, beat.text)
+                    self.came(partner)
+                waited = now - self._since.setdefault(partner, now)
+                if waited >= self._patience.get(partner, IDLE * self._seconds):
+                    told = "%s waits: the server of policy %r lives (%s), but nothing came of it for %.0f s"
+                    logging.warning(told, self._policy, partner, beat.text, waited)
+                    self._patience[partner] = 2 * waited
             elif beat is None:
                 if partner not in self._missed:
                     logging.warning("%s waits: no server of policy %r has come yet", self._policy, partner)

@@ -28,10 +28,10 @@ from metaagentx import command_line, sft
 from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.metrics import MetricWriter, Progress
 from metaagentx.preemption import notice
-from metaagentx.sections import SettingsError, differences, plain
+from metaagentx.sections import SettingsError, plain
 from metaagentx.settings import Settings
 from metaagentx.teams.apprentice import Apprentice
-from metaagentx.teams.joined import joined
+from metaagentx.teams.joined import agree, joined, unlike
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.lead import lead
 from metaagentx.teams.options import MAIN, TeamOptions
@@ -69,10 +69,9 @@ def run_server(
       StoreError: the store was locked or away for too long, or a disk is full or fails.
     """
     team = checked(settings, policy)
-    with claim(workdir, plain(settings), differences):
+    with claim(workdir, plain(settings), unlike):
         server = taken(workdir, policy)
         with joined(settings, team, url, run, f"policy {policy!r}") as store:
-            own(workdir, policy, server, store)
             folder = workdir if journal is None else journal / server
             try:
                 with kept(folder, policy) as own_file, Pulse(store, policy, team.exchange) as pulse:
@@ -101,6 +100,10 @@ def _work(
         # ----- The questions, and what devices will hold
         bench.expect("train")
         bench.memory()
+
+        # ----- Its place in the run; a first try that failed so far binds nobody
+        agree(settings, store)
+        own(workdir, policy, server, store)
 
         # ----- Where training begins: a checkpoint, or the cold start, which is the same on every server
         cold = sft.cold_start(bench, workdir, writer, stop)

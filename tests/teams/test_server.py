@@ -19,9 +19,10 @@ from metaagentx.settings import read
 from metaagentx.teams import database, server
 from metaagentx.teams.audit import audit
 from metaagentx.teams.gather import gather
-from metaagentx.teams.joined import joined
+from metaagentx.teams.joined import agree, joined, unlike
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import publish
+from metaagentx.teams.options import ExchangeOptions
 from metaagentx.teams.outbox import Stopped
 from metaagentx.teams.records import Pointer
 from metaagentx.teams.server import checked, kept, own, run_server, taken
@@ -99,6 +100,7 @@ def test_a_server_with_another_config_is_refused_and_one_on_another_machine_is_n
     def join(**more):
         ours = small(**more)
         with joined(ours, ours.team, url, name, "a test") as store:
+            agree(ours, store)
             return store.about()
 
     join()
@@ -107,6 +109,41 @@ def test_a_server_with_another_config_is_refused_and_one_on_another_machine_is_n
         join(train__questions=5)
     with pytest.raises(SettingsError, match=r"config.team.errands: 2 asked for, 8 in"):
         join(team__errands=2)
+
+
+OPERATION = {"depth": 9, "workers": 2, "lease_seconds": 5.0, "attempts": 1, "losses": 2, "beat_seconds": 1.0}
+
+
+def test_how_servers_work_together_may_change_while_a_run_goes_on(name, tmp_path, monkeypatch):
+    url, workdir, began = f"sqlite:///{tmp_path}/team.db", tmp_path / "sub", []
+
+    def work(settings, team, workdir, policy, server, store, *_):
+        agree(settings, store)
+        own(workdir, policy, server, store)
+        (workdir / "cold_start").mkdir(exist_ok=True)  # something is saved: the work directory is bound
+        began.append(team.exchange)
+
+    def serve(**changed):
+        changes = {f"team__exchange__{key}": value for key, value in changed.items()}
+        run_server(small(**changes, loss__importance_cap=2.0), workdir, "sub", url, name, threading.Event())
+
+    monkeypatch.setattr(server, "_work", work)
+    serve()
+    serve(**OPERATION)
+    assert [began[1]] == [ExchangeOptions(**OPERATION)] != [began[0]]
+    with pytest.raises(CheckpointError, match=r"another config; .*\n  config.team.exchange.staleness: 1 asked for, 0"):
+        serve(staleness=1)
+
+
+def test_a_first_try_that_fails_binds_no_run(name, tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    wrong = small(team__tools=("calculater",), train__questions=5)
+    with pytest.raises(SettingsError, match=r"team.tools: there is no tool 'calculater'"):
+        run_server(wrong, tmp_path / "main", "main", url, name, threading.Event())
+    ours = small()
+    with claim(tmp_path / "main", plain(ours), unlike), joined(ours, ours.team, url, name, "a test") as store:
+        agree(ours, store)
+        own(tmp_path / "elsewhere", "main", "another", store)
 
 
 def test_a_work_directory_of_another_policy_is_refused_in_words(tmp_path):

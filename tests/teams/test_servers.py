@@ -12,10 +12,11 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from metaagentx.teams import database
+from metaagentx.teams import database, pulse
 from metaagentx.teams.audit import audit
 from metaagentx.teams.errands import Order, errand_key, rollout_key
 from metaagentx.teams.journal import Entry, Journal
@@ -187,6 +188,39 @@ def test_a_server_whose_partner_is_gone_waits_says_so_and_goes_on(url, name, tmp
     assert {"main": main.end(), "guess": guess.end(), "sub": sub.end()} == pretend.alone(8)
     assert audited(url, name, tmp_path).problems == []
     store.close()
+
+
+class Stuck(pretend.Pretend):
+    """A policy whose engine hangs in the second step until it is freed. Its threads go on."""
+
+    freed = threading.Event()
+
+    def sampler(self):
+        dice = super().sampler()
+        dice.may_go_on = lambda: self.step != 1 or self.freed.is_set()
+        return dice
+
+
+@pytest.mark.parametrize(("hung", "waits"), [("sub", "main"), ("main", "guess")])
+def test_a_server_that_lives_but_hangs_is_told_of_by_who_waits_for_it(hung, waits, name, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(pulse, "IDLE", 5)
+    Stuck.freed.clear()
+    quick = replace(pretend.TEAM.exchange, beat_seconds=0.1, lease_seconds=0.6)
+    url = f"sqlite:///{tmp_path}/team.db"
+    servers = {
+        policy: Thread(
+            policy, url, name, tmp_path, 3, exchange=quick, made=Stuck if policy == hung else pretend.Pretend
+        )
+        for policy in pretend.ROLES
+    }
+    doing = {"main": "playing step 1", "sub": "serving step 1"}[hung]
+    told = f"{waits} waits: the server of policy {hung!r} lives ({doing}), but nothing came of it for "
+    wait_for(lambda: caplog.text.count(told) >= 3, 20)
+    Stuck.freed.set()
+    assert {policy: server.end() for policy, server in servers.items()} == pretend.alone(3)
+    seconds = [record.args[-1] for record in caplog.records if record.getMessage().startswith(told)]
+    assert seconds[0] >= 0.5
+    assert all(later >= 2 * sooner for sooner, later in pairwise(seconds)), "at doubling intervals"
 
 
 def test_a_run_whose_store_is_held_by_another_program_for_a_while_waits_and_goes_on(
