@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -221,6 +222,18 @@ def test_a_server_that_lives_but_hangs_is_told_of_by_who_waits_for_it(hung, wait
     seconds = [record.args[-1] for record in caplog.records if record.getMessage().startswith(told)]
     assert seconds[0] >= 0.5
     assert all(later >= 2 * sooner for sooner, later in pairwise(seconds)), "at doubling intervals"
+
+
+def test_a_partner_that_never_came_is_missed_at_doubling_intervals(monkeypatch, caplog):
+    now, said = [0.0], []
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    watch = pulse.Watch(SimpleNamespace(beats=list), "main", replace(pretend.TEAM.exchange, beat_seconds=1))
+    for second in range(1, 60):
+        now[0], before = second, len(caplog.messages)
+        watch.look({"sub"})
+        said += [second] * (len(caplog.messages) - before)
+    assert said == [1, 4, 7, 13, 25, 49]
+    assert set(caplog.messages) == {"main waits: no server of policy 'sub' has come yet"}
 
 
 def test_a_run_whose_store_is_held_by_another_program_for_a_while_waits_and_goes_on(
