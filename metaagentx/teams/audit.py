@@ -14,14 +14,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from absl import app, flags
 
 from metaagentx.sections import build
 from metaagentx.teams.errands import Order
 from metaagentx.teams.journal import Entry, Journal
+from metaagentx.teams.learner import digest
 from metaagentx.teams.options import MAIN, MainReward, TeamOptions
-from metaagentx.teams.records import Outcome, Report, SubTask
+from metaagentx.teams.records import Outcome, Report, SubTask, Trained
 from metaagentx.teams.reward import main_reward
 from metaagentx.teams.serve import earned
 from metaagentx.teams.store import Store
@@ -45,13 +47,19 @@ class Audit:
         return "\n".join([*lines, f"{len(self.problems)} problems"])
 
 
-def audit(store: Store, journals: Sequence[Journal], options: TeamOptions) -> Audit:
-    """Look over a run that has ended.
+Expected: TypeAlias = tuple[float | None, int | None]
+"""Of a sample: its reward, None where it was lost to our own faults; the digest of its tokens, None if nobody knows."""
+
+
+def audit(store: Store, journals: Sequence[Journal], options: TeamOptions, questions: int) -> Audit:
+    """Look over a run that has ended, of so many questions a step.
 
     That is: every sealed step was trained by every policy, and no other step was; each of its rollouts and sub-tasks
-    that was done is a sample of that step and of no other, with the reward that its outcome and its mark give; a
-    rollout with a dead letter is masked; every sub-task is the one that its key names; texts and versions are the same
-    in the store and in the journals; nothing was done by weights that are too old.
+    that was done is a sample of that step and of no other, with the reward that its outcome and its mark give, and
+    with the tokens that earned it (those of sub-tasks as long as a journal has them); a rollout with a dead letter is
+    masked; every sub-task is the one that its key names, and of the question that its rollout is of, as are all
+    rollouts of that question; texts and versions are the same in the store and in the journals; nothing was done by
+    weights that are too old.
     """
     found = Audit()
     entries = {entry.task.key: entry for journal in journals for entry in journal.entries()}
@@ -71,31 +79,37 @@ def audit(store: Store, journals: Sequence[Journal], options: TeamOptions) -> Au
             continue
         _compare(MAIN, step, _mains(outcomes, options.main_reward, found), trained[MAIN], found)
         for policy in policies:
-            expected = _subs(store.tasks(step, policy), outcomes, entries, options, found)
+            expected = _subs(store.tasks(step, policy), outcomes, entries, options, questions, found)
             _compare(policy, step, expected, trained[policy], found)
     return found
 
 
-def _trained(policy: str, store: Store, found: Audit) -> dict[int, dict[str, float | None]]:
+def _trained(policy: str, store: Store, found: Audit) -> dict[int, dict[str, Trained]]:
     """The samples of each step; a sample of two steps is a problem."""
     rows = store.samples(policy)
     for key, count in Counter(key for _, key, _ in rows).items():
         if count > 1:
             found.problems.append(f"{key} is a sample of {count} steps of policy {policy!r}")
-    steps: dict[int, dict[str, float | None]] = {}
-    for step, key, reward in rows:
-        steps.setdefault(step, {})[key] = reward
+    steps: dict[int, dict[str, Trained]] = {}
+    for step, key, told in rows:
+        steps.setdefault(step, {})[key] = told
     return steps
 
 
-def _mains(outcomes: Sequence[Outcome], weights: MainReward, found: Audit) -> dict[str, float | None]:
-    """Reward by rollout; None for what was lost to our own faults."""
-    expected: dict[str, float | None] = {}
+def _mains(outcomes: Sequence[Outcome], weights: MainReward, found: Audit) -> dict[str, Expected]:
+    """By rollout."""
+    expected: dict[str, Expected] = {}
+    names: dict[str, str] = {}  # of questions, by what the keys of their rollouts begin with
     for outcome in outcomes:
         values = outcome.values
+        name = names.setdefault(outcome.rollout.rpartition("/")[0], outcome.question)
+        if name != outcome.question:
+            found.problems.append(
+                f"{outcome.rollout} is of question {outcome.question!r}, others beside it of {name!r}"
+            )
         found.rollouts += 1
         reward = main_reward(bool(values["answered"]), values["correct"], weights)
-        expected[outcome.rollout] = None if values["masked"] else reward
+        expected[outcome.rollout] = None if values["masked"] else reward, int(values["digest"])
     return expected
 
 
@@ -104,11 +118,12 @@ def _subs(
     outcomes: Sequence[Outcome],
     entries: Mapping[str, Entry],
     options: TeamOptions,
+    questions: int,
     found: Audit,
-) -> dict[str, float | None]:
-    """Reward by sub-task of those that were done."""
+) -> dict[str, Expected]:
+    """By sub-task, of those that were done."""
     by_rollout = {outcome.rollout: outcome.values for outcome in outcomes}
-    expected: dict[str, float | None] = {}
+    expected: dict[str, Expected] = {}
     for task, report in tasks:
         if report is None:
             found.problems.append(f"{task.key}: nobody ended it, though its step is sealed")
@@ -120,19 +135,32 @@ def _subs(
                 found.problems.append(f"{task.key}: a dead letter, but its rollout {task.rollout} is not masked")
         else:
             found.done += 1
-            _same(task, report, entries.get(task.key), options.exchange.staleness, found)
+            entry = entries.get(task.key)
+            _ordered(task, questions, found)
+            _same(task, report, entry, options.exchange.staleness, found)
             values = by_rollout[task.rollout]
             found.masked += bool(values["masked"])
-            expected[task.key] = None if values["masked"] else earned(report.text, values, options.sub_reward)
+            reward = None if values["masked"] else earned(report.text, values, options.sub_reward)
+            row = None if entry is None else entry.trajectory
+            expected[task.key] = reward, None if row is None else digest(row)
     return expected
 
 
-def _same(task: SubTask, report: Report, entry: Entry | None, staleness: int, found: Audit) -> None:
-    """Whether a sub-task is what its key says, and store and journal tell the same of it."""
+def _ordered(task: SubTask, questions: int, found: Audit) -> None:
+    """Whether a sub-task is what its key says, and of its rollout's question."""
     try:
-        Order.of(task)
+        order = Order.of(task)
     except ValueError as error:
         found.problems.append(str(error))
+        return
+    _, place = order.path[0]
+    number = task.step * questions + place
+    if order.question != number:
+        found.problems.append(f"{task.key} is of question {order.question} of the run, but its rollout of {number}")
+
+
+def _same(task: SubTask, report: Report, entry: Entry | None, staleness: int, found: Audit) -> None:
+    """Whether store and journal tell the same of a sub-task."""
     if entry is None:
         found.problems.append(f"{task.key}: done, but in no journal")
     elif (entry.task, entry.reply, entry.version) != (task, report.text, report.version):
@@ -145,8 +173,8 @@ def _same(task: SubTask, report: Report, entry: Entry | None, staleness: int, fo
 def _compare(
     policy: str,
     step: int,
-    expected: Mapping[str, float | None],
-    trained: Mapping[int, Mapping[str, float | None]],
+    expected: Mapping[str, Expected],
+    trained: Mapping[int, Mapping[str, Trained]],
     found: Audit,
 ) -> None:
     actual = trained.get(step, {})
@@ -155,8 +183,12 @@ def _compare(
             found.problems.append(f"{key} is lost: policy {policy!r} did not train on it in step {step}")
         elif key not in expected:
             found.problems.append(f"{key} is no sample of step {step}, but policy {policy!r} trained on it")
-        elif actual[key] != expected[key]:
-            found.problems.append(f"{key} was trained on with reward {actual[key]}; it earned {expected[key]}")
+        else:
+            reward, tokens = expected[key]
+            if actual[key].reward != reward:
+                found.problems.append(f"{key} was trained on with reward {actual[key].reward}; it earned {reward}")
+            if tokens not in (actual[key].digest, None):
+                found.problems.append(f"{key} was trained on with other tokens than those that earned its reward")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -167,10 +199,12 @@ def main(arguments: Sequence[str]) -> None:
         journals = [Journal(Path(path)) for path in JOURNALS.value]
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    about = store.about()
-    if about is None:
+    said = store.about()
+    if said is None:
         raise app.UsageError(f"the store holds no run {RUN.value!r}")
-    result = audit(store, journals, build(TeamOptions, json.loads(about)["team"], "config.team"))
+    about = json.loads(said)
+    team = build(TeamOptions, about["team"], "config.team")
+    result = audit(store, journals, team, about["train"]["questions"])
     print(result)
     sys.exit(bool(result.problems))
 

@@ -39,7 +39,7 @@ class Entry:
     task: SubTask
     reply: str  # as handed in
     version: int  # of the weights that did it
-    trajectory: Trajectory | None  # None where nothing was sampled, or it is forgotten
+    trajectory: Trajectory | None  # None where `reply` counts no tokens, or they are forgotten
 
 
 class Journal:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from metaagentx.rollout.at_work import Tools
 from metaagentx.teams.errands import rollout_key
-from metaagentx.teams.learner import Learner, Sample, lost_of, publish, record
+from metaagentx.teams.learner import Learner, Sample, digest, lost_of, publish, record
 from metaagentx.teams.options import MAIN, ExchangeOptions, MainReward
 from metaagentx.teams.outbox import Outbox, Stopped
 from metaagentx.teams.pulse import Pulse, Watch
@@ -86,7 +86,7 @@ def _step(leader: Leader, store: Store, answers: Answers, pulse: Pulse, reward: 
     made = outcomes_of(step, trees)
     outcomes = store.put_outcomes(made)
     for ours, known in zip(made, outcomes, strict=True):
-        if (ours.question, ours.values["answered"]) != (known.question, known.values["answered"]):
+        if _fixed(ours) != _fixed(known):
             raise ValueError(f"rollout {ours.rollout} was played before, and came out otherwise: {known}, now {ours}")
     store.seal(step, len(outcomes))
 
@@ -94,6 +94,11 @@ def _step(leader: Leader, store: Store, answers: Answers, pulse: Pulse, reward: 
     samples = samples_of(trees, outcomes, reward)
     leader.learn(samples, lost_of(outcomes), idle)
     record(store, MAIN, step, samples)
+
+
+def _fixed(outcome: Outcome) -> tuple[str, float, float]:
+    """What is the same whenever a step is played: grades are not."""
+    return outcome.question, outcome.values["answered"], outcome.values["digest"]
 
 
 def outcomes_of(step: int, trees: Sequence[TeamTree]) -> list[Outcome]:
@@ -107,6 +112,7 @@ def outcomes_of(step: int, trees: Sequence[TeamTree]) -> list[Outcome]:
                 "correct": graded.correct,
                 "answered": float(graded.rollout.said.answer is not None),
                 "masked": float(graded.masked),
+                "digest": float(digest(graded.trajectory)),
             },
         )
         for q, tree in enumerate(trees)

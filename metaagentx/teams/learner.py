@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from metaagentx.rollout.trajectory import Trajectory
-from metaagentx.teams.records import Outcome, Pointer
+from metaagentx.teams.records import Outcome, Pointer, Trained
 from metaagentx.teams.store import Store
 
 
@@ -75,4 +76,12 @@ def publish(store: Store, pointer: Pointer) -> None:
 
 def record(store: Store, policy: str, step: int, samples: Sequence[Sample]) -> None:
     """Tell the store what a step is made of."""
-    store.trained(policy, step, {each.key: None if each.masked else each.reward for each in samples})
+    told = {each.key: Trained(None if each.masked else each.reward, digest(each.trajectory)) for each in samples}
+    store.trained(policy, step, told)
+
+
+def digest(trajectory: Trajectory | None) -> int:
+    """CRC-32 of a sample's tokens, and of which of them were sampled; 0 where nothing was."""
+    if trajectory is None:
+        return 0
+    return zlib.crc32(trajectory.loss_mask.tobytes(), zlib.crc32(trajectory.tokens.tobytes()))

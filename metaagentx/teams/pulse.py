@@ -84,9 +84,10 @@ class Watch:
                     logging.warning(told, self._policy, partner, beat.text, waited)
                     self._patience[partner] = 2 * waited
             elif beat is None:
-                if partner not in self._missed:
+                waited = now - self._since.setdefault(partner, now)
+                if waited >= self._missed.get(partner, 0.0):
                     logging.warning("%s waits: no server of policy %r has come yet", self._policy, partner)
-                self._missed[partner] = bound
+                    self._missed[partner] = max(bound, 2 * waited)
             elif beat.age >= bound:
                 told = f"its last sign of life came {beat.age:.0f} s ago ({beat.text})"
                 logging.warning("%s waits: the server of policy %r is gone, %s", self._policy, partner, told)

@@ -45,6 +45,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """What a policy was told of one sample."""
+
+    reward: float | None  # None: it was masked
+    digest: int  # of its tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Pointer:
     """Where the newest weights of a policy are."""
 

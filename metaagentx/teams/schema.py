@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA = 2
+SCHEMA = 3
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS team_schema (version INTEGER NOT NULL)",
@@ -27,7 +27,7 @@ TABLES = (
         run TEXT NOT NULL, policy TEXT NOT NULL, server TEXT NOT NULL, PRIMARY KEY (run, policy))""",
     """CREATE TABLE IF NOT EXISTS team_trained (
         run TEXT NOT NULL, policy TEXT NOT NULL, step BIGINT NOT NULL, key TEXT NOT NULL, reward DOUBLE PRECISION,
-        PRIMARY KEY (run, policy, step, key))""",
+        digest BIGINT NOT NULL, PRIMARY KEY (run, policy, step, key))""",
     """CREATE TABLE IF NOT EXISTS team_beats (
         run TEXT NOT NULL, server TEXT NOT NULL, at DOUBLE PRECISION NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (run, server))""",
@@ -41,16 +41,20 @@ OPEN = """SELECT count(*) FROM team_tasks
 THERE = """SELECT 1 FROM team_tasks
     WHERE run = :run AND policy = :policy AND step <= :last
         AND status IN ('waiting', 'leased') AND (status = 'waiting' OR until < {now}) LIMIT 1"""
-BURY = """UPDATE team_tasks SET status = 'dead', version = -1, losses = losses + 1
-    WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now} AND losses + 1 >= :losses"""
-LEASE = """UPDATE team_tasks
-    SET status = 'leased', fence = fence + 1, until = {now} + :seconds, holder = :holder,
-        losses = losses + CASE WHEN status = 'leased' THEN 1 ELSE 0 END
-    WHERE number IN (
+EXPIRE = """UPDATE team_tasks SET losses = losses + 1, version = -1,
+        status = CASE WHEN losses + 1 >= :losses THEN 'dead' ELSE 'waiting' END
+    WHERE run = :run AND policy = :policy AND status = 'leased' AND until < {now}"""
+HELD = """SELECT losses FROM team_tasks
+    WHERE run = :run AND policy = :policy AND status = 'leased' AND holder = :holder AND until >= {now}"""
+# Chosen before anything is changed: a planner may run a mere sub-select again for each row, with its LIMIT.
+LEASE = """WITH chosen AS MATERIALIZED (
         SELECT number FROM team_tasks
-        WHERE run = :run AND policy = :policy AND step <= :last
-            AND (status = 'waiting' OR (status = 'leased' AND until < {now}))
-        ORDER BY number LIMIT :most {skip_locked})
+        WHERE run = :run AND policy = :policy AND step <= :last AND status = 'waiting'
+            AND losses >= :least AND losses < :below
+        ORDER BY losses, number LIMIT :most {skip_locked})
+    UPDATE team_tasks
+    SET status = 'leased', fence = fence + 1, until = {now} + :seconds, holder = :holder
+    WHERE number IN (SELECT number FROM chosen)
     RETURNING number, key, policy, step, rollout, body, fence"""
 RENEW = """UPDATE team_tasks SET until = {now} + :seconds
     WHERE run = :run AND key = :key AND status = 'leased' AND fence = :fence AND until >= {now}"""
@@ -88,9 +92,9 @@ AGREE = "INSERT INTO team_runs (run, about) VALUES (:run, :about) ON CONFLICT (r
 ABOUT = "SELECT about FROM team_runs WHERE run = :run"
 END = "UPDATE team_runs SET ended = :steps WHERE run = :run"
 HAS_ENDED = "SELECT ended FROM team_runs WHERE run = :run AND ended IS NOT NULL"
-TRAIN = """INSERT INTO team_trained (run, policy, step, key, reward) VALUES (:run, :policy, :step, :key, :reward)
-    ON CONFLICT (run, policy, step, key) DO NOTHING"""
-TRAINED_IN = "SELECT key, reward FROM team_trained WHERE run = :run AND policy = :policy AND step = :step"
-TRAINED = "SELECT step, key, reward FROM team_trained WHERE run = :run AND policy = :policy ORDER BY step, key"
+TRAIN = """INSERT INTO team_trained (run, policy, step, key, reward, digest)
+    VALUES (:run, :policy, :step, :key, :reward, :digest) ON CONFLICT (run, policy, step, key) DO NOTHING"""
+TRAINED_IN = "SELECT key, reward, digest FROM team_trained WHERE run = :run AND policy = :policy AND step = :step"
+TRAINED = "SELECT step, key, reward, digest FROM team_trained WHERE run = :run AND policy = :policy ORDER BY step, key"
 STEPS = "SELECT step FROM team_steps WHERE run = :run ORDER BY step"
 POLICIES = "SELECT DISTINCT policy FROM team_tasks WHERE run = :run ORDER BY policy"

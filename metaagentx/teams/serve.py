@@ -127,7 +127,8 @@ def samples_of(
     """What a step of a sub-agents' policy is trained on: every sub-task that was done, with what it earned.
 
     Raises:
-      ValueError: the journal lacks one, or holds another text or version than the store: it is not this server's.
+      ValueError: the journal lacks one, or holds another text or version than the store: it is not this server's; or it
+        has let go of the tokens: the server went back further than to its oldest checkpoint.
     """
     by_rollout = {outcome.rollout: outcome.values for outcome in outcomes}
     tasks = sorted(store.tasks(step, policy), key=lambda each: each[0].key)
@@ -142,6 +143,11 @@ def samples_of(
             )
         if not 0 <= step - entry.version <= staleness:
             raise ValueError(f"sub-task {task.key} was done by weights of version {entry.version}")
+        if entry.trajectory is None and read_reply("", "", entry.reply).tokens:
+            raise ValueError(
+                f"the tokens of step {step} were let go, so policy {policy!r} cannot be trained on it again: "
+                f"restore a checkpoint of step {step + 1} or later"
+            )
         values = by_rollout[task.rollout]
         samples.append(Sample(task.key, entry.trajectory, earned(entry.reply, values, reward), bool(values["masked"])))
     return samples

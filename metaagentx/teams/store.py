@@ -10,6 +10,7 @@ database's.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,9 @@ from typing import Any
 from metaagentx.teams import schema
 from metaagentx.teams.database import Execute, open_database
 from metaagentx.teams.options import ExchangeOptions
-from metaagentx.teams.records import Beat, Lease, Outcome, Pointer, Report, SubTask
+from metaagentx.teams.records import Beat, Lease, Outcome, Pointer, Report, SubTask, Trained
+
+ALONE = 2  # leases of a sub-task that were lost, after which it is done with nothing beside it
 
 
 class Store:
@@ -71,20 +74,28 @@ class Store:
         return self._database.run(work)
 
     def lease(self, policy: str, most: int, seconds: float, holder: str, last: int) -> list[Lease]:
-        """Take up to `most` sub-tasks, oldest first, each for `seconds`; those whose lease expired are taken again.
+        """Take up to `most` sub-tasks, each for `seconds`; those whose lease expired are taken again.
+
+        Oldest first, of those that lost the fewest leases. One that lost `ALONE` may be what kills its servers: it is
+        taken before the others where the holder has none, and then none is taken beside it.
 
         `last`: the last step whose sub-tasks may be taken.
         """
-
         if not self._ask(schema.THERE, policy=policy, last=last):
+            return []
+        held = [losses for (losses,) in self._ask(schema.HELD, policy=policy, holder=holder)]
+        if any(losses >= ALONE for losses in held):
             return []
 
         def work(execute: Execute) -> list[Lease]:
-            values = {"run": self._run, "policy": policy}
-            execute(schema.BURY, {**values, "losses": self._options.losses})
-            found = execute(
-                schema.LEASE, {**values, "most": most, "seconds": seconds, "holder": holder, "last": last}
-            ).found
+            own = {"run": self._run, "policy": policy}
+            execute(schema.EXPIRE, {**own, "losses": self._options.losses})
+            values = {**own, "seconds": seconds, "holder": holder, "last": last}
+            found = []
+            if not held:
+                found = execute(schema.LEASE, {**values, "most": 1, "least": ALONE, "below": sys.maxsize}).found
+            if not found:
+                found = execute(schema.LEASE, {**values, "most": most, "least": 0, "below": ALONE}).found
             return [
                 Lease(SubTask(key, policy, step, rollout, body), fence)
                 for _, key, policy, step, rollout, body, fence in sorted(found)
@@ -177,8 +188,8 @@ class Store:
 
     # ----- What was trained on, for whoever audits a run
 
-    def trained(self, policy: str, step: int, rewards: Mapping[str, float | None]) -> None:
-        """Record the samples that a policy's step was made of: reward by key, None where a sample was masked.
+    def trained(self, policy: str, step: int, samples: Mapping[str, Trained]) -> None:
+        """Record the samples that a policy's step was made of, by key.
 
         Raises:
           ValueError: the same step of the same policy was made of other samples before.
@@ -186,17 +197,17 @@ class Store:
 
         def work(execute: Execute) -> None:
             own = {"run": self._run, "policy": policy, "step": step}
-            before = dict(execute(schema.TRAINED_IN, own).found)
-            if before and before != dict(rewards):
+            before = {key: Trained(*told) for key, *told in execute(schema.TRAINED_IN, own).found}
+            if before and before != dict(samples):
                 raise ValueError(f"step {step} of policy {policy!r} was made of other samples before: {before}")
-            for key, reward in rewards.items():
-                execute(schema.TRAIN, {**own, "key": key, "reward": reward})
+            for key, told in samples.items():
+                execute(schema.TRAIN, {**own, "key": key, "reward": told.reward, "digest": told.digest})
 
         self._database.run(work)
 
-    def samples(self, policy: str) -> list[tuple[int, str, float | None]]:
-        """(step, key, reward) of every sample that a policy's steps were made of."""
-        return [(step, key, reward) for step, key, reward in self._ask(schema.TRAINED, policy=policy)]
+    def samples(self, policy: str) -> list[tuple[int, str, Trained]]:
+        """Step and key of every sample that a policy's steps were made of, and what it was told of it."""
+        return [(step, key, Trained(*told)) for step, key, *told in self._ask(schema.TRAINED, policy=policy)]
 
     # ----- The run itself
 

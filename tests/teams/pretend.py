@@ -210,7 +210,8 @@ def server(
 ) -> Pretend:
     """One server, from its start to the end of the run."""
     store, stop = Store(url, name, exchange), stop or threading.Event()
-    store.agree(json.dumps({"team": plain(replace(TEAM, exchange=exchange))}))
+    about = {"team": plain(replace(TEAM, exchange=exchange)), "train": {"questions": QUESTIONS}}
+    store.agree(json.dumps(about))
     learner = made(policy, workdir, steps, pause)
     with Pulse(store, policy, exchange) as pulse:
         if policy == "main":

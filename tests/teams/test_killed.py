@@ -92,10 +92,10 @@ def leased_as_often_as(url, name, times):
 
 
 def test_a_server_that_is_killed_again_and_again_in_one_sub_task_makes_no_dead_letter(url, name, tmp_path):
-    kills = pretend.TEAM.exchange.attempts + 1
-    others = [Thread(policy, url, name, tmp_path, 2) for policy in ("main", "guess")]
+    kills, one = pretend.TEAM.exchange.attempts + 1, replace(pretend.TEAM.exchange, depth=1)
+    others = [Thread(policy, url, name, tmp_path, 2, exchange=one) for policy in ("main", "guess")]
     for number in range(1, kills + 2):
-        arguments = ("sub", url, name, tmp_path / "sub", 2, 0.0, Waiting)
+        arguments = ("sub", url, name, tmp_path / "sub", 2, 0.0, Waiting, one)
         sub = PROCESSES.Process(target=pretend.process, args=arguments, daemon=True)
         sub.start()
         wait_for(lambda n=number: leased_as_often_as(url, name, n))

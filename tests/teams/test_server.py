@@ -63,7 +63,7 @@ def test_servers_learn_what_one_process_learns_bit_for_bit_where_each_policy_has
         assert team or steps[-1]["train/tokens"] == sum(line.get(f"rollout/{policy}/tokens", 0) for line in steps)
 
     store, journals = Store(url, "twins"), [Journal(path) for path in tmp_path.glob("*/journal.db")]
-    result = audit(store, journals, made(variant).team)
+    result = audit(store, journals, made(variant).team, small().train.questions)
     assert result.problems == []
     assert result.rollouts == 18
     assert result.done > 0, "nobody delegated anything"
@@ -280,5 +280,5 @@ def test_a_database_of_another_schema_is_refused_in_words(tmp_path):
     store = Store(url, "team")
     store._database.run(lambda execute: execute("UPDATE team_schema SET version = 1", {}))
     store.close()
-    with pytest.raises(SettingsError, match="--store: the store has schema 1, this program writes 2"):
+    with pytest.raises(SettingsError, match="--store: the store has schema 1, this program writes 3"):
         run_server(small(), tmp_path / "main", "main", url, "team", threading.Event())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import random
+import re
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,7 +61,7 @@ def test_servers_learn_what_one_process_learns(url, name, tmp_path):
 
 def audited(url, name, tmp_path, options=pretend.TEAM):
     store, journals = Store(url, name), [Journal(path) for path in tmp_path.glob("*/journal.db")]
-    found = audit(store, journals, options)
+    found = audit(store, journals, options, pretend.QUESTIONS)
     for each in (store, *journals):
         each.close()
     return found
@@ -74,33 +78,47 @@ def test_an_audit_finds_what_is_lost_twice_or_mixed_up(name, tmp_path):
         store._database._connection.execute("SAVEPOINT before")
         assert store._database._execute(statement, values).changed == 1
         journals = [Journal(path) for path in tmp_path.glob("*/journal.db")]
-        found = audit(store, journals, pretend.TEAM)
+        found = audit(store, journals, pretend.TEAM, pretend.QUESTIONS)
         store._database._connection.execute("ROLLBACK TO before")
         for each in (store, *journals):
             each.close()
         return found.problems
 
     store = Store(url, name)
-    key = store.tasks(1, "sub")[0][0].key
+    task = store.tasks(1, "sub")[0][0]
+    key, number = task.key, json.loads(task.body)["question"]
     store.close()
     of_sub = "WHERE run = :run AND key = :key AND policy = 'sub'"
     sample = {"run": name, "key": key}
     (lost,) = wrong(f"DELETE FROM team_trained {of_sub}", sample)
     assert lost == f"{key} is lost: policy 'sub' did not train on it in step 1"
-    twice = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 2, :key, 0)", sample)
+    twice = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 2, :key, 0, 0)", sample)
     assert f"{key} is a sample of 2 steps of policy 'sub'" in twice
     (mixed,) = wrong(f"UPDATE team_trained SET reward = 17 {of_sub}", sample)
     assert f"{key} was trained on with reward 17.0" in mixed
+    (others,) = wrong(f"UPDATE team_trained SET digest = digest + 1 {of_sub}", sample)
+    assert f"{key} was trained on with other tokens than those that earned" in others
+    of_main = "WHERE run = :run AND key = :key AND policy = 'main'"
+    (others,) = wrong(f"UPDATE team_trained SET digest = digest + 1 {of_main}", {"run": name, "key": key[:18]})
+    assert f"{key[:18]} was trained on with other tokens" in others
     changed = wrong(f"UPDATE team_tasks SET version = 0 {of_sub}", sample)
     assert any("another task, reply or version" in problem for problem in changed)
     assert any("weights of version 0, in step 1" in problem for problem in changed)
-    unsealed = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 3, 'x', 0)", sample)
+    unsealed = wrong("INSERT INTO team_trained VALUES (:run, 'sub', 3, 'x', 0, 0)", sample)
     assert unsealed == ["policy 'sub' trained step 3, which was not sealed"]
     dead, *_ = wrong(f"UPDATE team_tasks SET status = 'dead' {of_sub}", sample)
     assert "a dead letter, but its rollout" in dead
     assert any(
         "is another's order" in problem for problem in wrong(f"UPDATE team_tasks SET key = 'x' {of_sub}", sample)
     )
+    body = {"body": json.dumps(json.loads(task.body) | {"question": number + 1})}
+    (question, _) = wrong(f"UPDATE team_tasks SET body = :body {of_sub}", sample | body)
+    assert question == f"{key} is of question {number + 1} of the run, but its rollout of {number}"
+    (question,) = wrong(
+        "UPDATE team_outcomes SET question = 'x' WHERE run = :run AND rollout = :key",
+        {"run": name, "key": "0000001/00000/0001"},
+    )
+    assert question == f"0000001/00000/0001 is of question 'x', others beside it of '{pretend.QUESTIONS}'"
     (waits, _) = wrong(f"UPDATE team_tasks SET status = 'leased' {of_sub}", sample)
     assert "nobody ended it" in waits
 
@@ -204,6 +222,18 @@ def test_a_server_that_lives_but_hangs_is_told_of_by_who_waits_for_it(hung, wait
     seconds = [record.args[-1] for record in caplog.records if record.getMessage().startswith(told)]
     assert seconds[0] >= 0.5
     assert all(later >= 2 * sooner for sooner, later in pairwise(seconds)), "at doubling intervals"
+
+
+def test_a_partner_that_never_came_is_missed_at_doubling_intervals(monkeypatch, caplog):
+    now, said = [0.0], []
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    watch = pulse.Watch(SimpleNamespace(beats=list), "main", replace(pretend.TEAM.exchange, beat_seconds=1))
+    for second in range(1, 60):
+        now[0], before = second, len(caplog.messages)
+        watch.look({"sub"})
+        said += [second] * (len(caplog.messages) - before)
+    assert said == [1, 4, 7, 13, 25, 49]
+    assert set(caplog.messages) == {"main waits: no server of policy 'sub' has come yet"}
 
 
 def test_a_run_whose_store_is_held_by_another_program_for_a_while_waits_and_goes_on(
@@ -344,7 +374,7 @@ def test_what_was_recorded_of_a_rollout_first_is_what_all_train_on(tmp_path):
         store = Store(url, name)
         store.put_outcomes([replace(first, values={**first.values, **values})])
         together(url, name, tmp_path / name, 2)
-        rewards = {key: reward for policy in pretend.ROLES for _, key, reward in store.samples(policy)}
+        rewards = {key: told.reward for policy in pretend.ROLES for _, key, told in store.samples(policy)}
         store.close()
         assert audited(url, name, tmp_path / name).problems == []
         return {reward for key, reward in rewards.items() if key.startswith(first.rollout)}
@@ -353,6 +383,54 @@ def test_what_was_recorded_of_a_rollout_first_is_what_all_train_on(tmp_path):
     assert None not in again("other grade", correct=1 - first.values["correct"])
     with pytest.raises(ValueError, match="was played before, and came out otherwise"):
         again("other words", answered=1 - first.values["answered"])
+
+
+class Moody(pretend.Pretend):
+    """A main agent whose answers are others than those that `Pretend` gives."""
+
+    def sampler(self):
+        dice = super().sampler()
+        usual = dice.reply
+
+        def reply(ask):
+            said = usual(ask)
+            return pretend.spoken("=999", random.Random(0)) if said.tokens[0] == ord("=") else said
+
+        dice.reply = reply
+        return dice
+
+
+class Killed(Exception):
+    pass
+
+
+class Doomed(pretend.Pretend):
+    """Dies when what its rollouts earned is in the store, and nothing else of the step."""
+
+    def learn(self, samples, lost, idle):
+        raise Killed
+
+
+@pytest.mark.parametrize("answers", ["kept", "lost"])
+def test_a_reply_is_never_trained_on_with_what_another_one_earned(url, name, tmp_path, answers):
+    subs = [Thread(policy, url, name, tmp_path, 1) for policy in ("guess", "sub")]
+    main = Thread("main", url, name, tmp_path, 1, made=Doomed)
+    main.join(60)
+    assert isinstance(main.error, Killed)
+    if answers == "lost":
+        (tmp_path / "main" / "answers.db").unlink()
+    again = Thread("main", url, name, tmp_path, 1, made=Moody)
+    if answers == "kept":
+        assert [again.end(), *(sub.end() for sub in subs)] == list(pretend.alone(1).values())
+    else:
+        again.join(60)
+        assert re.search("was played before, and came out otherwise: .*'digest': ", str(again.error))
+        store = Store(url, name)
+        assert store.samples("main") == []
+        store.close()
+    for sub in subs:
+        sub.stop.set()
+        sub.join(60)
 
 
 def test_a_journal_of_another_run_is_noticed_before_anything_of_it_is_handed_in(url, name, tmp_path):
@@ -368,6 +446,18 @@ def test_a_journal_of_another_run_is_noticed_before_anything_of_it_is_handed_in(
     store.close()
 
 
+def test_a_server_without_its_checkpoints_does_not_train_on_tokens_that_were_let_go(url, name, tmp_path):
+    together(url, name, tmp_path, 3)
+    with closing(Journal(tmp_path / "sub" / "journal.db")) as journal:
+        journal.forget(2)
+    for checkpoint in (tmp_path / "sub").glob("*.json"):
+        checkpoint.unlink()
+    sub = Thread("sub", url, name, tmp_path, 3)
+    sub.join(20)
+    assert "the tokens of step 0 were let go" in str(sub.error)
+    assert "restore a checkpoint of step 1 or later" in str(sub.error)
+
+
 def test_what_nobody_can_do_is_a_failed_tool_and_a_masked_sample_and_is_counted(url, name, tmp_path):
     twice = replace(pretend.TEAM.exchange, attempts=2)
     together(url, name, tmp_path, 4, exchange=twice, made=Clumsy)
@@ -379,7 +469,7 @@ def test_what_nobody_can_do_is_a_failed_tool_and_a_masked_sample_and_is_counted(
     assert found.dead == len(dead) > 0
     assert all("7" in json.loads(task.body)["task"] for task in dead)
     lost = {task.rollout for task in dead}
-    rewards = {key: reward for policy in pretend.ROLES for _, key, reward in store.samples(policy)}
+    rewards = {key: told.reward for policy in pretend.ROLES for _, key, told in store.samples(policy)}
     assert {task.key for task in dead}.isdisjoint(rewards)
     assert all((reward is None) == (key[:18] in lost) for key, reward in rewards.items())
     store.close()

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from metaagentx.teams import database, schema
 from metaagentx.teams.journal import Journal
 from metaagentx.teams.learner import Superseded, publish
 from metaagentx.teams.options import ExchangeOptions
-from metaagentx.teams.records import Outcome, Pointer, Report, SubTask
+from metaagentx.teams.records import Outcome, Pointer, Report, SubTask, Trained
 from metaagentx.teams.store import Store
 
 
@@ -51,6 +52,16 @@ def test_a_policy_gets_its_own_sub_tasks_oldest_first_and_one_server_each(store)
     assert leased(store) == []
     with pytest.raises(ValueError, match="several policies"):
         store.put([*tasks("x"), *tasks("y", policy="critic")], depth=10)
+
+
+def test_no_more_are_leased_than_asked_for_whatever_a_planner_thinks_of_the_table(store):
+    """That it has one row lets PostgreSQL look the sub-tasks up by number, and choose them anew for each."""
+    store._database.run(lambda execute: execute("DELETE FROM team_tasks", {}))  # those of other tests
+    store.put(tasks("0"), depth=99)
+    store._database.run(lambda execute: execute("ANALYZE team_tasks", {}))
+    store.put(tasks(*map(str, range(1, 20))), depth=99)
+    assert [lease.task.key for lease in leased(store, most=2)] == ["0", "1"]
+    assert [lease.task.key for lease in leased(store, most=3)] == ["2", "3", "4"]
 
 
 def test_runs_in_one_database_do_not_see_each_other(url, store):
@@ -129,16 +140,55 @@ def test_what_nobody_can_do_becomes_a_dead_letter(url, name):
 
 def test_servers_that_die_use_up_no_attempts_and_failures_no_losses(url, name):
     store = Store(url, name, ExchangeOptions(attempts=3, losses=6))
-    store.put(tasks("lost", "failed"), depth=10)
+    store.put(tasks("failed", "lost"), depth=10)
+    for _ in range(3):
+        (failed,) = store.lease("sub", 1, 60.0, "another", 9)
+        assert failed.task.key == "failed"
+        assert store.release(failed)
     for fence in range(1, 6):
-        lost, *failed = leased(store)
-        assert (lost.task.key, lost.fence, len(failed)) == ("lost", fence, int(fence < 4))
-        assert all(store.release(lease) for lease in failed)
+        (lost,) = leased(store)
+        assert (lost.task.key, lost.fence) == ("lost", fence)
         store.reclaim("server")
     (lost,) = leased(store)
     assert store.finish(lost, "at last", 0)
-    assert store.reports(["lost", "failed"]) == [Report("lost", "at last", 0), Report("failed", None, -1)]
+    assert store.reports(["lost", "failed"]) == [Report("failed", None, -1), Report("lost", "at last", 0)]
     store.close()
+
+
+def test_what_kills_its_servers_takes_nothing_with_it(url, name):
+    """Of 32 sub-tasks side by side one is the cause, and each time all that are leased with it are lost."""
+    store = Store(url, name, ExchangeOptions(losses=20))
+    store.put(tasks(*(f"{number:02}" for number in range(32))), depth=99)
+    deaths = 0
+    while batch := leased(store, most=32):
+        if any(lease.task.key == "07" for lease in batch):
+            store.reclaim("server")
+            deaths += 1
+        else:
+            assert all(store.finish(lease, "done", 0) for lease in batch)
+    assert deaths == 20
+    reports = store.reports(f"{number:02}" for number in range(32))
+    assert [report.key for report in reports if report.text is None] == ["07"]
+    assert len(reports) == 32
+    store.close()
+
+
+def test_what_lost_two_leases_is_leased_with_nothing_beside_it_and_no_other_is(store):
+    store.put(tasks("a", "b"), depth=99)
+    for _ in range(2):
+        assert len(leased(store)) == 2
+        store.reclaim("server")
+    store.put(tasks("c", "d"), depth=99)
+    (first,) = leased(store)
+    assert (first.task.key, leased(store)) == ("a", [])
+    assert store.finish(first, "done", 0)
+    (second,) = leased(store)
+    assert (second.task.key, leased(store)) == ("b", [])
+    store.give_back("server")
+    others = store.lease("sub", 1, 60.0, "another", 9)
+    assert [lease.task.key for lease in others] == ["b"], "and it is still one to be done alone"
+    assert store.finish(others[0], "done", 0)
+    assert [lease.task.key for lease in leased(store)] == ["c", "d"]
 
 
 def test_a_step_is_whole_when_it_is_sealed_and_every_outcome_is_in(store):
@@ -275,14 +325,20 @@ def test_a_policy_is_its_first_servers(store):
 
 
 def test_what_was_trained_on_is_recorded_once_and_cannot_change(store):
-    store.trained("sub", 3, {"a": 0.5, "b": None})
-    store.trained("sub", 3, {"b": None, "a": 0.5})
-    store.trained("main", 3, {"a": 1.0})
-    assert store.samples("sub") == [(3, "a", 0.5), (3, "b", None)]
-    for other in ({"a": 0.25, "b": None}, {"a": 0.5}, {"a": 0.5, "b": None, "c": 0.0}):
+    a, b = Trained(0.5, 2**32 - 1), Trained(None, 0)
+    store.trained("sub", 3, {"a": a, "b": b})
+    store.trained("sub", 3, {"b": b, "a": a})
+    store.trained("main", 3, {"a": Trained(1.0, 7)})
+    assert store.samples("sub") == [(3, "a", a), (3, "b", b)]
+    for other in (
+        {"a": replace(a, reward=0.25), "b": b},
+        {"a": replace(a, digest=7), "b": b},
+        {"a": a},
+        {"a": a, "b": b, "c": b},
+    ):
         with pytest.raises(ValueError, match="step 3 of policy 'sub' was made of other samples"):
             store.trained("sub", 3, other)
-    assert store.samples("sub") == [(3, "a", 0.5), (3, "b", None)]
+    assert store.samples("sub") == [(3, "a", a), (3, "b", b)]
 
 
 def test_the_first_server_says_what_a_run_is_about_and_the_last_step_ends_it(store):
