@@ -128,10 +128,11 @@ class Ours:
             "tokens": work.generated_tokens,
             "prompt_tokens": work.prompt_tokens,
             "prefilled_tokens": work.prefilled_tokens,
-            "occupancy": work.busy_slot_steps / work.slot_steps,
+            "occupancy": work.busy_slot_steps
+            / max(work.slot_steps, 1),  # none, where a token was all that was asked for
             "prefill_seconds": work.prefill_seconds,
             "decode_seconds": work.decode_seconds,
-            "decode_bandwidth": decode_bandwidth(weights, cache, steps, work.decode_seconds),
+            "decode_bandwidth": decode_bandwidth(weights, cache, steps, work.decode_seconds) if steps else 0.0,
             "host_seconds": seconds - work.prefill_seconds - work.decode_seconds,
             "compilations": compilations.count,
         }
