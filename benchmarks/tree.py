@@ -8,8 +8,9 @@ and nothing else ends a reply. Contestants: `metaagentx` (continuous batching, s
 engine in batch-synchronous mode that shares nothing), `transformers` (`generate` in waves) and `tunix` (its sampler in
 waves). Useful tokens are those of replies; a wave also computes what it throws away.
 
-Prefill is timed on all eight questions, of whose replies one token is sampled and the others made up. Occupancy and shared tokens are counted on all of
-them at full length in 16 slots, with a stand-in of one narrow layer: they depend on lengths alone.
+Prefill is timed on all eight questions, of whose replies one token is sampled and the others made up. Occupancy and
+shared tokens are counted on all of them at full length in 16 slots, with a stand-in of one narrow layer: they depend on
+lengths alone.
 """
 
 from __future__ import annotations
