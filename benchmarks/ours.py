@@ -41,6 +41,7 @@ class Ours:
       options: of the engine, beside its shapes.
       stand_in: a model of one narrow layer instead of SmolLM2: what the host decides does not depend on the weights.
       weights: to begin with; None: those of the file.
+      prefill: ask for one token of each reply; the others, which later turns read, are made up.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Ours:
         options: dict[str, Any],
         stand_in: bool = False,
         weights: Params | None = None,
+        prefill: bool = False,
     ) -> None:
+        self.prefill = prefill
         self.calls = read_workload(questions, shrink)
         lengths = prompt_lengths(self.calls)
         rows = [prompt + call.reply for prompt, call in zip(lengths, self.calls, strict=True)]
@@ -103,7 +106,7 @@ class Ours:
         def ask(asked: Asked) -> None:
             call = asked.call
             waiting[call.number] = asked
-            sampling = SamplingOptions(temperature=1.0, max_tokens=call.reply)
+            sampling = SamplingOptions(temperature=1.0, max_tokens=1 if self.prefill else call.reply)
             ids = (0, engine.version, *call.place, call.number)
             prompt = np.array(asked.prompt, np.int32) % engine.config.vocab_size  # smaller in a stand-in
             engine.submit(Ask(call.number, prompt, ids, sampling, call.role, call.conversation))
@@ -118,7 +121,9 @@ class Ours:
                     asked = waiting.pop(ticket)
                     if not asked.call.last:
                         engine.hold(asked.call.conversation)  # its tool works while the others decode
-                    more += trees.hear(asked, sampled.tokens.tolist())
+                    reply = sampled.tokens.tolist()
+                    rest = np.random.default_rng(ticket).integers(4096, size=asked.call.reply - len(reply))
+                    more += trees.hear(asked, reply + rest.tolist())
                 for asked in more:
                     ask(asked)
         seconds, work = time.perf_counter() - begun, engine.take_work()
@@ -128,10 +133,10 @@ class Ours:
             "tokens": work.generated_tokens,
             "prompt_tokens": work.prompt_tokens,
             "prefilled_tokens": work.prefilled_tokens,
-            "occupancy": work.busy_slot_steps / work.slot_steps,
+            "occupancy": work.busy_slot_steps / max(work.slot_steps, 1),
             "prefill_seconds": work.prefill_seconds,
             "decode_seconds": work.decode_seconds,
-            "decode_bandwidth": decode_bandwidth(weights, cache, steps, work.decode_seconds),
+            "decode_bandwidth": decode_bandwidth(weights, cache, steps, work.decode_seconds) if steps else 0.0,
             "host_seconds": seconds - work.prefill_seconds - work.decode_seconds,
             "compilations": compilations.count,
         }

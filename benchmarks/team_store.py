@@ -122,17 +122,16 @@ def through_the_store(bench: Bench, urls: dict[str, str]) -> None:
             worker.close()
 
 
-def idle_shares(bench: Bench, urls: dict[str, str], steps: int, cold_start: int | None) -> None:
-    """The share of a step in which each server has nothing to do, as its own metrics tell; the first step compiles."""
-    own = [f"--config.train.steps={steps}"]
-    if cold_start is not None:
-        own += [f"--config.cold_start.steps={cold_start}", f"--config.cold_start.optimizer.decay_steps={cold_start}"]
+def idle_shares(bench: Bench, urls: dict[str, str], steps: int, begin: str) -> None:
+    """The share of a step in which each server has nothing to do, as its own metrics tell; the first step compiles.
+
+    `begin`: a work directory whose cold start is used; "": the servers make one.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        begin = ""  # a work directory whose cold start is used
         for name, url in urls.items():
-            flags = own + ([f"--config.cold_start.weights_from={begin}"] if begin else [])
+            flags = [f"--config.train.steps={steps}", f"--config.cold_start.weights_from={begin}"]
             lines = train(Path(folder) / name, url, flags, bench.environment)
-            begin = f"{folder}/{name}/main"
+            begin = begin or f"{folder}/{name}/main"
             for case, key, unit in (
                 ("share of a step that is idle", "time/idle_share", "share"),
                 ("a step", "time/step", "s"),
@@ -163,7 +162,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(clock="wall")  # a store's work is done by disks and by other processes
     parser.add_argument("--steps", type=int, default=8, help="of the tiny team")
-    parser.add_argument("--cold-start", type=int, help="steps of its cold start; else as many as it has")
+    parser.add_argument("--weights-from", default="", help="a work directory whose cold start the servers begin with")
     bench = Bench("team_store", parser.parse_args())
     with contextlib.ExitStack() as stack:
         urls = {"sqlite": f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory())}/team.db"}
@@ -173,7 +172,7 @@ def main() -> None:
             bench.skipped["postgresql"] = "not installed (Debian: apt install postgresql)"
         through_the_store(bench, urls)
         bench.finish()  # what is found so far; the servers take longer
-        idle_shares(bench, urls, bench.given.steps, bench.given.cold_start)
+        idle_shares(bench, urls, bench.given.steps, bench.given.weights_from)
         bench.finish()
 
 

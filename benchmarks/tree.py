@@ -8,8 +8,9 @@ and nothing else ends a reply. Contestants: `metaagentx` (continuous batching, s
 engine in batch-synchronous mode that shares nothing), `transformers` (`generate` in waves) and `tunix` (its sampler in
 waves). Useful tokens are those of replies; a wave also computes what it throws away.
 
-Prefill is timed on all eight questions, with replies of one token. Occupancy and shared tokens are counted on all of
-them at full length in 16 slots, with a stand-in of one narrow layer: they depend on lengths alone.
+Prefill is timed on all eight questions, of whose replies one token is sampled and the others made up. Occupancy and
+shared tokens are counted on all of them at full length in 16 slots, with a stand-in of one narrow layer: they depend on
+lengths alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from benchmarks.workload import read_workload, totals
 
 PEERS = {"transformers": "benchmarks.waves:TransformersWaves", "tunix": "benchmarks.waves:TunixWaves"}
 WAVES = {"share": "none", "waves": True}
-BRIEF = 1e6  # replies so many times as short have one token
 
 
 def arguments() -> argparse.Namespace:
@@ -89,7 +89,7 @@ def judge(bench: timing.Bench, turns: dict[str, list[Turn]]) -> None:
 
 def prefill(bench: timing.Bench, workload: dict[str, Any], options: dict[str, Any]) -> None:
     """What sharing prefixes saves of all questions' prefill."""
-    asked = workload | {"questions": 8, "shrink": BRIEF}
+    asked = workload | {"questions": 8, "shrink": 1.0, "prefill": True}
     ways = {"shared": options, "unshared": options | {"share": "none"}}
     workers = {
         name: bench.start(f"prefill, {name}", "benchmarks.ours:Ours", **asked, options=given)
