@@ -48,6 +48,7 @@ class Choice:
     source: int = NOWHERE
     shared: int = 0
     level: int = 0
+    common: int = 0  # tokens in common with `source`, of which `shared` are whole blocks
 
 
 class Rows:
@@ -113,9 +114,8 @@ class Rows:
         return places
 
     def common(self, prompt: Prompt) -> NDArray[np.int64]:
-        """[S] the tokens with which each row begins as the prompt does."""
-        size = len(prompt.tokens)
-        found = np.minimum(_common(self.held[:, :size], prompt.tokens), self.length)
+        """[S] the tokens with which each row begins as the prompt does; 0 where not even their first blocks agree."""
+        found = np.minimum(_common(self.held, prompt.tokens, self.unit), self.length)
         return np.where(self.adapter == prompt.adapter, found, 0)
 
     def _own(self, slot: int, prompt: Prompt) -> bool:
@@ -142,15 +142,15 @@ class Rows:
             if leader != number:
                 choice = choices[leader]
                 whole = choice.shared == size  # then a row before this wave has it all
-                choices[number] = choice if whole else Choice(slots + leader, size, choice.level + 1)
+                choices[number] = choice if whole else Choice(slots + leader, size, choice.level + 1, size)
                 continue
             common = self.common(prompt)
             equal = np.flatnonzero((common == size) & (self.prompt == size))
             if len(equal):
-                choices[number] = Choice(int(equal[0]), size)
+                choices[number] = Choice(int(equal[0]), size, common=size)
             elif self.share == "prefix":
                 others = np.array(leaders, np.int64)
-                among = _common(table[: len(leaders), :size], prompt.tokens)
+                among = _common(table[: len(leaders)], prompt.tokens, self.unit)
                 among[[prompts[i].adapter != prompt.adapter for i in leaders]] = 0
                 choices[number] = self._best(
                     size,
@@ -179,7 +179,7 @@ class Rows:
         best = np.lexsort((other, level, -shared))[0]
         if not shared[best]:
             return Choice()
-        return Choice(int(sources[best]), int(shared[best]), int(level[best]))
+        return Choice(int(sources[best]), int(shared[best]), int(level[best]), int(common[best]))
 
     def _take(self, prompts: Sequence[Prompt], choices: Sequence[Choice]) -> list[int]:
         """A free row for each prompt; what another prompt of the wave begins as is not overwritten before it is read.
@@ -195,7 +195,7 @@ class Rows:
                     heirs[choice.source] = number
         taken: dict[int, int] = {}
         for row, heir in heirs.items():
-            if self._own(row, prompts[heir]) or self.common(prompts[heir])[row] == self.length[row]:
+            if self._own(row, prompts[heir]) or choices[heir].common == self.length[row]:
                 taken[heir] = row
         plain = [row for row in self.free if row not in heirs]
         short = len(prompts) - len(taken) - len(plain)
@@ -208,7 +208,10 @@ class Rows:
         return slots
 
 
-def _common(rows: NDArray[np.int32], tokens: NDArray[np.int32]) -> NDArray[np.int64]:
-    """[N] tokens with which each of `rows` [N, n] begins as `tokens` [n] does."""
-    same = rows == tokens
-    return np.where(same.all(axis=1), same.shape[1], same.argmin(axis=1))
+def _common(rows: NDArray[np.int32], tokens: NDArray[np.int32], unit: int) -> NDArray[np.int64]:
+    """[N] tokens with which each of `rows` [N, >= n] begins as `tokens` [n] does; 0 where the first `unit` differ."""
+    found = np.zeros(len(rows), np.int64)
+    near = (rows[:, : len(tokens[:unit])] == tokens[:unit]).all(axis=1)
+    same = (rows if near.all() else rows[near])[:, : len(tokens)] == tokens  # all of them need no copy
+    found[near] = np.where(same.all(axis=1), same.shape[1], same.argmin(axis=1))
+    return found
