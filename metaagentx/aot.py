@@ -25,6 +25,7 @@ from metaagentx import command_line
 from metaagentx.ahead import estimate, programs, report
 from metaagentx.ahead.chips import Slice, describe
 from metaagentx.ahead.hlo import Program
+from metaagentx.memory import too_large
 from metaagentx.mesh import make_mesh
 from metaagentx.options import MeshOptions
 from metaagentx.sections import SettingsError
@@ -147,7 +148,7 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if not any(words in str(error) for words in ("HbmOom", "memory space hbm", "available HBM")):
+        if not too_large(error):
             raise
         return {"refused": " ".join(str(error).split())[:300]}
     memory: Any = compiled.memory_analysis()
