@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from metaagentx import command_line
 from metaagentx.ahead import estimate, programs, report
 from metaagentx.ahead.chips import Slice, describe
 from metaagentx.ahead.hlo import Program
+from metaagentx.memory import too_large
 from metaagentx.mesh import make_mesh
 from metaagentx.options import MeshOptions
 from metaagentx.sections import SettingsError
@@ -61,7 +63,7 @@ def main(arguments: list[str]) -> None:
             return
         task, screen = prepare(), Console(highlight=False)
         with jax.set_mesh(task.mesh):
-            for name in (each for each in programs.NAMES if each in PROGRAM.value):
+            for name in (each for each in programs.compiled_at_start(task.settings) if each in PROGRAM.value):
                 record = study(task, name, records, screen)
                 if LARGEST.value:
                     largest(task, name, record, records, screen)
@@ -124,12 +126,21 @@ def shape_of(task: Task, name: programs.Name) -> Record:
         batch = {"rows": rows, "micro_rows": min(pack.micro_rows, rows), "length": pack.width}
         return {"mesh": mesh, "batch": batch, "remat": pack.remat, "attention": attention, "chunk": pack.chunk}
     engine = settings.engine
-    if name == "prefill":
-        rows, length = programs.engine_calls(settings, task.mesh).largest
-        batch = {"rows": rows, "length": length, "slots": engine.slots}
-        return {"mesh": mesh, "batch": batch, "attention": attention}
-    batch = {"slots": engine.slots, "length": engine.capacity}
+    if name == "decode":
+        return {"mesh": mesh, "batch": {"slots": engine.slots, "length": engine.capacity}, "attention": attention}
+    rows, length = rows_of(task, name)
+    batch = {"rows": rows, "length": length, "slots": engine.slots}
     return {"mesh": mesh, "batch": batch, "attention": attention}
+
+
+def rows_of(task: Task, name: programs.Name) -> tuple[int, int]:
+    """Rows, and tokens of each, of a program that fills slots."""
+    calls, engine = programs.engine_calls(task.settings, task.mesh), task.settings.engine
+    if name == "prefill":
+        return calls.largest
+    if name == "fork":
+        return engine.admit_buckets[-1], engine.prompt_buckets[-1]
+    return calls.shards * calls.blocks[-1], engine.share_unit
 
 
 def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Record:
@@ -137,7 +148,7 @@ def measure(task: Task, name: programs.Name, lowered: jax.stages.Lowered) -> Rec
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if not any(words in str(error) for words in ("HbmOom", "memory space hbm", "available HBM")):
+        if not too_large(error):
             raise
         return {"refused": " ".join(str(error).split())[:300]}
     memory: Any = compiled.memory_analysis()
@@ -179,7 +190,7 @@ def largest(task: Task, name: programs.Name, first: Record, records: report.Reco
     if "largest" in first and not AGAIN.value:
         return
     unit = task.mesh.shape["data"] * task.mesh.shape["fsdp"]
-    start = first["batch"][{"update": "micro_rows", "prefill": "rows", "decode": "slots"}[name]]
+    start = first["batch"][{"update": "micro_rows", "decode": "slots"}.get(name, "rows")]
 
     def need(size: int) -> int | None:
         """Bytes that a batch of `size` needs on a chip; None if the compiler refuses it."""
@@ -210,19 +221,26 @@ def resized(settings: Settings, name: programs.Name, size: int) -> Settings:
     """The settings with a batch of `size`: an update has two passes of so many rows."""
     if name == "update":
         return replace(settings, pack=replace(settings.pack, micro_rows=size, row_buckets=(2 * size,)))
-    change = {"admit_buckets": (size,)} if name == "prefill" else {"slots": size}
+    change = {"slots": size} if name == "decode" else {"admit_buckets": (size,)}
     return replace(settings, engine=replace(settings.engine, **change))
 
 
 def model_flops(task: Task, name: programs.Name) -> float:
-    """FLOPs that the model asks for, on all chips together; of `decode`, for one step over slots as full as assumed."""
+    """FLOPs that the model asks for, on all chips together; of `decode`, for one step over slots as full as assumed.
+
+    `refill` too attends to beginnings of which so much is there; `fork` asks for none.
+    """
     settings, model = task.settings, programs.constants(task.settings)
     if name == "update":
         rows = settings.pack.row_buckets[-1] * len(programs.batches(settings, task.mesh)[0])
         return estimate.training_flops(model, rows, settings.pack.width)
     engine = settings.engine
     if name == "prefill":
-        return estimate.forward_flops(model, *programs.engine_calls(settings, task.mesh).largest)
+        return estimate.forward_flops(model, *rows_of(task, name))
+    if name == "fork":
+        return 0.0
+    if name == "refill":
+        return estimate.decode_flops(model, math.prod(rows_of(task, name)), estimate.FILLED * engine.prompt_buckets[-1])
     return estimate.decode_flops(model, engine.slots, estimate.FILLED * engine.capacity)
 
 

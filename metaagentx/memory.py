@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,9 @@ KEYS = {
     "baselines": "config.evaluate.baselines, config.evaluate.reference_designs",
     "gradients": "config.mesh.fsdp, config.policies.layout",
     "update": "config.pack.micro_rows, config.pack.chunk, config.pack.remat",
-    "sampling": "config.engine.admit_buckets, config.engine.prompt_buckets",
+    "sampling": "config.engine.admit_buckets, config.engine.prompt_buckets, config.engine.share",
 }
+REFUSALS = ("RESOURCE_EXHAUSTED", "HbmOom", "memory space hbm", "available HBM")  # words of XLA's, for want of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,25 @@ def measured(plan: Plan, **programs: Iterable[jax.stages.Compiled]) -> Plan:
     most = max(found, key=found.__getitem__)
     rest = {name: size for name, size in plan.items.items() if name != "gradients" or "update" not in found}
     return replace(plan, items=rest | {most: found[most]})
+
+
+def too_large(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether the compiler says that a program does not fit on a device."""
+    return any(words in str(error) for words in REFUSALS)
+
+
+@contextlib.contextmanager
+def compiling(*names: str) -> Iterator[None]:
+    """Where programs are compiled that need what `names`, of `KEYS`, say. Raises SettingsError if one does not fit."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not too_large(error):
+            raise
+        raise SettingsError(
+            f"a program does not fit into a device's memory: see {', '.join(KEYS[name] for name in names)} "
+            f"({' '.join(str(error).split())[:300]})"
+        ) from error
 
 
 def temporary(program: jax.stages.Compiled) -> int:

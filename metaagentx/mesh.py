@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -103,9 +104,18 @@ def unallocated(axes: Axes, shape: tuple[int, ...], dtype: DTypeLike, mesh: Mesh
 
 
 def cut(axes: Axes, shape: tuple[int, ...]) -> PartitionSpec | None:
-    """`partition` on the mesh of `jax.set_mesh`, as `out_sharding` arguments want it; None without a mesh."""
+    """`partition` on the mesh of `jax.set_mesh`, as `out_sharding` arguments want it.
+
+    None without a mesh, and within `jax.shard_map`, where every device has its own arrays.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    return None if mesh.empty else partition(axes, shape, mesh)
+    return None if mesh.empty or mesh.are_all_axes_manual else partition(axes, shape, mesh)
+
+
+def pieces(axis: str, size: int) -> int:
+    """How many pieces an axis of `size` is cut into on the mesh of `jax.set_mesh`; 1 without a mesh."""
+    spec, mesh = cut((axis,), (size,)), jax.sharding.get_abstract_mesh()
+    return 1 if spec is None else math.prod(mesh.shape[name] for name in _names(spec[0]))
 
 
 def place(x: jax.Array, *axes: str | None) -> jax.Array:

@@ -17,7 +17,7 @@ from metaagentx import policies
 from metaagentx.designs import Designs
 from metaagentx.devices import keep_compilations, meshes
 from metaagentx.learn.update import Compute
-from metaagentx.memory import Plan, final_table, measured, plans
+from metaagentx.memory import Plan, compiling, final_table, measured, plans
 from metaagentx.policies import States, Weights
 from metaagentx.policy import kernels, params
 from metaagentx.policy.chat import Chat
@@ -134,9 +134,10 @@ class Workbench:
           SettingsError: the programs and what devices hold are more than they have.
         """
         planned = self.memory()
-        with self.sampling():
+        with self.sampling(), compiling("sampling", "slots"):
             sampling = [program for engine in distinct(engines) for program in engine.warmup()]
-        updates = compile_all(policies.programs(states, base, self.settings, self.compute))
+        with compiling("update"):
+            updates = compile_all(policies.programs(states, base, self.settings, self.compute))
         if len(planned) == 1:
             found = [measured(planned[0], update=updates, sampling=sampling)]
         else:

@@ -117,12 +117,13 @@ def test_programs_of_a_small_model_compile_for_a_slice_and_are_not_compiled_twic
     first = call(*flags)
     assert first.returncode == 0, first.stderr
     records = json.loads(path.read_text())
-    assert [record["program"] for record in records] == ["decode", "prefill", "update"]
-    assert [record["attention"] for record in records] == ["paged", "dense", "splash"]
+    assert [record["program"] for record in records] == ["decode", "fork", "prefill", "refill", "update"]
+    assert [record["attention"] for record in records] == ["paged", "paged", "dense", "paged", "splash"]
     for record in records:
         assert 0 < record["hbm"]["total"] < record["hbm"]["chip"]
         assert record["seconds"]["compute"] > 0
-        assert 0 < record["share"]["serial"] <= record["share"]["overlapped"] < 1
+        assert 0 <= record["share"]["serial"] <= record["share"]["overlapped"] < 1
+        assert (record["share"]["serial"] > 0) == (record["program"] != "fork")
     written = path.stat().st_mtime_ns
     second = call(*flags)
     assert second.stdout == first.stdout

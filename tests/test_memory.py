@@ -161,6 +161,15 @@ def test_compiled_programs_say_what_they_need(monkeypatch) -> None:
     assert found.metrics()["memory/total"] == found.total
 
 
+def test_a_program_that_the_compiler_refuses_is_an_error_that_names_what_to_change() -> None:
+    refusal = "RESOURCE_EXHAUSTED: XLA ran out of memory: used 110.58G of 95.74G hbm"
+    named = r"engine\.share, config\.engine\.slots.*110\.58G of 95\.74G"
+    with pytest.raises(SettingsError, match=named), memory.compiling("sampling", "slots"):
+        raise jax.errors.JaxRuntimeError(refusal)
+    with pytest.raises(jax.errors.JaxRuntimeError), memory.compiling("sampling"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: another trouble")
+
+
 def test_simulated_devices_share_the_machine() -> None:
     assert 0 < memory.limit(None) * jax.local_device_count() < 1e15
     assert memory.limit(make_mesh(2, 2, 2)) == memory.limit(None)

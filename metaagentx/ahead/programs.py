@@ -32,8 +32,8 @@ from metaagentx.rollout.state import EngineState, Weights
 from metaagentx.sections import SettingsError
 from metaagentx.settings import Settings
 
-Name = Literal["update", "prefill", "decode"]
-NAMES: tuple[Name, ...] = ("update", "prefill", "decode")
+Name = Literal["update", "prefill", "fork", "refill", "decode"]
+NAMES: tuple[Name, ...] = ("update", "prefill", "fork", "refill", "decode")
 
 
 def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
@@ -41,16 +41,28 @@ def lower(name: Name, settings: Settings, mesh: Mesh) -> jax.stages.Lowered:
 
     update: one optimiser step on the largest bucket of rows of each role that trains at step 0.
     prefill: the largest program that computes prompts: whole ones, or blocks of them.
+    fork: the largest that copies beginnings of prompts; refill: the largest that computes the blocks after them.
     decode: the program of `engine.chunk` decode steps over all slots.
     """
     if name == "update":
         return updating._update.lower(
             train_state(settings, mesh), None, *batches(settings, mesh), recipe(settings, mesh)
         )
-    calls = engine_calls(settings, mesh)
-    of = calls.prompts if name == "prefill" else calls.replies
-    program, arguments = next(of(Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)))
+    calls, width = engine_calls(settings, mesh), settings.engine.prompt_buckets[-1]
+    weights, state = Weights(sampled_weights(settings, mesh)), engine_state(settings, mesh)
+    if name == "fork":
+        program, arguments = calls.fork(state, settings.engine.admit_buckets[-1], width, ())
+    elif name == "refill":
+        program, arguments = calls.refill(weights, state, calls.blocks[-1], width, ())
+    else:
+        program, arguments = next((calls.prompts if name == "prefill" else calls.replies)(weights, state))
     return cast(jax.stages.Lowered, program.lower(*arguments))
+
+
+def compiled_at_start(settings: Settings) -> tuple[Name, ...]:
+    """The names of the programs that a run of these settings has."""
+    without = {"prefix": (), "prompt": ("refill",), "none": ("fork", "refill")}[settings.engine.share]
+    return tuple(name for name in NAMES if name not in without)
 
 
 def engine_calls(settings: Settings, mesh: Mesh) -> Calls:

@@ -72,6 +72,8 @@ def _row(record: Record) -> list[str]:
     sizes = {
         "update": "{rows} rows by {micro_rows} of {length}",
         "prefill": "{rows} blocks of {length}" if record.get("attention") == "dense" else "{rows} prompts of {length}",
+        "fork": "{rows} copies of {length}",
+        "refill": "{rows} blocks of {length}",
         "decode": "{slots} slots of {length}",
     }
     size = sizes[record["program"]].format(**batch)

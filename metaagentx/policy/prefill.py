@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from metaagentx.mesh import place
 from metaagentx.policy.attend import within
 from metaagentx.policy.attention import KeyValue, attention
-from metaagentx.policy.cache import Cache, Layer, read, write
+from metaagentx.policy.cache import Cache, Layer
+from metaagentx.policy.cache import extend as cached
 from metaagentx.policy.config import DecodeKernel, Kernel, ModelConfig
 from metaagentx.policy.decode import unstacked
 from metaagentx.policy.model import block, embed, rms_norm, rotary, unembed
@@ -60,7 +61,7 @@ def extend(
       tokens: [U, P] int32, a block each, padded on the right with anything. P divides the cache's capacity.
       blocks: [U] int32, number of the block in its prompt, from 0.
       lengths: [U] int32 tokens of each block, at least 1.
-      slots: [U] int32, where the prompts are; S for padding.
+      slots: [U] int32, where the prompts are; S for padding. On a mesh U is cut as S is: see `policy.cache.extend`.
       width: no prompt is longer.
 
     Returns:
@@ -106,11 +107,9 @@ def _in_blocks(
     blocks: jax.Array,
 ) -> tuple[jax.Array, Layer]:
     """One layer of blocks, and its cache with the blocks in it."""
-    there = jnp.minimum(slots, jax.tree.leaves(kept)[0].shape[0] - 1)
 
     def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Layer]:
-        layer = write(kernel, kept, slots, blocks, (k, v))
-        keys, values = (place(rows, "batch", "kv_heads", None, None) for rows in read(kernel, layer, there, width))
+        layer, (keys, values) = cached(kernel, kept, slots, blocks, (k, v), width)
         return attention(q, keys, values, jnp.arange(width)[None, None] <= positions[:, :, None]), layer
 
     return block(layer, config, x, rotation, attend)

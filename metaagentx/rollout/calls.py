@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from metaagentx.mesh import pieces
 from metaagentx.policy import kernels
 from metaagentx.policy.config import ModelConfig
 from metaagentx.rollout.compilation import Call
@@ -79,9 +80,10 @@ class Calls:
         # The plain kernel holds all scores of a row: to compute it at once has no advantage over blocks.
         self.whole = self.kernel != "dense"
         self.widths = (*options.capacity_buckets, options.capacity)  # that a dispatch of `decode` may attend to
-        # Numbers of blocks that are computed at once: all of a prompt, as every dispatch reads all weights.
+        self.shards = pieces("batch", options.slots)  # that a mesh cuts the slots into
+        # Numbers of blocks that are computed at once in each: all of a prompt, as every dispatch reads all weights.
         most = -(-options.prompt_buckets[-1] // options.share_unit)
-        self.blocks = options.admit_buckets
+        self.blocks = tuple(sorted({-(-rows // self.shards) for rows in options.admit_buckets}))
         if not self.whole and most > self.blocks[-1]:
             self.blocks = (*self.blocks, most)
 
@@ -95,7 +97,7 @@ class Calls:
         """Rows, and tokens of each, of the first of `prompts`."""
         if self.whole:
             return self.options.admit_buckets[-1], self.options.prompt_buckets[-1]
-        return self.blocks[-1], self.options.share_unit
+        return self.shards * self.blocks[-1], self.options.share_unit
 
     def all(self, weights: Weights, state: EngineState) -> Iterator[Call]:
         """One of every program, but for `empty`; largest first."""
@@ -130,16 +132,25 @@ class Calls:
         statics = self.config, self.kernel, self.decode_kernel
         return _fill, (*statics, weights, state, prompts, lengths, slots, adapter)
 
-    def refill(self, weights: Weights, state: EngineState, rows: int, width: int, part: Sequence[Block]) -> Call:
-        """Blocks of prompts of at most `width` tokens."""
-        nowhere = self.options.slots
-        tokens = _table([block.tokens for block in part], rows, self.options.share_unit)
-        columns = _columns(
-            [(b.number, len(b.tokens), b.slot, b.slot if b.last else nowhere, b.adapter) for b in part],
-            (0, 1, nowhere, nowhere, -1),
-            rows,
-        )
-        return _refill, (self.config, self.decode_kernel, width, weights, state, tokens, *columns)
+    def refill(
+        self, weights: Weights, state: EngineState, rows: int, width: int, parts: Sequence[Sequence[Block]]
+    ) -> Call:
+        """Blocks of prompts of at most `width` tokens: of each shard one of `parts`, of at most `rows`."""
+        nowhere, calls = self.options.slots, []
+        for part in parts or [()] * self.shards:
+            tokens = _table([block.tokens for block in part], rows, self.options.share_unit)
+            columns = _columns(
+                [(b.number, len(b.tokens), b.slot, b.slot if b.last else nowhere, b.adapter) for b in part],
+                (0, 1, nowhere, nowhere, -1),
+                rows,
+            )
+            calls.append((tokens, *columns))
+        columns = [np.concatenate(column) for column in zip(*calls, strict=True)]
+        return _refill, (self.config, self.decode_kernel, width, weights, state, *columns)
+
+    def shard(self, slot: int) -> int:
+        """Where a slot is."""
+        return slot * self.shards // self.options.slots
 
     def fork(self, state: EngineState, rows: int, width: int, part: Sequence[Placed]) -> Call:
         """Copies of beginnings of at most `width` tokens."""

@@ -192,7 +192,8 @@ class Engine:
     def _forget(self) -> None:
         """Every row is free and holds nothing."""
         options = self.options
-        self._rows = Rows(options.slots, options.capacity, options.share, options.share_unit)
+        shards = self._programs.calls.shards
+        self._rows = Rows(options.slots, options.capacity, options.share, options.share_unit, shards)
         reshaped = self.truncated or self.biases is not None
         self._replies = Replies(options.slots, options.capacity, reshaped)
         self._running: dict[int, Request] = {}  # by slot

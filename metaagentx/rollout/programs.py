@@ -60,11 +60,13 @@ class Programs:
             for begin, end, rows in portions(len(group), options.admit_buckets):
                 self.state = _made(calls.fill(weights, self.state, rows, width, group[begin:end]))
         rest = [entry for entry in level if entry[1].shared or not calls.whole]
-        blocks = [block for prompt, place in rest for block in _blocks(prompt, place, options.share_unit)]
-        for begin, end, rows in portions(len(blocks), calls.blocks):
-            part = blocks[begin:end]
-            width = self._width(max(block.reach for block in part))
-            self.state = _made(calls.refill(weights, self.state, rows, width, part))
+        blocks: list[list[Block]] = [[] for _ in range(calls.shards)]
+        for prompt, place in rest:
+            blocks[calls.shard(place.slot)] += _blocks(prompt, place, options.share_unit)
+        for begin, end, rows in portions(max(map(len, blocks)), calls.blocks):
+            parts = [part[begin:end] for part in blocks]
+            width = self._width(max(block.reach for part in parts for block in part))
+            self.state = _made(calls.refill(weights, self.state, rows, width, parts))
 
     def _by_width(
         self, entries: Sequence[Placed], size: Callable[[Request, Place], int]

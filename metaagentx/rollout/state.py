@@ -16,7 +16,7 @@ from flax import struct
 from metaagentx.mesh import place
 from metaagentx.policy.adapters import attach_several
 from metaagentx.policy.attention import KeyValue
-from metaagentx.policy.cache import Cache, Layer, empty_cache, put, read
+from metaagentx.policy.cache import Cache, Layer, copy, empty_cache, put
 from metaagentx.policy.config import DecodeKernel, Kernel, LoraOptions, ModelConfig
 from metaagentx.policy.decode import decode_step
 from metaagentx.policy.params import Params
@@ -138,7 +138,8 @@ def refill(
       tokens: [U, P] int32, of a block each, padded on the right with anything.
       blocks: [U] int32, number of the block in its prompt, from 0. Blocks of one prompt come in order.
       lengths: [U] int32 tokens of each, at least 1.
-      slots: [U] int32, where the prompts are.
+      slots: [U] int32, where the prompts are. Where a mesh cuts the slots into shards, it cuts U alike, and each block
+        is in the part of its slot's shard.
       ends: [U] int32, the same for the last block of a prompt, and S for others.
     """
     params = weights.of(adapter)
@@ -150,7 +151,10 @@ def refill(
 def fork(
     decode_kernel: DecodeKernel, width: int, state: EngineState, source: jax.Array, slots: jax.Array
 ) -> EngineState:
-    """Copy the first `width` tokens, and the logits after the prompt, from `source` [U] to `slots` [U]."""
+    """Copy the first `width` tokens, and the logits after the prompt, from `source` [U] to `slots` [U].
+
+    Where a mesh cuts the slots into shards, each pair is of one shard.
+    """
     cache: Cache = []
     for layer in state.cache:
         cache.append(_copy(decode_kernel, width, layer, source, slots, cache[-1:]))
@@ -162,9 +166,9 @@ def fork(
 def _copy(
     decode_kernel: DecodeKernel, width: int, layer: Layer, source: jax.Array, slots: jax.Array, before: list[Layer]
 ) -> Layer:
-    """One layer of `fork`, after the one `before`: see `_keep`."""
-    rows, _ = jax.lax.optimization_barrier((read(decode_kernel, layer, source, width), before))
-    return put(decode_kernel, layer, slots, rows)
+    """One layer of `fork`. Nothing of it is read before the one `before` is written: each needs room for its rows."""
+    source, _ = jax.lax.optimization_barrier((source, before))
+    return copy(decode_kernel, layer, source, slots, width)
 
 
 def _keep(

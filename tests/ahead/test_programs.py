@@ -64,8 +64,8 @@ def test_the_slots_are_laid_out_as_the_real_ones(eight):
 @pytest.mark.parametrize("name", programs.NAMES)
 def test_every_program_compiles_for_a_mesh_and_multiplies_what_the_model_asks_for(eight, name):
     cost = Program(programs.lower(name, SETTINGS, eight).compile().as_text()).cost()
-    assert cost.products > 0
-    assert cost.collectives
+    assert (cost.products > 0) == (name != "fork")
+    assert bool(cost.collectives) == (name != "fork")
 
 
 @pytest.mark.parametrize("change", [{"attention": "dense"}, {"attention": "blocked", "layers": "separate"}])
@@ -74,9 +74,20 @@ def test_prompts_and_replies_are_lowered_as_an_engine_lowers_them(eight, change)
     engine = Engine(MODEL, settings.engine, (1,))
     engine.load(params.initialise(MODEL, jax.random.key(0), eight), 0)
     calls, has = engine._programs.calls, (engine._weights, engine._programs.state)
-    for name, of in (("prefill", calls.prompts), ("decode", calls.replies)):
-        program, arguments = next(of(*has))
+    expected = {
+        "prefill": next(calls.prompts(*has)),
+        "fork": calls.fork(has[1], 4, 8, ()),
+        "refill": calls.refill(*has, calls.blocks[-1], 8, ()),
+        "decode": next(calls.replies(*has)),
+    }
+    for name, (program, arguments) in expected.items():
         assert programs.lower(name, settings, eight).as_text() == program.lower(*arguments).as_text()
+
+
+@pytest.mark.parametrize(("share", "without"), [("prefix", []), ("prompt", ["refill"]), ("none", ["fork", "refill"])])
+def test_an_engine_that_shares_less_has_fewer_programs(share, without):
+    settings = replace(SETTINGS, engine=replace(SETTINGS.engine, share=share))
+    assert [name for name in programs.NAMES if name not in programs.compiled_at_start(settings)] == without
 
 
 def test_rows_of_shared_prompts_are_lowered_as_they_are_packed(eight):

@@ -19,8 +19,11 @@ SLOTS, WIDTH = np.int32([5, 0, 2, 3]), 12
 SLOW = ("llama", "llama3", "yarn", "tied", "qk_norm")  # what sets these apart, the others have too
 
 
-def study(config, kernel):
-    """(logits, keys and values) of prompts computed whole, then of the same prompts in blocks from `BEGIN` on."""
+def study(config, kernel, shards=1):
+    """(logits, keys and values) of prompts computed whole, then of the same prompts in blocks from `BEGIN` on.
+
+    The blocks are laid out for so many `shards` of the slots.
+    """
     weights = params.initialise(config, jax.random.key(0))
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (len(SIZES), WIDTH)).astype(np.int32)
     whole = compute(weights, config, "dense", tokens, SIZES)
@@ -30,11 +33,14 @@ def study(config, kernel):
     begun = [tuple(np.where(beyond, 1e4, x) for x in rows) for rows in whole[1]]
     cache = [put(kernel, layer, SLOTS, rows) for layer, rows in zip(cache, begun, strict=True)]
     blocks = [(row, i) for row in range(len(SIZES)) for i in range(BEGIN[row] // BLOCK, -(-SIZES[row] // BLOCK))]
-    rows, numbers = np.int32([*blocks, (0, 0)]).T  # the last is padding
+    parts = [[block for block in blocks if SLOTS[block[0]] * shards // 8 == shard] for shard in range(shards)]
+    most = 1 + max(map(len, parts))
+    blocks = [block for part in parts for block in [*part, *[(-1, 0)] * (most - len(part))]]  # -1 is padding
+    rows, numbers = np.int32(blocks).T
     lengths = np.minimum(BLOCK, SIZES[rows] - numbers * BLOCK)
-    slots = np.where(np.arange(len(rows)) == len(blocks), 8, SLOTS[rows]).astype(np.int32)
-    parts = tokens.reshape(len(SIZES), -1, BLOCK)[rows, numbers]
-    logits, cache = extend(weights, config, kernel, cache, parts, numbers, lengths, slots, WIDTH)
+    slots = np.where(rows < 0, 8, SLOTS[rows]).astype(np.int32)
+    tables = tokens.reshape(len(SIZES), -1, BLOCK)[rows, numbers]
+    logits, cache = extend(weights, config, kernel, cache, tables, numbers, lengths, slots, WIDTH)
     last = [blocks.index((row, (SIZES[row] - 1) // BLOCK)) for row in range(len(SIZES))]
     held = [read(kernel, layer, SLOTS, WIDTH) for layer in cache]
     return jax.device_get(whole), (np.asarray(logits)[last], jax.device_get(held))
@@ -62,5 +68,5 @@ def test_on_a_mesh_it_is_the_same(kernel):
     config = tiny.config()
     whole, _ = study(config, kernel)
     with jax.set_mesh(make_mesh(2, 2, 2)):
-        _, extended = study(config, kernel)
+        _, extended = study(config, kernel, shards=4)
     assert_equal_prompts(whole, extended, atol=1e-5)

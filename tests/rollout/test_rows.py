@@ -8,12 +8,20 @@ import pytest
 from metaagentx.rollout.rows import NOWHERE, Prompt, Rows
 
 
-def rows(slots=6, share="prefix", unit=1):
-    return Rows(slots, 32, share, unit)
+def rows(slots=6, share="prefix", unit=1, shards=1):
+    return Rows(slots, 32, share, unit, shards)
 
 
 def prompt(tokens, conversation=-1, adapter=-1):
     return Prompt(np.array(tokens, np.int32), adapter, conversation)
+
+
+def shard(slot, slots, shards):
+    return slot * shards // slots
+
+
+def shared(places):
+    return [place for place in places if place.shared]
 
 
 class Cache:
@@ -44,11 +52,12 @@ class Cache:
 
 
 @pytest.mark.parametrize("share", ["prefix", "prompt", "none"])
-@pytest.mark.parametrize("seed", range(20))
-def test_every_prompt_is_in_its_row_when_its_wave_has_been_placed(share, seed):
+@pytest.mark.parametrize(("shards", "seed"), [*((1, seed) for seed in range(20)), *((3, seed) for seed in range(8))])
+def test_every_prompt_is_in_its_row_when_its_wave_has_been_placed(share, shards, seed):
     """Over random workloads of few tokens, so that much is shared: turns, holds, equal prompts, two adapters."""
     rng = np.random.default_rng(seed)
-    table, cache = rows(slots=5, share=share, unit=int(rng.integers(1, 4))), Cache(5)
+    slots = 5 if shards == 1 else 9
+    table, cache = rows(slots, share, int(rng.integers(1, 4)), shards), Cache(slots)
     running: dict[int, Prompt] = {}
     dialogues: list[Prompt] = []
     for number in range(150):
@@ -65,6 +74,7 @@ def test_every_prompt_is_in_its_row_when_its_wave_has_been_placed(share, seed):
         wave = [p for p in wave if p.conversation in table.kept] + wanted[: len(table.free)]
         places = table.place(wave)
         assert len({place.slot for place in places} | running.keys()) == len(places) + len(running)
+        assert all(shard(place.slot, slots, shards) == shard(place.source, slots, shards) for place in shared(places))
         cache.put(wave, places, rng)
         running |= {place.slot: p for p, place in zip(wave, places, strict=True)}
         for slot in [slot for slot in running if rng.random() < 0.5]:
@@ -175,3 +185,28 @@ def test_a_dialogue_keeps_one_row_however_often_it_is_held():
     table.hold(8)
     table.release(8)
     assert sorted(table.free) == [0, 1]
+
+
+def test_a_prompt_goes_to_the_shard_where_its_beginning_is_and_shares_nothing_elsewhere():
+    table = rows(slots=6, shards=3)
+    (first,) = table.place([prompt([1, 2, 3, 4])])
+    near, far = table.place([prompt([1, 2, 3, 5]), prompt([1, 2, 3, 6])])  # there is room for one of them
+    assert {shard(first.slot, 6, 3), shard(near.slot, 6, 3)} == {0}
+    assert (near.source, near.shared) == (first.slot, 3)
+    assert shard(far.slot, 6, 3) != 0
+    assert far.shared == 0
+
+
+def test_prompts_with_nothing_in_common_are_spread_over_the_shards():
+    places = rows(slots=6, shards=3).place([prompt([number] * 4) for number in range(6)])
+    assert [sum(shard(place.slot, 6, 3) == home for place in places) for home in range(3)] == [2, 2, 2]
+
+
+def test_a_dialogue_keeps_its_row_though_longer_prompts_want_its_shard():
+    table = rows(slots=4, shards=2)
+    mine, other = table.place([prompt([1, 2, 3], conversation=8), prompt([1, 2, 3, 4, 5], conversation=9)])
+    assert shard(mine.slot, 4, 2) == shard(other.slot, 4, 2)
+    table.end(mine.slot, np.array([9, 9], np.int32))
+    again, longer = table.place([prompt([1, 2, 3, 9, 9], conversation=8), prompt([1, 2, 3, 4, 5, 6, 7])])
+    assert (again.slot, again.own) == (mine.slot, True)
+    assert longer.shared == 0
