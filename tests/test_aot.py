@@ -114,6 +114,7 @@ def test_programs_of_a_small_model_compile_for_a_slice_and_are_not_compiled_twic
     flags = ["--config=configs/tiny.py", "--topology=v5e:2x2", "--config.mesh.fsdp=4", f"--json={path}"]
     flags += ["--config.engine.decode_attention=auto", "--config.pack.attention=auto"]
     flags += ["--config.engine.slots=8", "--config.pack.row_buckets=(8,)", "--config.pack.micro_rows=4"]
+    flags += ["--config.engine.share=prefix"]
     first = call(*flags)
     assert first.returncode == 0, first.stderr
     records = json.loads(path.read_text())
