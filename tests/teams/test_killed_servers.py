@@ -139,7 +139,7 @@ def test_servers_that_are_killed_twenty_times_train_the_bits_of_a_run_without_a_
     assert {phase for _, phase in found} == set(PHASES)
 
     with contextlib.closing(Store(url, name)) as store, contextlib.closing(Journal(tmp_path / "sub/journal.db")) as own:
-        result = audit(store, [own], small().team, small().train.questions)
+        result = audit(store, [own], small().team, CHANGED["train.questions"])
     print(result)
     assert result.problems == []
     assert (result.steps, result.rollouts, result.dead, result.masked) == (STEPS, STEPS * 12, 0, 0)
