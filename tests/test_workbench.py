@@ -130,7 +130,11 @@ def test_a_split_without_questions_is_named(tmp_path):
 def test_demonstrations_for_roles_that_a_team_does_not_have_are_refused_by_name(tmp_path):
     def of_team(**task):
         team, vocabulary = (
-            team_train.small(train__curriculum__steps=0, train__curriculum__kinds=()),
+            team_train.small(
+                train__curriculum__steps=0,
+                train__curriculum__kinds=(),
+                team__sub_reward__local=0.0,  # a task without sub-tasks cannot mark any
+            ),
             small().model.vocab_size,
         )
         model = dataclasses.replace(team.model, vocab_size=vocabulary)
