@@ -90,8 +90,8 @@ def _header(run: Run) -> str:
     facts |= {name: version for name, version in results.get("versions", {}).items() if version != "not installed"}
     chips = "".join(f"<li>{escape(str(k))} <b>{escape(str(v))}</b></li>" for k, v in facts.items() if v is not None)
     warm = [record["step"] for record in run.metrics if record["phase"] != COLD_START]
-    state = "" if run.finished else " The run is still going: this page shows what there is so far."
-    length = f" {max(warm):,} steps of reinforcement learning." if warm else ""
+    state = "" if run.finished else " The run is not over: this page shows what there is so far."
+    length = f" {max(warm):,} step{'s' * (max(warm) != 1)} of reinforcement learning." if warm else ""
     return (
         f"<h1>{escape(run.name)}</h1>"
         f'<p class="soft">{_what(run)}{length}{state}</p>'

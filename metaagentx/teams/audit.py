@@ -193,7 +193,7 @@ def _compare(
 
 def main(arguments: Sequence[str]) -> None:
     if missing := [path for path in JOURNALS.value if not Path(path).is_file()]:
-        raise app.UsageError(f"there is no journal {missing[0]}")
+        raise app.UsageError(f"--journals: there is no {missing[0]}; servers keep theirs as WORKDIR/journal.db")
     try:
         store = Store(STORE.value, RUN.value)
         journals = [Journal(Path(path)) for path in JOURNALS.value]

@@ -115,7 +115,7 @@ def test_a_run_that_is_still_going_has_a_page(tmp_path):
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "ph')  # the writer is in the middle of a line
     reader = Reader(page.write(folder).read_text())
-    assert "still going" in reader.text
+    assert "not over" in reader.text
     assert reader.open == []
 
 
