@@ -44,7 +44,7 @@ TARGETS = {
     "T3": Target("update of a tree, tokens/s with against without shared prefixes", 1.55, 1.8),
     "T4": Target("update at ragged lengths, tokens/s packed against torch padded", 1.6, 2.0),
     "E1/torch": Target("one RL step of a tree, seconds of transformers and torch against ours", 2.5, 4.0),
-    "E1/int8": Target("one RL step of a tree, sampling with weights in 8 bits, against transformers and torch", 2.5, 4.0),
+    "E1/int8": Target("one RL step of a tree, sampling with 8-bit weights, against transformers and torch", 2.5, 4.0),
     "E1/tunix": Target("one RL step of a tree, seconds of Tunix against ours", 3.0, 5.0),
     "C1/compilations": Target("compilations after the warm-up", 0, 0, less=True),
     "C1/occupancy": Target("share of the slots that decode, recorded trees", 0.90, 0.97),
