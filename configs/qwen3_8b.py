@@ -58,7 +58,8 @@ def get_config(variant: str = "plain") -> ConfigDict:
     config.cold_start.batch = 64
     config.cold_start.optimizer.learning_rate = 1e-5
     config.cold_start.optimizer.warmup_steps = 20
-    config.cold_start.optimizer.decay_steps = 480
+    start = config.cold_start  # its rate falls to 0 over all steps after the warm-up, however many flags make of them
+    start.optimizer.decay_steps = start.get_ref("steps") - start.optimizer.get_ref("warmup_steps")
     return config
 
 

@@ -73,7 +73,8 @@ def get_config(variant: str = "shared") -> ConfigDict:
     config.cold_start.batch = 32
     config.cold_start.optimizer.learning_rate = 1e-4
     config.cold_start.optimizer.warmup_steps = 20
-    config.cold_start.optimizer.decay_steps = 280
+    start = config.cold_start  # its rate falls to 0 over all steps after the warm-up, however many flags make of them
+    start.optimizer.decay_steps = start.get_ref("steps") - start.optimizer.get_ref("warmup_steps")
     if variant == "lora":
         config.cold_start.into = "adapters"
         config.cold_start.optimizer.learning_rate = 5e-4

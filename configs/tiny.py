@@ -89,7 +89,8 @@ def get_config(variant: str = "stagewise") -> ConfigDict:
     config.cold_start.optimizer.muon_learning_rate = 0.02
     config.cold_start.optimizer.learning_rate = 4e-3
     config.cold_start.optimizer.warmup_steps = 20
-    config.cold_start.optimizer.decay_steps = 680  # all steps after the warm-up: change it with `steps`
+    start = config.cold_start  # its rate falls to 0 over all steps after the warm-up, however many flags make of them
+    start.optimizer.decay_steps = start.get_ref("steps") - start.optimizer.get_ref("warmup_steps")
 
     config.train.steps = 80
     config.train.questions = 16

@@ -78,7 +78,8 @@ def get_config(variant: str = "team") -> ConfigDict:
     config.cold_start.optimizer.muon_learning_rate = 0.02
     config.cold_start.optimizer.learning_rate = 4e-3
     config.cold_start.optimizer.warmup_steps = 20
-    config.cold_start.optimizer.decay_steps = 480  # all steps after the warm-up: change it with `steps`
+    start = config.cold_start  # its rate falls to 0 over all steps after the warm-up, however many flags make of them
+    start.optimizer.decay_steps = start.get_ref("steps") - start.optimizer.get_ref("warmup_steps")
 
     config.train.curriculum.steps = 10
     config.train.curriculum.kinds = ("one",)

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from metaagentx import atomic
 from metaagentx.hosts import anywhere, from_primary, insist
 from metaagentx.mesh import is_primary
 
@@ -218,9 +219,7 @@ def _claim(workdir: Path, settings: Mapping[str, Any], differences: Any) -> None
                 f"{workdir} belongs to a run with another config; give another --workdir, or change back:\n  {listed}"
             )
         return
-    temporary = workdir / "config.json.tmp"
-    temporary.write_text(json.dumps(settings, indent=2) + "\n")
-    temporary.replace(path)
+    atomic.write(path, json.dumps(settings, indent=2) + "\n")
 
 
 def claimed(workdir: Path) -> dict[str, Any]:

@@ -102,14 +102,17 @@ def parse(arguments: Sequence[str]) -> list[str]:
         given.insert(1, f"--config={DEFAULT_CONFIG}")
     try:
         return flags.FLAGS(given)
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError) as error:
-        lines = [line for line in str(error).replace("\\'", "'").replace("\\n", " ").splitlines() if line.strip()]
-        reason = " ".join(lines[-1].split()).strip('"')
-        flag = next((a for a in arguments if a.startswith("--config.") and f"{_last(a)}'" in reason), "a flag")
-        print(f"error: {flag} cannot be used: {reason}", file=sys.stderr)
-        sys.exit(2)
+    except (AttributeError, KeyError) as error:  # of a key that there is not: quoted text, quoted
+        text = str(error).strip('"').replace("\\'", "'").replace("\\n", ". ")
+        reason = "there is no " + re.sub(r"^'('.*)'$", r"\1", text)
+    except (flags.Error, OSError, TypeError, ValueError) as error:
+        reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1].removeprefix("ValueError: ")
+    flag = next((a for a in arguments if a.startswith("--config") and _about(a, reason)), "a flag")
+    print(f"error: {flag} cannot be used: {reason.removeprefix(f'flag {flag}: ')}", file=sys.stderr)
+    sys.exit(2)
 
 
-def _last(flag: str) -> str:
-    """The last part of a flag's key: "slot" of "--config.engine.slot=3"."""
-    return flag.partition("=")[0].rpartition(".")[2]
+def _about(flag: str, reason: str) -> bool:
+    """Whether `reason` is of this flag: it names it, or in quotes the last part of its key, or the config's variant."""
+    name, _, value = flag.partition("=")
+    return flag in reason or any(f"'{part}'" in reason for part in (name.rpartition(".")[2], value.rpartition(":")[2]))

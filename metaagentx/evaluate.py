@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from metaagentx import command_line, design_table, policies, report, sft, team_table
+from metaagentx import atomic, command_line, design_table, policies, report, sft, team_table
 from metaagentx.checkpoint import Checkpoints, claimed
+from metaagentx.hosts import anywhere
 from metaagentx.mesh import is_primary
 from metaagentx.metrics import Progress
 from metaagentx.policies import Weights
@@ -51,10 +53,13 @@ def validate(bench: Workbench, engines: Engines, step: int) -> Score:
     return play(bench, engines, "validation", count, step=VALIDATION_STEP + step)
 
 
-def compare(bench: Workbench, workdir: Path, trained: Weights) -> tuple[dict[str, Any], dict[str, Score]]:
+def compare(
+    bench: Workbench, workdir: Path, trained: Weights, stop: threading.Event | None = None
+) -> tuple[dict[str, Any], dict[str, Score]]:
     """The final table: `trained` weights and those of the run's cold start, together and crossed, and single agents.
 
-    Returns what `results.json` holds, and the scores behind it by arm.
+    Returns what `results.json` holds, and the scores behind it by arm. Raises Preempted between two arms, once `stop`
+    is set.
     """
     settings = bench.settings
     logging.info("%s", bench.table_memory())
@@ -81,6 +86,8 @@ def compare(bench: Workbench, workdir: Path, trained: Weights) -> tuple[dict[str
         roles, count = players(first, rest), settings.evaluate.questions
         score = play(bench, roles, "test", count, step=TEST_STEP + number, system=system)
         progress.update(next(played), phase="final_table")
+        if stop is not None and anywhere(stop.is_set()):
+            raise command_line.Preempted("preempted in the final table; run the same command again")
         return score
 
     with Progress(arms(settings) + settings.evaluate.reference_designs, active=is_primary()) as progress:
@@ -110,10 +117,12 @@ def save(workdir: Path, results: Mapping[str, Any], scores: Mapping[str, Score])
         arrays |= {f"{arm}:tokens": score.tokens for arm, score in scores.items()}
         np.savez_compressed(workdir / "scores.npz", **arrays)  # type: ignore[arg-type]
     path = workdir / "results.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(json.dumps({**kept, **results}, indent=1) + "\n")
-    draft.replace(path)
+    try:
+        kept = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:  # what was measured now must not be lost for it
+        logging.warning("%s was damaged (%s), and is written anew", path, error)
+        kept = {}
+    atomic.write(path, json.dumps({**kept, **results}, indent=1) + "\n")
     report.write(workdir)
 
 

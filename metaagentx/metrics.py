@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -20,6 +19,8 @@ from typing import Any, SupportsFloat, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
+
+from metaagentx import atomic
 
 COLD_START = "cold_start"
 
@@ -65,12 +66,7 @@ class JsonLines:
 
     def replace(self, records: Sequence[Mapping[str, Any]]) -> None:
         """These records and no others, in one atomic replacement of the file."""
-        draft = self.path.with_name(self.path.name + ".new")
-        with draft.open("wb") as file:
-            file.writelines(json.dumps(record).encode() + b"\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
+        atomic.write(self.path, "".join(json.dumps(record) + "\n" for record in records))
 
 
 class MetricWriter:

@@ -119,6 +119,9 @@ class ColdStartOptions:
                 raise ValueError(f"cold_start.{key} must be at least 1, not {getattr(self, key)}")
         if self.steps < 0:
             raise ValueError(f"cold_start.steps must be 0 or above, not {self.steps}")
+        if 0 < self.steps <= self.optimizer.warmup_steps:
+            warmup = f"cold_start.optimizer.warmup_steps ({self.optimizer.warmup_steps})"
+            raise ValueError(f"cold_start.steps must be more than {warmup}, not {self.steps}")
 
 
 @dataclass(frozen=True, slots=True)

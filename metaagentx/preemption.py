@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -24,10 +24,10 @@ def notice() -> Iterator[threading.Event]:
         return
 
     def set_event(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            if event.is_set():
-                raise KeyboardInterrupt
-            print("\nstopping after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        if number == signal.SIGINT and event.is_set():
+            raise KeyboardInterrupt
+        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        os.write(2, f"\nstopping after this step{again}\n".encode())  # a handler must not wait for a buffer
         event.set()
 
     before = {number: signal.signal(number, set_event) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -60,7 +60,7 @@ def train(settings: Settings, workdir: Path) -> dict[str, Any]:
         trained, spent = reinforce(bench, workdir, cold, writer, stop)
 
         # ----- The final table, on questions that no training step has seen
-        found, scores = compare(bench, workdir, trained) if settings.evaluate.final else ({}, {})
+        found, scores = compare(bench, workdir, trained, stop) if settings.evaluate.final else ({}, {})
         results = _about(settings) | spent | found
         if is_primary():
             save(workdir, results, scores)

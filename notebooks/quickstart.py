@@ -49,12 +49,12 @@ from metaagentx import settings
 config = tiny.get_config()
 config.train.steps = TRAINING_STEPS
 config.cold_start.steps = COLD_START_STEPS
-config.cold_start.optimizer.decay_steps = COLD_START_STEPS - config.cold_start.optimizer.warmup_steps
 config.evaluate.questions = 200
 
 if os.environ.get("METAAGENTX_SMOKE"):  # a run that only shows that every cell works
     config.train.steps, config.train.questions, config.train.episodes_every = 2, 2, 1
     config.cold_start.steps, config.cold_start.demonstrations, config.cold_start.batch = 4, 64, 16
+    config.cold_start.optimizer.warmup_steps = 1
     config.tree.designs = config.tree.executions = 2
     config.evaluate.questions = config.evaluate.validation_questions = 4
     config.evaluate.designs = config.evaluate.executions = 1

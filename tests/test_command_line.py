@@ -17,8 +17,9 @@ ANY = ("-c", "from metaagentx import command_line; command_line.run(lambda setti
     ("flags", "expected"),
     [
         (["--config=configs/tiny.py", "--config.engine.slot=3"], "--config.engine.slot=3 cannot be used"),
-        (["--config.engine.slot=3"], "--config.engine.slot=3 cannot be used"),
-        (["--config=configs/tiny.py:both"], "has no variant 'both'; it has stagewise, joint"),
+        (["--config.engine.slot=3"], "--config.engine.slot=3 cannot be used: there is no 'slot'"),
+        (["--config.engine.slots=many"], "--config.engine.slots=many cannot be used: invalid literal"),
+        (["--config=configs/tiny.py:both"], "both cannot be used: configs/tiny.py has no variant 'both'; it has"),
         (["--config=configs/nowhere.py"], "--config cannot be loaded"),
     ],
 )

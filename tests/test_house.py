@@ -33,7 +33,9 @@ ROOMS = {
     "rollout": Rule(("rollout", "policy", "workflow", "tasks", "tools", "mesh")),
     "learn": Rule(("learn", "policy", "mesh", "rollout.trajectory", "rollout.compilation")),
     "ahead": Rule(("ahead", "settings", "sections", "memory", "learn", "rollout", "policy", "mesh")),
-    "report": Rule(("report", "metrics", "workflow", "tasks", "tools", "rollout.trajectory", "teams.tree"), jax=False),
+    "report": Rule(
+        ("report", "atomic", "metrics", "workflow", "tasks", "tools", "rollout.trajectory", "teams.tree"), jax=False
+    ),
     "teams": Rule(
         (
             "teams",
@@ -45,6 +47,7 @@ ROOMS = {
             "policy",
             "mesh",
             "hosts",
+            "atomic",
             "metrics",
             "checkpoint",
             "preemption",
@@ -63,8 +66,9 @@ ROOMS = {
     "mesh": Rule(("mesh",)),
     "hosts": Rule(("hosts",)),
     "primary": Rule(("primary", "hosts", "mesh", "tasks", "workflow")),
-    "metrics": Rule(("metrics",), jax=False),
-    "checkpoint": Rule(("checkpoint", "mesh", "hosts")),
+    "atomic": Rule(("atomic",), jax=False, only_standard_library=True),
+    "metrics": Rule(("metrics", "atomic"), jax=False),
+    "checkpoint": Rule(("checkpoint", "atomic", "mesh", "hosts")),
     "preemption": Rule(("preemption",), jax=False),
     "sections": Rule(("sections",), jax=False),
     "options": Rule(("options", "learn", "policy", "rollout"), jax=False),

@@ -83,9 +83,12 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         if self.name not in ("adamw", "muon"):
             raise ValueError(f"optimizer.name must be 'adamw' or 'muon', not {self.name!r}")
-        for key in ("learning_rate", "muon_learning_rate", "weight_decay", "clip_norm", "warmup_steps", "decay_steps"):
+        for key in ("learning_rate", "muon_learning_rate", "weight_decay", "clip_norm", "warmup_steps"):
             if getattr(self, key) < 0:
                 raise ValueError(f"optimizer.{key} must be 0 or above, not {getattr(self, key)}")
+        if self.decay_steps < 0:
+            reason = f"are there fewer steps than optimizer.warmup_steps ({self.warmup_steps})?"
+            raise ValueError(f"optimizer.decay_steps must be 0 or above, not {self.decay_steps}: {reason}")
         for key in ("b1", "b2"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"optimizer.{key} must be in [0, 1), not {getattr(self, key)}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from metaagentx import atomic
 from metaagentx.metrics import COLD_START, JsonLines
 from metaagentx.report import charts, episode_page, tables
 from metaagentx.report.look import STYLE
@@ -63,10 +63,7 @@ def _object(path: Path) -> dict[str, Any]:
 def write(workdir: str | Path) -> Path:
     """Write `report.html` into the work directory, atomically, and return its path."""
     path = Path(workdir) / "report.html"
-    page = render(load(workdir))
-    draft = path.with_name(path.name + ".new")
-    draft.write_text(page, encoding="utf-8", errors="replace")  # a model may have written half a character
-    os.replace(draft, path)
+    atomic.write(path, render(load(workdir)))
     return path
 
 

@@ -66,6 +66,7 @@ class Apprentice:
             writer.restore(record["history"])
 
         self._pipeline = Pipeline(0, bench.way).after(self.step, policies.acting(self._states, self._base))
+        progress.update(self.step, phase="compiling")
         self._engines = bench.engines(*self._pipeline.newest)
         memory = bench.prepare(self._engines, self._states, self._base)
         if self.step == 0:

@@ -18,7 +18,8 @@ from typing import TypeAlias
 
 from absl import app, flags
 
-from metaagentx.sections import build
+from metaagentx.command_line import errors_in_words
+from metaagentx.sections import SettingsError, build
 from metaagentx.teams.errands import Order
 from metaagentx.teams.journal import Entry, Journal
 from metaagentx.teams.learner import digest
@@ -191,20 +192,21 @@ def _compare(
                 found.problems.append(f"{key} was trained on with other tokens than those that earned its reward")
 
 
-def main(arguments: Sequence[str]) -> None:
-    if missing := [path for path in JOURNALS.value if not Path(path).is_file()]:
-        raise app.UsageError(f"--journals: there is no {missing[0]}; servers keep theirs as WORKDIR/journal.db")
-    try:
-        store = Store(STORE.value, RUN.value)
-        journals = [Journal(Path(path)) for path in JOURNALS.value]
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
-    said = store.about()
-    if said is None:
-        raise app.UsageError(f"the store holds no run {RUN.value!r}")
-    about = json.loads(said)
-    team = build(TeamOptions, about["team"], "config.team")
-    result = audit(store, journals, team, about["train"]["questions"])
+def main(_: Sequence[str]) -> None:
+    with errors_in_words():
+        if missing := [path for path in JOURNALS.value if not Path(path).is_file()]:
+            raise SettingsError(f"--journals: there is no {missing[0]}; servers keep theirs as WORKDIR/journal.db")
+        try:
+            store = Store(STORE.value, RUN.value)
+            journals = [Journal(Path(path)) for path in JOURNALS.value]
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        said = store.about()
+        if said is None:
+            raise SettingsError(f"the store holds no run {RUN.value!r}")
+        about = json.loads(said)
+        team = build(TeamOptions, about["team"], "config.team")
+        result = audit(store, journals, team, about["train"]["questions"])
     print(result)
     sys.exit(bool(result.problems))
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from metaagentx import command_line, sft
+from metaagentx import atomic, command_line, sft
 from metaagentx.checkpoint import Checkpoints, claim
 from metaagentx.metrics import MetricWriter, Progress
 from metaagentx.preemption import notice
@@ -135,9 +135,7 @@ def taken(workdir: Path, policy: str) -> str:
     """Make `workdir` this policy's; the name of its server. Raises SettingsError if it is another policy's."""
     path = workdir / "server.json"
     if not path.exists():
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps({"policy": policy, "server": uuid.uuid4().hex}))
-        draft.replace(path)
+        atomic.write(path, json.dumps({"policy": policy, "server": uuid.uuid4().hex}))
     found = json.loads(path.read_text())
     if found["policy"] != policy:
         raise SettingsError(

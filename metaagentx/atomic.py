@@ -1,0 +1,19 @@
+"""A file is replaced as a whole: whoever is killed while writing leaves the old one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write(path: Path, data: str | bytes) -> None:
+    """Put `data` (text as UTF-8) in place of what `path` holds, on the disk before this returns.
+
+    Half a character, which a model may have written, becomes "?".
+    """
+    draft = path.with_name(path.name + ".new")
+    with draft.open("wb") as file:
+        file.write(data.encode("utf-8", errors="replace") if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
