@@ -15,6 +15,7 @@ from metaagentx.learn.update import Metrics
 from metaagentx.pipeline import Pipeline
 from metaagentx.policies import States
 from metaagentx.policy.params import Params
+from metaagentx.rollout.compilation import count_compilations
 from metaagentx.system import Credited, Engines, Sampled, Sizes
 from metaagentx.workbench import Workbench
 
@@ -96,12 +97,14 @@ def one_step(
     clock.lap("pack")
 
     # ----- Update, and the new weights go to where sampling happens
-    states, measured = policies.train_step(states, base, batches, now, settings, bench.compute)
+    with count_compilations() as compiled:  # none, unless a batch was larger than any that was foreseen
+        states, measured = policies.train_step(states, base, batches, now, settings, bench.compute)
     pipeline = pipeline.after(step + 1, policies.acting(states, base))
     clock.lap("update")
 
     ages = [step - trajectory.version for role in batches for trajectory in credited.roles[role].trajectories] or [0]
     known = sampled.metrics | credited.metrics | clock.laps()
+    known |= {"update/compilations": float(compiled.count)}
     known |= {"train/staleness_mean": sum(ages) / len(ages), "train/staleness_max": float(max(ages))}
     after = Place(
         step + 1,

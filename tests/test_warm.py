@@ -56,6 +56,16 @@ def test_after_its_start_a_run_compiles_nothing(layout: str, updates: int) -> No
     assert later.count == 0
 
 
+def test_a_batch_larger_than_any_bucket_is_computed_and_what_it_compiled_is_on_record(tmp_path) -> None:
+    """For its entropy a designer learns from every reply, good or bad."""
+    rows = {"pack__row_buckets": (1,), "pack__micro_rows": 1, "train__questions": 8}
+    options = rows | {"roles__designer__entropy": 0.01, "stages__first": "designer"}
+    train(small(cold_start__steps=0, train__steps=1, evaluate__final=False, **options), tmp_path)
+    step = lines(tmp_path)[-1]
+    assert step["train/designer/tokens"] > 0
+    assert step["update/compilations"] > 0
+
+
 def test_what_does_not_fit_is_refused_before_questions_are_asked(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(memory, "limit", lambda mesh: 100_000.0)
     with pytest.raises(SettingsError, match=r"needs .* of a device's memory, and there are 100 kB: .*config\."):

@@ -17,6 +17,7 @@ from metaagentx.metrics import MetricWriter, Progress
 from metaagentx.pipeline import Pipeline
 from metaagentx.policies import Weights
 from metaagentx.rollout.at_work import Tools
+from metaagentx.rollout.compilation import count_compilations
 from metaagentx.rollout.division import add
 from metaagentx.rollout.measure import measure_spent, measure_trajectories, measure_work
 from metaagentx.rollout.scheduler import run
@@ -154,7 +155,8 @@ class Apprentice:
         batches = policies.batches({policy: assigned}, now, settings)
 
         # ----- Update, and sample with the new weights
-        self._states, measured = policies.train_step(self._states, self._base, batches, now, settings, bench.compute)
+        with count_compilations() as compiled:  # none, unless a batch was larger than any that was foreseen
+            self._states, measured = policies.train_step(self._states, self._base, batches, now, settings, bench.compute)
         self._pipeline = self._pipeline.after(place.step + 1, policies.acting(self._states, self._base))
         bench.load(self._engines, *self._pipeline.newest)
         own = {"rollout/generated_tokens": float(sum(row.trajectory.generated for row in rows))}
@@ -169,6 +171,7 @@ class Apprentice:
         found |= measure_trajectories([row.trajectory for row in rows])
         found |= {"train/staleness_mean": sum(ages) / len(ages), "train/staleness_max": float(max(ages))}
         found |= {"train/tokens": float(tokens), "team/samples": float(len(samples))}
+        found |= {"update/compilations": float(compiled.count)}
         found |= {"time/update": time.perf_counter() - begun}
         found = told(measured, found, now, place.step, settings.train.gap_bound)
         ended = time.perf_counter()
