@@ -156,8 +156,9 @@ class Apprentice:
 
         # ----- Update, and sample with the new weights
         with count_compilations() as compiled:  # none, unless a batch was larger than any that was foreseen
-            self._states, measured = policies.train_step(self._states, self._base, batches, now, settings, bench.compute)
-        self._pipeline = self._pipeline.after(place.step + 1, policies.acting(self._states, self._base))
+            trained, measured = policies.train_step(self._states, self._base, batches, now, settings, bench.compute)
+        self._states = trained
+        self._pipeline = self._pipeline.after(place.step + 1, policies.acting(trained, self._base))
         bench.load(self._engines, *self._pipeline.newest)
         own = {"rollout/generated_tokens": float(sum(row.trajectory.generated for row in rows))}
         found = own | self._found  # in which a main agent's are the whole team's
