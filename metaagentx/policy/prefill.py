@@ -11,7 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from metaagentx.mesh import place
+from metaagentx.mesh import in_turn, place
 from metaagentx.policy.attend import within
 from metaagentx.policy.attention import KeyValue, attention
 from metaagentx.policy.cache import Cache, Layer
@@ -71,6 +71,7 @@ def extend(
     rotation = rotary(positions, config)
     x, updated = embed(params, tokens), []
     for layer, kept in zip(unstacked(params, config), cache, strict=True):
+        layer, x = in_turn(layer, x)
         x, kept = _in_blocks(config, kernel, width, layer, x, rotation, positions, kept, slots, blocks)
         updated.append(kept)
     return _after(params, config, x, lengths), updated
