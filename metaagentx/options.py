@@ -122,6 +122,9 @@ class ColdStartOptions:
         if 0 < self.steps <= self.optimizer.warmup_steps:
             warmup = f"cold_start.optimizer.warmup_steps ({self.optimizer.warmup_steps})"
             raise ValueError(f"cold_start.steps must be more than {warmup}, not {self.steps}")
+        if self.steps and self.optimizer.decay_steps < 0:  # without steps it may be what the warm-up leaves of none
+            decay = f"cold_start.optimizer.decay_steps must be 0 or above, not {self.optimizer.decay_steps}"
+            raise ValueError(decay)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,21 @@ def test_every_config_is_read_in_every_variant_and_has_the_tools_of_its_agents(n
         assert tools <= set(found.task.tools.names)
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny_team", "smollm2_gym", "qwen3_8b"])
+def test_the_rate_of_a_cold_start_falls_over_its_steps_whatever_flags_make_of_them(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.cold_start.steps = 100
+    assert read(config).cold_start.optimizer.decay_steps == 80
+    config.cold_start.steps = 0
+    assert read(config).cold_start.steps == 0
+    config.cold_start.steps = 15
+    with pytest.raises(SettingsError, match=r"cold_start\.steps must be more than .*warmup_steps \(20\), not 15"):
+        read(config)
+    config.cold_start.optimizer.warmup_steps, config.cold_start.optimizer.decay_steps = 5, -1
+    with pytest.raises(SettingsError, match=r"optimizer\.decay_steps must be 0 or above, not -1"):
+        read(config)
+
+
 def test_the_papers_team_is_credited_as_the_paper_says():
     found = read(importlib.import_module("configs.qwen3_30b_a3b_mgrpo").get_config())
     team = found.team

@@ -86,9 +86,6 @@ class OptimizerOptions:
         for key in ("learning_rate", "muon_learning_rate", "weight_decay", "clip_norm", "warmup_steps"):
             if getattr(self, key) < 0:
                 raise ValueError(f"optimizer.{key} must be 0 or above, not {getattr(self, key)}")
-        if self.decay_steps < 0:
-            reason = f"are there fewer steps than optimizer.warmup_steps ({self.warmup_steps})?"
-            raise ValueError(f"optimizer.decay_steps must be 0 or above, not {self.decay_steps}: {reason}")
         for key in ("b1", "b2"):
             if not 0 <= getattr(self, key) < 1:
                 raise ValueError(f"optimizer.{key} must be in [0, 1), not {getattr(self, key)}")
@@ -107,6 +104,8 @@ class RoleOptions:
         for key in ("weight", "entropy", "kl"):
             if getattr(self, key) < 0:
                 raise ValueError(f"roles.{key} must be 0 or above, not {getattr(self, key)}")
+        if self.optimizer.decay_steps < 0:
+            raise ValueError(f"roles.optimizer.decay_steps must be 0 or above, not {self.optimizer.decay_steps}")
 
 
 @dataclass(frozen=True, slots=True)
