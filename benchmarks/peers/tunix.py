@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from tunix.generate.sampler import CacheConfig, Sampler
+from tunix.models.llama3 import model as llama
 from tunix.models.llama3.model import Llama3
 from tunix.models.llama3.model import ModelConfig as LlamaConfig
 
@@ -38,6 +40,8 @@ def load(dtype: str) -> Llama3:
         norm_eps=ours.norm_eps,
         weight_tying=True,
     )
+    # Its attention turns by the angles of a base of 1e6, whatever the config says.
+    llama.apply_rope = functools.partial(llama.apply_rope, rope_theta=ours.rope_theta)
     model = Llama3(config, rngs=nnx.Rngs(0))
 
     def put(param: Any, name: str, *shape: int, transposed: bool = False) -> None:
