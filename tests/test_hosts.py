@@ -194,7 +194,11 @@ def test_every_layout_trains_in_several_processes_as_in_one(tmp_path_factory, la
     sizes = dict(zip(("mesh__data", "mesh__fsdp", "mesh__tensor"), layout, strict=True))
     for run, count in (("alone", 1), ("several", processes)):
         train(folder, run, count, **sizes, stages__mode="joint", model__kv_heads=2)
-    assert numbers(folder / "several") == numbers(folder / "alone")
+    several, alone = numbers(folder / "several"), numbers(folder / "alone")
+    for ours, theirs in zip(several, alone, strict=True):
+        norms = [name for name in theirs if name.endswith("gradient_norm")]  # summed over processes in another order
+        assert [ours.pop(name) for name in norms] == pytest.approx([theirs.pop(name) for name in norms], rel=1e-6)
+    assert several == alone
     assert bits(folder / "several", STEPS) == bits(folder / "alone", STEPS)
 
 
