@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 
 from metaagentx import evaluate, policies
 from metaagentx.checkpoint import Checkpoints
+from metaagentx.command_line import Preempted
 from metaagentx.memory import held
 from metaagentx.policies import Weights
 from metaagentx.rollout.engine import Engine
@@ -109,5 +111,21 @@ def test_a_table_that_is_kept_replaces_the_last_one_and_nothing_else(tmp_path: P
     assert (found["seed"], found["table"][0]["accuracy"]) == (7, 1.0)
     assert np.load(tmp_path / "scores.npz")["trained:correct"].tolist() == [[1.0]]
     assert "<h2>Result</h2>" in (tmp_path / "report.html").read_text()
+    (tmp_path / "results.json").write_text('{"seed": ')
     evaluate.save(tmp_path, {"seed": 8}, {})
+    assert json.loads((tmp_path / "results.json").read_text()) == {"seed": 8}
     assert (tmp_path / "scores.npz").exists()
+
+
+def test_a_run_that_is_told_to_stop_leaves_the_final_table_after_an_arm(tmp_path: Path, monkeypatch) -> None:
+    stop, arms = threading.Event(), []
+
+    def play(bench, engines, split, count, *, step, system) -> Score:
+        stop.set()
+        arms.append(step)
+        return Score.of(["sums"], [[Sample(1.0, 10.0, 2.0, "solve")]])
+
+    monkeypatch.setattr(evaluate, "play", play)
+    with open_workbench(options("shared")) as bench, pytest.raises(Preempted, match="run the same command again"):
+        evaluate.compare(bench, tmp_path, trained(bench.fresh_weights()), stop)
+    assert len(arms) == 1
