@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 
-def write(path: Path, data: str | bytes) -> None:
-    """Put `data` (text as UTF-8) in place of what `path` holds, on the disk before this returns.
+def write(path: Path, text: str) -> None:
+    """Put `text` in place of what `path` holds, as UTF-8, on the disk before this returns.
 
     Half a character, which a model may have written, becomes "?".
     """
     draft = path.with_name(path.name + ".new")
     with draft.open("wb") as file:
-        file.write(data.encode("utf-8", errors="replace") if isinstance(data, str) else data)
+        file.write(text.encode("utf-8", errors="replace"))
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

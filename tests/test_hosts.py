@@ -195,9 +195,11 @@ def test_every_layout_trains_in_several_processes_as_in_one(tmp_path_factory, la
     for run, count in (("alone", 1), ("several", processes)):
         train(folder, run, count, **sizes, stages__mode="joint", model__kv_heads=2)
     several, alone = numbers(folder / "several"), numbers(folder / "alone")
+    last_bit = 0 if layout == (4, 1, 1) else 1e-6
     for ours, theirs in zip(several, alone, strict=True):
-        norms = [name for name in theirs if name.endswith("gradient_norm")]  # summed over processes in another order
-        assert [ours.pop(name) for name in norms] == pytest.approx([theirs.pop(name) for name in norms], rel=1e-6)
+        norms = [name for name in theirs if name.endswith("gradient_norm")]  # of weights that are cut, in another order
+        found, expected = ([line.pop(name) for name in norms] for line in (ours, theirs))
+        assert found == pytest.approx(expected, rel=last_bit, abs=0)
     assert several == alone
     assert bits(folder / "several", STEPS) == bits(folder / "alone", STEPS)
 
