@@ -110,7 +110,8 @@ class Bench:
             return kept | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # contestants share the device's memory
         threads = {name: str(len(self.cores)) for name in THREADS} | {"TOKENIZERS_PARALLELISM": "false"}
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen={str(len(self.cores) > 1).lower()}"
-        threads |= {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # huge pages for large arrays, whoever makes them
+        # Huge pages for large arrays, whoever makes them.
+        threads |= {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}
         return kept | threads | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
 
     def seconds(self, turn: Turn) -> float:
